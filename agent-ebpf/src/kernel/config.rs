@@ -1,0 +1,49 @@
+//! Read-only globals, set by the agent before the programs are loaded. The verifier knows their values and removes the
+//! branches they rule out. Offsets are in bytes and come from the running kernel's own BTF.
+
+use aya_ebpf::Global;
+use chokepoint_ebpf::COMM_LEN;
+
+macro_rules! globals {
+    ($($(#[$doc:meta])* $name:ident: $type:ty = $value:expr;)*) => {
+        $($(#[$doc])* #[unsafe(no_mangle)] pub static $name: Global<$type> = Global::new($value);)*
+    };
+}
+
+globals! {
+    /// A [`chokepoint_ebpf::gate::Rule`].
+    GATE_RULE: u32 = 0;
+    /// Target group's id, for the cgroup rule.
+    GATE_CGROUP_ID: u64 = 0;
+    /// Index in `css_set.subsys` of the version 1 controller that owns the target group, or `CGROUP_V2`.
+    GATE_CGROUP_CONTROLLER: u32 = 0;
+    /// Name to match, zero-padded, for the comm rule.
+    GATE_COMM: [u8; COMM_LEN] = [0; COMM_LEN];
+    /// 1 to keep user stacks.
+    WANT_USER: u8 = 1;
+    /// 1 to keep kernel stacks.
+    WANT_KERNEL: u8 = 1;
+    /// What one tick of the on-CPU source stands for, nanoseconds.
+    ON_CPU_PERIOD_NS: u64 = 0;
+    /// Frames at which `bpf_get_stack` stops on this host.
+    DEPTH_LIMIT: u32 = 0;
+    /// Bytes waiting in the ring buffer at which the agent is woken before its timer.
+    WAKE_AT_BYTES: u64 = 0;
+    /// 1 to log through aya-log.
+    DEBUG_LOG: u8 = 0;
+
+    TASK_GROUP_LEADER: u32 = 0;
+    TASK_COMM: u32 = 0;
+    TASK_TGID: u32 = 0;
+    TASK_MM: u32 = 0;
+    TASK_START_BOOTTIME: u32 = 0;
+    TASK_SELF_EXEC_ID: u32 = 0;
+    TASK_CGROUPS: u32 = 0;
+    CSS_SET_SUBSYS: u32 = 0;
+    CSS_SET_DFL_CGRP: u32 = 0;
+    CSS_CGROUP: u32 = 0;
+    CSS_PARENT: u32 = 0;
+    CGROUP_SELF: u32 = 0;
+    CGROUP_KN: u32 = 0;
+    KERNFS_NODE_ID: u32 = 0;
+}

@@ -1,0 +1,20 @@
+//! What every record in the ring buffer begins with.
+
+/// The first four bytes of a record: which type follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Kind {
+    /// A [`crate::sample::SampleHeader`] and its frames.
+    Sample = 1,
+}
+
+impl Kind {
+    /// The kind with this number; `None` for a number that no version of the contract has used.
+    #[must_use]
+    pub const fn from_u32(value: u32) -> Option<Self> {
+        match value {
+            1 => Some(Self::Sample),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! A sample: one thread at one instant, with its stacks.
+
+use crate::COMM_LEN;
+
+/// Deepest user stack that is kept, in frames. `bpf_get_stack` refuses more than the sysctl
+/// `kernel.perf_event_max_stack`, which is 127 unless raised.
+pub const MAX_USER_FRAMES: usize = 127;
+/// Deepest kernel stack that is kept, in frames. Same reason.
+pub const MAX_KERNEL_FRAMES: usize = 127;
+/// Room for both stacks of one sample.
+pub const MAX_FRAMES: usize = MAX_USER_FRAMES + MAX_KERNEL_FRAMES;
+
+/// The program that took a sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Source {
+    /// A timer or cycle counter that fires while the thread runs.
+    OnCpu = 1,
+}
+
+impl Source {
+    /// The source with this number; `None` for an unknown one.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        match value {
+            1 => Some(Self::OnCpu),
+            _ => None,
+        }
+    }
+}
+
+/// How the capture of one of a sample's two stacks ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum StackOutcome {
+    /// Not captured because the recording does not ask for this kind of stack.
+    NotWanted = 0,
+    /// The thread has none: a kernel thread has no user stack, user mode has no kernel stack.
+    Absent = 1,
+    /// The walk ended by itself. By frame pointer this does not prove that the outermost frame is the thread's
+    /// start: code compiled without frame pointers ends the chain early.
+    Walked = 2,
+    /// The walk met the depth limit; the outermost frames are missing.
+    DepthLimit = 3,
+    /// The stack could not be read.
+    Unreadable = 4,
+}
+
+impl StackOutcome {
+    /// The outcome with this number; `None` for an unknown one.
+    #[must_use]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        match value {
+            0 => Some(Self::NotWanted),
+            1 => Some(Self::Absent),
+            2 => Some(Self::Walked),
+            3 => Some(Self::DepthLimit),
+            4 => Some(Self::Unreadable),
+            _ => None,
+        }
+    }
+}
+
+/// The fixed part of a sample. After it come `user_frames` and then `kernel_frames` absolute addresses of eight
+/// bytes each, leaf first; every address but a stack's first is a return address.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct SampleHeader {
+    /// [`crate::record::Kind::Sample`].
+    pub kind: u32,
+    /// CPU the thread was on.
+    pub cpu: u32,
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time_ns: u64,
+    /// What the sample stands for, in the source's unit: nanoseconds for [`Source::OnCpu`].
+    pub weight: u64,
+    /// Process id in the initial PID namespace.
+    pub tgid: u32,
+    /// Thread id in the initial PID namespace.
+    pub tid: u32,
+    /// When the process started, `CLOCK_BOOTTIME` nanoseconds. With `tgid` it names a process for good, whatever
+    /// happens to the number later.
+    pub process_start_ns: u64,
+    /// Counts the programs that the process has run (`task_struct.self_exec_id`): a change means new mappings.
+    pub exec_id: u32,
+    /// Keeps the layout free of holes; zero.
+    pub reserved: u32,
+    /// Name of the thread, zero-terminated.
+    pub thread_comm: [u8; COMM_LEN],
+    /// Name of the process, that is of its first thread, zero-terminated.
+    pub process_comm: [u8; COMM_LEN],
+    /// Number of user frames that follow.
+    pub user_frames: u16,
+    /// Number of kernel frames that follow the user frames.
+    pub kernel_frames: u16,
+    /// A [`Source`].
+    pub source: u8,
+    /// A [`StackOutcome`].
+    pub user_outcome: u8,
+    /// A [`StackOutcome`].
+    pub kernel_outcome: u8,
+    /// Keeps the frames at a multiple of eight bytes; zero.
+    pub reserved_tail: u8,
+}
+
+const _: () = assert!(size_of::<SampleHeader>() == 88, "the frames follow without a gap");

@@ -1,0 +1,1 @@
+//! Writes a profile in the formats of other tools. One format a file.

@@ -1,0 +1,11 @@
+//! Chokepoint's model of a profile, and everything that is computed from it.
+//!
+//! Nothing here does IO, needs a privilege or asks the time: values go in, values come out, so the agent and the
+//! collector run the same code, and it is tested without either.
+
+#![forbid(unsafe_code)]
+
+pub mod coverage;
+pub mod export;
+pub mod profile;
+pub mod top;

@@ -1,0 +1,1 @@
+//! The functions that a profile's weight goes to.

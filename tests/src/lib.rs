@@ -1,0 +1,1 @@
+//! chokepoint-tests
