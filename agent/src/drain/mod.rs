@@ -30,7 +30,9 @@ impl Drain {
     pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
         let mut timer = interval(DRAIN_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self { ring: AsyncFd::register(ring)?, timer, malformed: 0 })
+        // SAFETY: the buffer owns its descriptor and keeps it open as long as it lives.
+        let ring = unsafe { AsyncFd::register(ring) }?;
+        Ok(Self { ring, timer, malformed: 0 })
     }
 
     /// Waits until it is time to look into the buffer.
