@@ -1,1 +1,11 @@
-//! chokepoint
+//! The host agent: loads the kernel programs, drains their records, and turns them into profiles.
+//!
+//! The stages, in the order data flows: [`load`], [`drain`], [`process`], [`aggregate`], [`symbolize`], and then the
+//! `chokepoint-analysis` crate. `pipeline` wires them.
+
+pub mod address;
+pub mod aggregate;
+pub mod drain;
+pub mod host;
+pub mod load;
+pub mod process;

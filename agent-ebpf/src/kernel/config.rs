@@ -29,8 +29,6 @@ globals! {
     DEPTH_LIMIT: u32 = 0;
     /// Bytes waiting in the ring buffer at which the agent is woken before its timer.
     WAKE_AT_BYTES: u64 = 0;
-    /// 1 to log through aya-log.
-    DEBUG_LOG: u8 = 0;
 
     TASK_GROUP_LEADER: u32 = 0;
     TASK_COMM: u32 = 0;

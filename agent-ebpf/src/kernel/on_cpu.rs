@@ -16,7 +16,7 @@ use chokepoint_ebpf::{
 
 use super::{
     arch::interrupted_user_mode,
-    config::{DEBUG_LOG, ON_CPU_PERIOD_NS, WANT_KERNEL, WANT_USER},
+    config::{ON_CPU_PERIOD_NS, WANT_KERNEL, WANT_USER},
     counters::count,
     gate,
     ring::{self, Urgency},
@@ -69,9 +69,7 @@ pub fn sample(ctx: &PerfEventContext) {
         Ok(()) => count(Counter::OnCpuCaptured),
         Err(ring::RingFull) => {
             count(Counter::OnCpuRingFull);
-            if DEBUG_LOG.load() != 0 {
-                debug!(ctx, "ring buffer full, sample of process {} lost", (pid_tgid >> 32) as u32);
-            }
+            debug!(ctx, "ring buffer full, sample of process {} lost", (pid_tgid >> 32) as u32);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Captures a thread's stacks into the CPU's scratch space. Every source uses it, so that a stack means the same
 //! whichever source took it.
 
+use core::hint::black_box;
+
 use aya_ebpf::{bindings::BPF_F_USER_STACK, cty::c_void, helpers::bpf_get_stack};
 use chokepoint_ebpf::sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, StackOutcome};
 
@@ -36,10 +38,15 @@ impl Captured {
 
     #[inline(always)]
     fn from_helper(result: i64, max_bytes: u64) -> Self {
-        if result <= 0 || result as u64 > max_bytes {
+        if result <= 0 {
             return Self::nothing(StackOutcome::Unreadable);
         }
-        let bytes = result as u64;
+        // Kept apart from the test above: LLVM would fold both into one comparison of `result - 1`, and the verifiers of
+        // 5.10 to 6.12 do not carry the bound from that copy back to the register that is used.
+        let bytes = black_box(result) as u64;
+        if bytes > max_bytes {
+            return Self::nothing(StackOutcome::Unreadable);
+        }
         let full = bytes / FRAME_BYTES >= u64::from(DEPTH_LIMIT.load());
         Self { bytes, outcome: if full { StackOutcome::DepthLimit } else { StackOutcome::Walked } }
     }

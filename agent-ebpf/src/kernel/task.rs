@@ -19,12 +19,6 @@ impl KernelPointer {
         Self(address)
     }
 
-    /// Whether this is the null pointer.
-    #[inline(always)]
-    pub const fn is_null(self) -> bool {
-        self.0 == 0
-    }
-
     /// The field `offset` bytes into the structure; `None` where that memory cannot be read.
     #[inline(always)]
     pub fn read<T>(self, offset: u64) -> Option<T> {

@@ -1,0 +1,157 @@
+//! The layout of records, without any kernel.
+
+use chokepoint_ebpf::record::Kind;
+use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome};
+use thiserror::Error;
+
+/// Why bytes are no record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum DecodeError {
+    /// Fewer bytes than the record says it has.
+    #[error("record of {0} bytes is cut short")]
+    Truncated(usize),
+    /// A number that the contract does not know.
+    #[error("record has unknown {what} {value}")]
+    Unknown {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        value: u32,
+    },
+    /// More frames than the contract allows.
+    #[error("record has {0} frames")]
+    TooManyFrames(usize),
+}
+
+/// A decoded sample; it borrows the frames from the ring buffer.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// The fixed part.
+    pub header: SampleHeader,
+    /// Which program took it.
+    pub source: Source,
+    /// How the capture of the user stack ended.
+    pub user_outcome: StackOutcome,
+    /// How the capture of the kernel stack ended.
+    pub kernel_outcome: StackOutcome,
+    user: &'a [[u8; 8]],
+    kernel: &'a [[u8; 8]],
+}
+
+impl Sample<'_> {
+    /// Addresses of the user stack, leaf first.
+    pub fn user_addresses(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+        self.user.iter().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+
+    /// Addresses of the kernel stack, leaf first.
+    pub fn kernel_addresses(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
+        self.kernel.iter().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+/// Reads one record of the ring buffer.
+///
+/// # Errors
+/// [`DecodeError`] where the bytes are not what the contract says.
+pub fn decode(bytes: &[u8]) -> Result<Sample<'_>, DecodeError> {
+    let truncated = DecodeError::Truncated(bytes.len());
+    let kind = bytes.first_chunk().map(|word| u32::from_le_bytes(*word)).ok_or(truncated)?;
+    match Kind::from_u32(kind) {
+        Some(Kind::Sample) => {}
+        None => return Err(DecodeError::Unknown { what: "kind", value: kind }),
+    }
+    let (header, frames) = bytes.split_at_checked(size_of::<SampleHeader>()).ok_or(truncated)?;
+    // SAFETY: the slice has the header's size, and any bytes are a valid header: it is made of integers alone.
+    let header = unsafe { header.as_ptr().cast::<SampleHeader>().read_unaligned() };
+
+    let (user_frames, kernel_frames) = (usize::from(header.user_frames), usize::from(header.kernel_frames));
+    if user_frames > MAX_USER_FRAMES || kernel_frames > MAX_KERNEL_FRAMES {
+        return Err(DecodeError::TooManyFrames(user_frames + kernel_frames));
+    }
+    let (frames, _) = frames.as_chunks::<8>();
+    // The ring buffer may pad the end of a record.
+    let frames = frames.get(..user_frames + kernel_frames).ok_or(truncated)?;
+    let (user, kernel) = frames.split_at(user_frames);
+    let outcome = |what, value| {
+        StackOutcome::from_u8(value).ok_or(DecodeError::Unknown { what, value: u32::from(value) })
+    };
+    Ok(Sample {
+        header,
+        source: Source::from_u8(header.source)
+            .ok_or(DecodeError::Unknown { what: "source", value: u32::from(header.source) })?,
+        user_outcome: outcome("user stack outcome", header.user_outcome)?,
+        kernel_outcome: outcome("kernel stack outcome", header.kernel_outcome)?,
+        user,
+        kernel,
+    })
+}
+
+/// A task name from the kernel as text: up to the terminating zero, foreign bytes replaced.
+#[must_use]
+pub fn comm(bytes: &[u8]) -> String {
+    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::mem::offset_of;
+
+    fn record(user: &[u64], kernel: &[u64]) -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<SampleHeader>()];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(offset_of!(SampleHeader, kind), &(Kind::Sample as u32).to_le_bytes());
+        put(offset_of!(SampleHeader, tid), &7u32.to_le_bytes());
+        put(offset_of!(SampleHeader, user_frames), &(user.len() as u16).to_le_bytes());
+        put(offset_of!(SampleHeader, kernel_frames), &(kernel.len() as u16).to_le_bytes());
+        put(offset_of!(SampleHeader, source), &[Source::OnCpu as u8]);
+        put(offset_of!(SampleHeader, user_outcome), &[StackOutcome::Walked as u8]);
+        put(offset_of!(SampleHeader, kernel_outcome), &[StackOutcome::Absent as u8]);
+        bytes.extend(user.iter().chain(kernel).flat_map(|address| address.to_le_bytes()));
+        bytes
+    }
+
+    #[test]
+    fn both_stacks_are_read_in_order() {
+        let bytes = record(&[1, 2, 3], &[u64::MAX, 5]);
+        let sample = decode(&bytes).unwrap();
+        assert_eq!(sample.header.tid, 7);
+        assert_eq!(sample.user_addresses().collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(sample.kernel_addresses().collect::<Vec<_>>(), [u64::MAX, 5]);
+        assert_eq!((sample.user_outcome, sample.kernel_outcome), (StackOutcome::Walked, StackOutcome::Absent));
+    }
+
+    #[test]
+    fn a_record_cut_anywhere_is_refused() {
+        let bytes = record(&[1, 2], &[3]);
+        for length in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..length]).unwrap_err(), DecodeError::Truncated(length));
+        }
+    }
+
+    #[test]
+    fn numbers_outside_the_contract_are_refused() {
+        let cases = [
+            (offset_of!(SampleHeader, kind), DecodeError::Unknown { what: "kind", value: 0xee }),
+            (offset_of!(SampleHeader, source), DecodeError::Unknown { what: "source", value: 0xee }),
+            (
+                offset_of!(SampleHeader, user_outcome),
+                DecodeError::Unknown { what: "user stack outcome", value: 0xee },
+            ),
+            (offset_of!(SampleHeader, user_frames), DecodeError::TooManyFrames(0xee + 1)),
+        ];
+        for (at, expected) in cases {
+            let mut bytes = record(&[1, 2], &[3]);
+            bytes[at] = 0xee;
+            assert_eq!(decode(&bytes).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn comm_ends_at_the_zero() {
+        assert_eq!(comm(b"sh\0old-name\0"), "sh");
+        assert_eq!(comm(b"\xff"), "\u{fffd}");
+    }
+}

@@ -1,0 +1,73 @@
+//! Empties the ring buffer: bytes from the kernel become typed samples.
+
+pub mod decode;
+
+use std::io;
+use std::time::Duration;
+
+use aya::maps::{MapData, RingBuf};
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use decode::{DecodeError, Sample};
+
+/// How long a record may wait in the ring buffer. The kernel programs wake the agent earlier when the buffer is half full
+/// or a new process shows up.
+pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+
+/// The reading end of the ring buffer.
+pub struct Drain {
+    ring: AsyncFd<RingBuf<MapData>>,
+    timer: Interval,
+    malformed: u64,
+}
+
+impl Drain {
+    /// Takes over the ring buffer. Needs a tokio runtime with IO and time.
+    ///
+    /// # Errors
+    /// Where the buffer cannot be polled.
+    pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
+        let mut timer = interval(DRAIN_INTERVAL);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // SAFETY: the buffer owns its descriptor and keeps it open as long as it lives.
+        let ring = unsafe { AsyncFd::register(ring) }?;
+        Ok(Self { ring, timer, malformed: 0 })
+    }
+
+    /// Waits until it is time to look into the buffer.
+    ///
+    /// # Errors
+    /// Where the buffer cannot be polled.
+    pub async fn ready(&mut self) -> io::Result<()> {
+        tokio::select! {
+            guard = self.ring.readable() => guard?.clear_ready(),
+            _ = self.timer.tick() => {}
+        }
+        Ok(())
+    }
+
+    /// Hands every waiting sample to `sink`.
+    pub fn take_all(&mut self, mut sink: impl FnMut(Sample<'_>)) {
+        while let Some(record) = self.ring.get_mut().next() {
+            match decode::decode(&record) {
+                Ok(sample) => sink(sample),
+                Err(error) => {
+                    self.malformed += 1;
+                    report_malformed(&error);
+                }
+            }
+        }
+    }
+
+    /// Records that could not be decoded. Not zero only when agent and kernel programs do not belong together.
+    #[must_use]
+    pub fn malformed(&self) -> u64 {
+        self.malformed
+    }
+}
+
+#[cold]
+fn report_malformed(error: &DecodeError) {
+    tracing::debug!(%error, "malformed record");
+}

@@ -1,0 +1,110 @@
+//! How a command fails: one line that says what to do, and an exit code that a script can tell apart.
+
+use std::fmt;
+
+use chokepoint_analysis::export::ExportError;
+
+use crate::load::LoadError;
+use crate::load::layout::{KERNEL_BTF, LayoutError};
+use crate::target::TargetError;
+
+/// The kinds of failure. The numbers are the exit codes and part of the command line's contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Something that should not happen.
+    Unexpected = 1,
+    /// The command line makes no sense.
+    Usage = 2,
+    /// A privilege is missing.
+    Permission = 3,
+    /// This kernel or host lacks something that profiling needs.
+    Unsupported = 4,
+    /// The target does not exist, or the command could not be started.
+    Target = 5,
+    /// The output cannot be written.
+    Output = 6,
+}
+
+/// A failed command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub kind: Kind,
+    /// One line, lowercase, that says what to do.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure of this kind.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into() }
+    }
+
+    /// A failure nobody expected, with its causes.
+    #[must_use]
+    pub fn unexpected(error: &dyn std::error::Error) -> Self {
+        Self::new(Kind::Unexpected, with_causes(error))
+    }
+
+    /// The process's exit code.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        self.kind as u8
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<TargetError> for Failure {
+    fn from(error: TargetError) -> Self {
+        Self::new(Kind::Target, with_causes(&error))
+    }
+}
+
+impl From<LayoutError> for Failure {
+    fn from(error: LayoutError) -> Self {
+        let message = format!("{error}: this kernel's {KERNEL_BTF} does not fit; please report its version");
+        Self::new(Kind::Unsupported, message)
+    }
+}
+
+impl From<LoadError> for Failure {
+    fn from(error: LoadError) -> Self {
+        if error.is_permission() {
+            let advice = "run as root, or with CAP_BPF and CAP_PERFMON in the host's user namespace; `chokepoint doctor` tells more";
+            return Self::new(Kind::Permission, format!("{}: {advice}", with_causes(&error)));
+        }
+        Self::new(Kind::Unsupported, format!("{}; `chokepoint doctor` tells more", with_causes(&error)))
+    }
+}
+
+impl From<ExportError> for Failure {
+    fn from(error: ExportError) -> Self {
+        Self::new(Kind::Output, with_causes(&error))
+    }
+}
+
+/// An error and what caused it, on one line. Verifier logs have thousands; the last one says why.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut message = first_line(&error.to_string());
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let text = first_line(&error.to_string());
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = error.source();
+    }
+    message
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end().to_owned()
+}

@@ -1,0 +1,386 @@
+//! Loads the kernel programs, attaches them, and reads their counters. With [`crate::drain`] the only code that touches
+//! aya.
+//!
+//! Everything lives in file descriptors of this process and nothing is pinned, so the kernel removes it all when the
+//! process ends, however it ends.
+
+pub mod layout;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
+use aya::programs::perf_event::{
+    HardwareEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
+};
+use aya::programs::{BtfTracePoint, PerfEvent, ProgramError};
+use aya::sys::Stats;
+use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
+use chokepoint_ebpf::COMM_LEN;
+use chokepoint_ebpf::counters::Counter;
+use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
+use chokepoint_ebpf::sample::MAX_USER_FRAMES;
+use thiserror::Error;
+
+use layout::KernelLayout;
+
+/// The compiled kernel programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chokepoint-ebpf"));
+
+/// Why the programs could not be loaded or attached.
+#[derive(Debug, Error)]
+pub enum LoadError {
+    /// The object or its maps were refused.
+    #[error("the kernel refused the programs or their maps")]
+    Object(#[from] EbpfError),
+    /// A program was refused or could not be attached.
+    #[error("the kernel refused program {name}")]
+    Program {
+        /// Name of the program.
+        name: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: ProgramError,
+    },
+    /// A map could not be used.
+    #[error("map {name} could not be used")]
+    Map {
+        /// Name of the map.
+        name: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: MapError,
+    },
+    /// The object lacks something that the agent expects: they were not built together.
+    #[error("the compiled kernel programs have no {0}")]
+    Missing(&'static str),
+    /// The kernel's type information could not be read for a program that needs it.
+    #[error("the kernel's type information could not be read")]
+    Btf(#[from] BtfError),
+    /// Too many target processes for the table.
+    #[error("more than {} target processes", chokepoint_ebpf::gate::MAX_TARGET_PROCESSES)]
+    TooManyProcesses,
+    /// Something in the operating system failed.
+    #[error("{what}")]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl LoadError {
+    /// Whether the kernel said that the agent may not do this.
+    #[must_use]
+    pub fn is_permission(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = cause {
+            if let Some(io) = error.downcast_ref::<io::Error>()
+                && io.kind() == io::ErrorKind::PermissionDenied
+            {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
+/// Which threads the kernel programs sample.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Gate {
+    /// All of the host.
+    Everything,
+    /// Those of some processes.
+    Processes {
+        /// Process ids.
+        tgids: Vec<u32>,
+        /// Whether processes they fork from now on belong to the target too.
+        follow_forks: bool,
+    },
+    /// Those of a cgroup and the groups below it.
+    Cgroup {
+        /// The group's id, which is its directory's inode number.
+        id: u64,
+        /// Index of the version 1 controller that owns it; `None` in the version 2 hierarchy.
+        controller: Option<u32>,
+    },
+    /// Those whose own or whose process's name this is.
+    Comm(String),
+}
+
+/// Which of a thread's stacks are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stacks {
+    /// User stacks. Without them, time spent in user mode is not sampled.
+    pub user: bool,
+    /// Kernel stacks.
+    pub kernel: bool,
+}
+
+/// What the programs are loaded with.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Which threads are sampled.
+    pub gate: Gate,
+    /// Which stacks are kept.
+    pub stacks: Stacks,
+    /// Ticks a second of each CPU's on-CPU source.
+    pub frequency_hz: u32,
+    /// Size of the ring buffer, a power of two that is a multiple of the page size.
+    pub ring_bytes: u32,
+    /// The sysctl `kernel.perf_event_max_stack`.
+    pub perf_max_stack: u32,
+    /// Whether the programs log through aya-log.
+    pub kernel_log: bool,
+}
+
+impl LoadOptions {
+    /// What one tick of the on-CPU source stands for, nanoseconds.
+    #[must_use]
+    pub fn period_ns(&self) -> u64 {
+        1_000_000_000 / u64::from(self.frequency_hz)
+    }
+}
+
+/// What drives the on-CPU source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnCpuEvent {
+    /// The processor's cycle counter.
+    Cycles,
+    /// A timer on each CPU, on machines whose cycle counter is not to be had.
+    CpuClock,
+}
+
+/// What the kernel programs have cost since they were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Time they ran.
+    pub run_time: Duration,
+    /// How often they ran.
+    pub run_count: u64,
+}
+
+/// The loaded programs. Dropping it detaches and unloads them.
+pub struct Programs {
+    ebpf: Ebpf,
+    /// While it is open the kernel measures the run time of BPF programs; `None` where that is not permitted.
+    statistics: Option<OwnedFd>,
+}
+
+impl Programs {
+    /// Loads the maps and the programs that the options need; nothing runs yet.
+    ///
+    /// # Errors
+    /// [`LoadError`] with the kernel's answer.
+    pub fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Self, LoadError> {
+        let (rule, cgroup_id, controller, comm) = match &options.gate {
+            Gate::Everything => (Rule::Everything, 0, 0, ""),
+            Gate::Processes { .. } => (Rule::Processes, 0, 0, ""),
+            Gate::Cgroup { id, controller } => (Rule::Cgroup, *id, controller.unwrap_or(CGROUP_V2), ""),
+            Gate::Comm(comm) => (Rule::Comm, 0, 0, comm.as_str()),
+        };
+        let rule = rule as u32;
+        let comm = padded_comm(comm);
+        let want_user = u8::from(options.stacks.user);
+        let want_kernel = u8::from(options.stacks.kernel);
+        let period_ns = options.period_ns();
+        let depth_limit = options.perf_max_stack.min(MAX_USER_FRAMES as u32);
+        let wake_at_bytes = u64::from(options.ring_bytes) / 2;
+        let log_level = if options.kernel_log { u8::MAX } else { 0 };
+
+        let mut loader = EbpfLoader::new();
+        loader
+            // The programs carry no relocations.
+            .btf(None)
+            .map_max_entries("RECORDS", options.ring_bytes)
+            .override_global("GATE_RULE", &rule, true)
+            .override_global("GATE_CGROUP_ID", &cgroup_id, true)
+            .override_global("GATE_CGROUP_CONTROLLER", &controller, true)
+            .override_global("GATE_COMM", &comm, true)
+            .override_global("WANT_USER", &want_user, true)
+            .override_global("WANT_KERNEL", &want_kernel, true)
+            .override_global("ON_CPU_PERIOD_NS", &period_ns, true)
+            .override_global("DEPTH_LIMIT", &depth_limit, true)
+            .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+            .override_global("AYA_LOG_LEVEL", &log_level, true);
+        for (global, offset) in &layout.offsets {
+            loader.override_global(global, offset, true);
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+
+        let statistics = aya::sys::enable_stats(Stats::RunTime).ok();
+        let on_cpu: &mut PerfEvent = program(&mut ebpf, "on_cpu")?;
+        on_cpu.load().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
+        let mut programs = Self { ebpf, statistics };
+        if let Gate::Processes { tgids, follow_forks } = &options.gate {
+            if *follow_forks {
+                programs.follow_forks()?;
+            }
+            programs.add_targets(tgids)?;
+        }
+        Ok(programs)
+    }
+
+    fn follow_forks(&mut self) -> Result<(), LoadError> {
+        const NAME: &str = "follow_fork";
+        let refused = |source| LoadError::Program { name: NAME, source };
+        let btf = Btf::from_sys_fs()?;
+        let follow_fork: &mut BtfTracePoint = program(&mut self.ebpf, NAME)?;
+        follow_fork.load("sched_process_fork", &btf).map_err(refused)?;
+        follow_fork.attach().map_err(refused)?;
+        Ok(())
+    }
+
+    /// Makes these processes targets.
+    ///
+    /// # Errors
+    /// [`LoadError::TooManyProcesses`] where the table is full.
+    pub fn add_targets(&mut self, tgids: &[u32]) -> Result<(), LoadError> {
+        const NAME: &str = "TARGET_PROCESSES";
+        let unusable = |source| LoadError::Map { name: NAME, source };
+        let map = self.ebpf.map_mut(NAME).ok_or(LoadError::Missing(NAME))?;
+        let mut targets: HashMap<_, u32, u8> = HashMap::try_from(map).map_err(unusable)?;
+        tgids.iter().try_for_each(|tgid| {
+            targets.insert(tgid, 1, 0).map_err(|error| match &error {
+                MapError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::E2BIG) => {
+                    LoadError::TooManyProcesses
+                }
+                _ => unusable(error),
+            })
+        })
+    }
+
+    /// Starts the on-CPU source on these CPUs: sampling begins.
+    ///
+    /// # Errors
+    /// [`LoadError`] where neither event can be opened.
+    pub fn attach_on_cpu(&mut self, cpus: &[u32], frequency_hz: u32) -> Result<OnCpuEvent, LoadError> {
+        let on_cpu: &mut PerfEvent = program(&mut self.ebpf, "on_cpu")?;
+        let attach = |on_cpu: &mut PerfEvent, config: PerfEventConfig| {
+            let mut links = Vec::with_capacity(cpus.len());
+            for cpu in cpus {
+                let scope = PerfEventScope::AllProcessesOneCpu { cpu: *cpu };
+                let policy = SamplePolicy::Frequency(u64::from(frequency_hz));
+                match on_cpu.attach(config, scope, policy, false) {
+                    Ok(link) => links.push(link),
+                    // A CPU that went offline since it was listed has nothing to sample.
+                    Err(error) if is_no_such_device(&error) && !links.is_empty() => {}
+                    Err(error) => {
+                        for link in links {
+                            let _ = on_cpu.detach(link);
+                        }
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(())
+        };
+        if attach(on_cpu, PerfEventConfig::Hardware(HardwareEvent::CpuCycles)).is_ok() {
+            return Ok(OnCpuEvent::Cycles);
+        }
+        attach(on_cpu, PerfEventConfig::Software(SoftwareEvent::CpuClock))
+            .map_err(|source| LoadError::Program { name: "on_cpu", source })?;
+        Ok(OnCpuEvent::CpuClock)
+    }
+
+    /// Stops sampling and unloads the on-CPU program. The maps stay, to be drained and read.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn stop(&mut self) -> Result<ProgramCost, LoadError> {
+        let cost = self.cost();
+        let on_cpu: &mut PerfEvent = program(&mut self.ebpf, "on_cpu")?;
+        on_cpu.unload().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
+        self.statistics = None;
+        Ok(cost)
+    }
+
+    /// The ring buffer of records. It can be taken once.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`] the second time.
+    pub fn take_records(&mut self) -> Result<RingBuf<MapData>, LoadError> {
+        const NAME: &str = "RECORDS";
+        let map: Map = self.ebpf.take_map(NAME).ok_or(LoadError::Missing(NAME))?;
+        RingBuf::try_from(map).map_err(|source| LoadError::Map { name: NAME, source })
+    }
+
+    /// Reads every counter, summed over the CPUs; in the order of [`Counter::ALL`].
+    ///
+    /// # Errors
+    /// [`LoadError::Map`] where the kernel refuses.
+    pub fn counters(&self) -> Result<Counters, LoadError> {
+        const NAME: &str = "COUNTERS";
+        let unusable = |source| LoadError::Map { name: NAME, source };
+        let map = self.ebpf.map(NAME).ok_or(LoadError::Missing(NAME))?;
+        let array: PerCpuArray<_, u64> = PerCpuArray::try_from(map).map_err(unusable)?;
+        let mut counters = Counters::default();
+        for counter in Counter::ALL {
+            let values = array.get(&(counter as u32), 0).map_err(unusable)?;
+            counters.0[counter as usize] = values.iter().sum();
+        }
+        Ok(counters)
+    }
+
+    /// What the programs have cost so far; `None` in it means that the kernel would not measure.
+    #[must_use]
+    pub fn cost(&self) -> ProgramCost {
+        self.ebpf
+            .programs()
+            .filter_map(|(_, program)| program.info().ok())
+            .map(|info| ProgramCost { run_time: info.run_time(), run_count: info.run_count() })
+            .fold(ProgramCost::default(), |sum, cost| ProgramCost {
+                run_time: sum.run_time + cost.run_time,
+                run_count: sum.run_count + cost.run_count,
+            })
+    }
+
+    /// Whether the kernel measures the programs' run time; it asks for `CAP_SYS_ADMIN`.
+    #[must_use]
+    pub fn cost_is_measured(&self) -> bool {
+        self.statistics.is_some()
+    }
+
+    /// The loaded object, for aya-log.
+    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+}
+
+/// The kernel programs' counters at one moment, summed over the CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters([u64; Counter::COUNT as usize]);
+
+impl Counters {
+    /// One of them.
+    #[must_use]
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.0[counter as usize]
+    }
+}
+
+fn program<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    ebpf.program_mut(name)
+        .ok_or(LoadError::Missing(name))?
+        .try_into()
+        .map_err(|source| LoadError::Program { name, source })
+}
+
+fn is_no_such_device(error: &ProgramError) -> bool {
+    matches!(error, ProgramError::SyscallError(call) if call.io_error.raw_os_error() == Some(libc::ENODEV))
+}
+
+/// A task name as the kernel keeps it: cut to what fits, zero-padded.
+fn padded_comm(name: &str) -> [u8; COMM_LEN] {
+    let mut comm = [0; COMM_LEN];
+    let length = name.len().min(COMM_LEN - 1);
+    comm[..length].copy_from_slice(&name.as_bytes()[..length]);
+    comm
+}

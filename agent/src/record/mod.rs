@@ -1,0 +1,52 @@
+//! `chokepoint record`: samples for a while and writes one profile.
+//!
+//! [`crate::pipeline`] runs the stages; here is what is particular to this command: its options, the target's life
+//! ([`workload`]), the output file ([`output`]), the progress bar and the closing summary ([`summary`]).
+
+pub mod output;
+pub mod progress;
+pub mod summary;
+pub mod workload;
+
+use std::time::Duration;
+
+use crate::load::Stacks;
+use crate::target::Target;
+
+/// Frequency at which nothing is asked for: not 100, so that it does not beat with timers of 10 ms.
+pub const DEFAULT_FREQUENCY_HZ: u32 = 99;
+/// Time that a recording takes where nothing is asked for.
+pub const DEFAULT_DURATION: Duration = Duration::from_secs(10);
+
+/// What to sample, and for how long.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What is profiled.
+    pub target: Target,
+    /// How long; `None` until the target ends or the user stops it.
+    pub duration: Option<Duration>,
+    /// Ticks a second on each CPU.
+    pub frequency_hz: u32,
+    /// Which stacks are kept.
+    pub stacks: Stacks,
+    /// Whether each sample is kept with its time.
+    pub timeline: bool,
+    /// Whether inlined functions become frames of their own.
+    pub inlined: bool,
+    /// Whether the kernel programs log through aya-log.
+    pub kernel_log: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            target: Target::Host,
+            duration: Some(DEFAULT_DURATION),
+            frequency_hz: DEFAULT_FREQUENCY_HZ,
+            stacks: Stacks { user: true, kernel: true },
+            timeline: false,
+            inlined: true,
+            kernel_log: false,
+        }
+    }
+}
