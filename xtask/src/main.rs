@@ -1,0 +1,73 @@
+//! The one entry to every tool of the project: `cargo xtask COMMAND`, or `./x COMMAND` where there may be no
+//! cargo yet.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod burn;
+mod demo;
+mod lint;
+mod packages;
+mod setup;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The one entry to every tool of the project"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find or install what the build needs; does nothing where all is there
+    Setup(setup::Args),
+    /// Build the release binaries
+    Build,
+    /// Build everything and run all tests, as CI does
+    Test(test::Args),
+    /// Check formatting, lints and dependencies
+    Lint,
+    /// Profile this host for a few seconds while a known workload runs, and leave a flame graph
+    Demo(demo::Args),
+    /// Burn CPU time in three functions until standard input closes
+    #[command(hide = true)]
+    Burn,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build => build::run(),
+        Command::Test(args) => test::run(&args),
+        Command::Lint => lint::run(),
+        Command::Demo(args) => demo::run(&args),
+        Command::Burn => burn::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}
