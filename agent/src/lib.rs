@@ -1,1 +1,4 @@
-//! chokepoint
+//! The host agent of Chokepoint.
+
+pub mod address;
+pub mod symbolize;
