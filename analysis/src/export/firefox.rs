@@ -88,6 +88,13 @@ impl<'p> Recording<'p> {
             self.firefox.add_sample(thread, time, stack, cpu, 1);
             *weights.entry(moment.thread).or_default() += moment.weight;
         }
+        if self.threads.is_empty() {
+            // Viewers refuse a recording that has no thread.
+            let start = Timestamp::from_nanos_since_reference(0);
+            let target = names::element(&self.profile.header.target);
+            let process = self.firefox.add_process(&target, 0, start);
+            self.firefox.add_thread(process, 0, start, true);
+        }
         let heaviest = weights.iter().max_by_key(|(thread, weight)| (**weight, std::cmp::Reverse(**thread)));
         if let Some((thread, _)) = heaviest {
             self.firefox.add_initial_selected_thread(self.threads[thread]);

@@ -82,3 +82,10 @@ fn sums_without_times_are_refused_and_nothing_is_written() {
     assert!(error.to_string().starts_with("the recording has no timeline, which firefox.json needs"));
     assert!(out.is_empty());
 }
+
+#[test]
+fn an_empty_recording_has_a_thread_without_samples() {
+    let file = value(&recording::empty(), Format::Firefox, &Options::default());
+    let threads = file["threads"].as_array().expect("threads");
+    assert_eq!((threads.len(), &threads[0]["samples"]["length"]), (1, &0.into()));
+}
