@@ -93,9 +93,9 @@ struct Segment {
 pub(super) enum ElfError {
     #[error("not an ELF file")]
     NotElf,
-    #[error("an ELF file of another byte order")]
+    #[error("it has another byte order")]
     ByteOrder,
-    #[error("malformed ELF file: {0}")]
+    #[error("{0}")]
     Malformed(&'static str),
     #[error(transparent)]
     Io(#[from] io::Error),

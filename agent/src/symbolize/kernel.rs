@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use super::cache::return_free_memory;
 use super::name;
 use super::symbolizer::{SourceLine, SymbolizeError, Symbolized};
 use crate::address::AbsoluteAddress;
@@ -64,6 +65,8 @@ impl Kernel {
             return Err(SymbolizeError::KernelAddressesHidden);
         }
         self.table = Some((table, Instant::now()));
+        // What the vectors outgrew on their way.
+        return_free_memory();
         Ok(())
     }
 }
@@ -123,7 +126,7 @@ impl Table {
         }
         table.text = text.0.zip(text.1);
         // The best of the names of one address comes last, which is where a lookup ends.
-        table.entries.sort_by_key(|entry| (entry.address, entry.preference));
+        table.entries.sort_unstable_by_key(|entry| (entry.address, entry.preference));
         table.entries.dedup_by(|later, kept| {
             let same = later.address == kept.address;
             if same {

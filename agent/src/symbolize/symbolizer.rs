@@ -19,8 +19,8 @@ use super::vdso;
 use crate::address::{AbsoluteAddress, FileOffset, VirtualOffset};
 
 /// How many addresses, in the order of the file, are looked up between two looks at the memory that costs. A look
-/// costs microseconds; 32 addresses in distinct large units of a debug build cost up to 8 MB.
-const CHUNK: usize = 32;
+/// costs microseconds; an address in a large unit of a debug build up to 2 MB.
+const CHUNK: usize = 8;
 
 /// Resident file pages beyond this are given back, within a batch and at its end.
 const MAX_FILE_PAGES_BYTES: u64 = 8 << 20;
@@ -427,7 +427,9 @@ impl Symbolizer {
         let source = blaze::source::Source::Elf(elf);
         let mut file_pages_bytes = before.file_bytes;
         let mut anonymous_bytes = before.anonymous_bytes;
-        for chunk in open.chunks(CHUNK) {
+        // The first lookup in a file indexes all of it; what that touched is given back before the next.
+        let (first, rest) = open.split_at(open.len().min(1));
+        for chunk in [first].into_iter().chain(rest.chunks(CHUNK)) {
             let addresses: Vec<u64> = chunk.iter().map(|&at| sorted[at]).collect();
             let engine = &self.engine;
             let options = &self.options;
