@@ -74,13 +74,13 @@ pub(super) struct Layer {
     pub(super) file: Rc<File>,
     /// Whether its DWARF is read, or only its symbol tables.
     pub(super) dwarf: bool,
+    /// A file that `file` refers to by [`path_of`] it.
+    pub(super) common: Option<Rc<File>>,
 }
 
-impl Layer {
-    /// The path under which blazesym knows the file: it leads to the open file itself, whatever its name is now.
-    pub(super) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
-    }
+/// The path under which blazesym knows an open file: it leads to the file itself, whatever its name is now.
+pub(super) fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The cached binaries.
@@ -208,7 +208,7 @@ mod tests {
     fn pages_of_a_mapped_file_are_given_back() {
         const BYTES: usize = 32 << 20;
         let mut file = tempfile::tempfile().unwrap();
-        std::io::Write::write_all(&mut file, &vec![1; BYTES]).unwrap();
+        io::Write::write_all(&mut file, &vec![1; BYTES]).unwrap();
         let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
         // SAFETY: a new mapping at an address of the kernel's choice, unmapped below.
         let start =

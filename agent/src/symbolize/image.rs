@@ -94,6 +94,15 @@ impl Builder {
         Ok(())
     }
 
+    /// Adds a section of our own making, a few bytes long.
+    pub(super) fn add(&mut self, name: &str, kind: u32, content: &[u8]) -> Result<(), ImageError> {
+        let start = self.end;
+        self.append(&mut &content[..], content.len() as u64)?;
+        self.sections.push((name.to_owned(), kind, start, content.len() as u64, 0));
+        self.end = self.end.next_multiple_of(16);
+        Ok(())
+    }
+
     /// Writes the headers and seals the file.
     pub(super) fn finish(self) -> Result<Image, ImageError> {
         let mut names = vec![0];

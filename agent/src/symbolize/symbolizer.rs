@@ -9,7 +9,7 @@ use blazesym::symbolize as blaze;
 
 use super::cache::{self, Binary, Cache, Identity, Layer, Resident};
 use super::debug_file;
-use super::elf::{BuildId, Elf, ElfError, SHF_COMPRESSED};
+use super::elf::{BuildId, Elf, ElfError, SHF_COMPRESSED, SHT_NOTE, SHT_PROGBITS};
 use super::guard::{Fault, guarded};
 use super::image::{self, Image, ImageError};
 use super::kernel::Kernel;
@@ -208,14 +208,14 @@ impl Symbolizer {
     ) -> Result<BinarySymbols, SymbolizeError> {
         let metadata = regular(file)?;
         let identity = Identity::of(&metadata);
-        let before = Resident::now();
+        let mut before = Resident::now();
         let mut binary = match self.cache.take(identity) {
             Some(binary) => binary,
             None => self.open(file, identity, Some((path_in_process, root)))?,
         };
         let images_bytes = binary.cost_bytes;
 
-        let found = self.symbolize(&mut binary, offsets, before);
+        let found = self.symbolize(&mut binary, offsets, &mut before);
 
         let grown = Resident::now().anonymous_bytes.saturating_sub(before.anonymous_bytes);
         binary.cost_bytes = images_bytes + grown;
@@ -237,7 +237,7 @@ impl Symbolizer {
             Some(binary) => binary,
             None => self.open(&file, identity, None)?,
         };
-        let symbols = self.symbolize(&mut binary, offsets, Resident::now());
+        let symbols = self.symbolize(&mut binary, offsets, &mut Resident::now());
         let build_id = binary.build_id.clone();
         self.cache.put(binary);
         Ok(BinarySymbols { build_id, symbols, notes: Vec::new() })
@@ -275,7 +275,7 @@ impl Symbolizer {
 
         let own = Rc::new(file.try_clone()?);
         if binary.elf.has_debug_info() {
-            self.add_debug_info(&mut binary, &own, None);
+            self.add_debug_info(&mut binary, &own, None, place);
         } else if let Some((path, root)) = place {
             let search = debug_file::find(file, &binary.elf, path, root, &self.options.debug_dirs);
             if search.rejected > 0 {
@@ -285,7 +285,7 @@ impl Symbolizer {
             if let Some(found) = search.found {
                 self.counters.debug_files += 1;
                 let file = Rc::new(found.file);
-                self.add_debug_info(&mut binary, &file, Some(&found.elf));
+                self.add_debug_info(&mut binary, &file, Some(&found.elf), Some((&found.path, root)));
                 self.add_symbols(&mut binary, &file, Some(&found.elf));
             }
         }
@@ -294,7 +294,13 @@ impl Symbolizer {
     }
 
     /// Adds the DWARF of the binary itself or of its debug file, unless nobody asks for it or it is too large.
-    fn add_debug_info(&mut self, binary: &mut Binary, file: &Rc<File>, separate: Option<&Elf>) {
+    fn add_debug_info(
+        &mut self,
+        binary: &mut Binary,
+        file: &Rc<File>,
+        separate: Option<&Elf>,
+        place: Option<(&Path, &Path)>,
+    ) {
         let elf = separate.unwrap_or(&binary.elf);
         let Some(debug_info) = elf.section(".debug_info") else { return };
         if !self.options.inlined && !self.options.source_lines || has_absurd_symbol_table(elf) {
@@ -310,15 +316,21 @@ impl Symbolizer {
             section.flags & SHF_COMPRESSED != 0 || links.contains(&section.name.as_str())
         });
         if !needs_image {
-            return binary.layers.push(Layer { file: Rc::clone(file), dwarf: true });
+            return binary.layers.push(Layer { file: Rc::clone(file), dwarf: true, common: None });
         }
+        let common = place.and_then(|(path, root)| self.common_image(file, elf, path, root));
         let image = image::Builder::new(elf).and_then(|mut builder| {
             builder.copy(elf, file, &image::DWARF_SECTIONS)?;
             builder.copy(elf, file, &image::SYMBOL_SECTIONS)?;
+            if let Some((common, id)) = &common {
+                let path = cache::path_of(&common.file);
+                let link = [path.as_os_str().as_encoded_bytes(), b"\0", id.as_bytes()].concat();
+                builder.add(".gnu_debugaltlink", SHT_PROGBITS, &link)?;
+            }
             builder.finish()
         });
         match image {
-            Ok(image) => self.add_image(binary, image, true),
+            Ok(image) => self.add_image(binary, image, true, common.map(|(common, _)| common)),
             Err(ImageError::TooLarge) => {
                 self.counters.debug_info_too_large += 1;
                 binary.note(Note::DebugInfoTooLarge);
@@ -340,7 +352,7 @@ impl Symbolizer {
         let mini_debug_info = match (elf.section(".symtab"), elf.section(".gnu_debugdata")) {
             (None, Some(mini_debug_info)) => mini_debug_info,
             (None, None) if elf.section(".dynsym").is_none() => return,
-            _ => return binary.layers.push(Layer { file: Rc::clone(file), dwarf: false }),
+            _ => return binary.layers.push(Layer { file: Rc::clone(file), dwarf: false, common: None }),
         };
         let dynamic_symbols = |mut builder: image::Builder| {
             builder.copy(elf, file, &image::DYNAMIC_SYMBOL_SECTIONS)?;
@@ -363,21 +375,33 @@ impl Symbolizer {
             binary.note(Note::DebugInfoDamaged(error.to_string()));
         }
         match image {
-            Ok(image) => self.add_image(binary, image, false),
+            Ok(image) => self.add_image(binary, image, false, None),
             Err(_) => binary.note(Note::SymbolsDamaged),
         }
     }
 
-    fn add_image(&self, binary: &mut Binary, image: Image, dwarf: bool) {
-        binary.cost_bytes += image.bytes;
-        binary.layers.push(Layer { file: Rc::new(image.file), dwarf });
+    fn add_image(&self, binary: &mut Binary, image: Image, dwarf: bool, common: Option<Image>) {
+        binary.cost_bytes += image.bytes + common.as_ref().map_or(0, |common| common.bytes);
+        let common = common.map(|common| Rc::new(common.file));
+        binary.layers.push(Layer { file: Rc::new(image.file), dwarf, common });
+    }
+
+    /// What debug information has in common with others, and the id it is referred to by. Without it there are
+    /// functions without names, which the symbol table then has, so that its failures are none.
+    fn common_image(&self, file: &File, elf: &Elf, path: &Path, root: &Path) -> Option<(Image, BuildId)> {
+        let found = debug_file::find_common(file, elf, path, root, &self.options.debug_dirs)?;
+        let id = found.elf.gnu_build_id.clone()?;
+        let mut builder = image::Builder::new(&found.elf).ok()?;
+        builder.copy(&found.elf, &found.file, &image::DWARF_SECTIONS).ok()?;
+        builder.add(".note.gnu.build-id", SHT_NOTE, &id.to_note()).ok()?;
+        Some((builder.finish().ok()?, id))
     }
 
     fn symbolize(
         &mut self,
         binary: &mut Binary,
         offsets: &[FileOffset],
-        before: Resident,
+        before: &mut Resident,
     ) -> Vec<Symbolized<Option<VirtualOffset>>> {
         let addresses: Vec<_> = offsets.iter().map(|&offset| binary.elf.virtual_offset(offset)).collect();
         let mut sorted: Vec<u64> = addresses.iter().flatten().map(|address| address.0).collect();
@@ -390,9 +414,11 @@ impl Symbolizer {
             if open.is_empty() {
                 return true;
             }
-            match self.ask(layer, &sorted, &open, &mut found, before) {
+            match self.ask(layer, &sorted, &open, &mut found, *before) {
                 Ok(()) => true,
                 Err(reason) => {
+                    // Nothing is held of it any more; what it left behind is not the next layer's.
+                    *before = Resident::now();
                     self.counters.damaged += 1;
                     binary.note(match layer.dwarf {
                         true => Note::DebugInfoDamaged(reason),
@@ -421,8 +447,7 @@ impl Symbolizer {
         found: &mut [Vec<SourceLine>],
         before: Resident,
     ) -> Result<(), String> {
-        let path = layer.path();
-        let mut elf = blaze::source::Elf::new(&path);
+        let mut elf = blaze::source::Elf::new(cache::path_of(&layer.file));
         elf.debug_syms = layer.dwarf;
         let source = blaze::source::Source::Elf(elf);
         let mut file_pages_bytes = before.file_bytes;
@@ -475,10 +500,12 @@ impl Symbolizer {
 
     /// Drops what blazesym holds of one file.
     fn forget(&mut self, layer: &Layer) {
-        let evict = blaze::evict::Evict::Elf(blaze::evict::Elf::new(layer.path()));
-        // There is no error for a path; were there one, a new engine has nothing of the file either.
-        if self.engine.evict(&evict).is_err() {
-            self.reset();
+        for file in [Some(&layer.file), layer.common.as_ref()].into_iter().flatten() {
+            let evict = blaze::evict::Evict::Elf(blaze::evict::Elf::new(cache::path_of(file)));
+            // There is no error for a path; were there one, a new engine has nothing of the file either.
+            if self.engine.evict(&evict).is_err() {
+                self.reset();
+            }
         }
     }
 

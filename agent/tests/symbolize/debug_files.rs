@@ -6,7 +6,7 @@ use std::path::Path;
 
 use chokepoint::symbolize::{Note, Options, Symbolizer};
 
-use crate::build::{C_LINES, Program, Workshop, check, debug_dir};
+use crate::build::{C, C_LINES, Program, Workshop, check, debug_dir, run};
 
 const WITHOUT_ID: [&str; 3] = ["-g", "-O2", "-Wl,--build-id=none"];
 
@@ -145,11 +145,38 @@ fn a_file_that_gets_new_content_is_read_anew() {
     };
     check(&symbolize(&program), "program.c", &C_LINES);
     // In place: the same inode.
-    let source = crate::build::C.replace("inner", "fresh");
+    let source = C.replace("inner", "fresh");
     let other = workshop.compile("gcc", "other.c", &source, "other", &["-g", "-O2"]);
     fs::write(&program.path, fs::read(&other.path).unwrap()).unwrap();
     let expected =
         C_LINES.map(|(function, line)| (if function == "inner" { "fresh" } else { function }, line));
     let rewritten = other.at(&program.path);
     check(&symbolize(&rewritten), "other.c", &expected);
+}
+
+/// dwz moves what two programs have in common to a third file: here strings, the names of functions among them.
+#[test]
+fn what_dwz_moved_to_a_common_file() {
+    if std::process::Command::new("dwz").arg("--version").output().is_err() {
+        eprintln!("skipped: dwz is not installed");
+        return;
+    }
+    let workshop = Workshop::new();
+    for flags in [&["-gdwarf-4", "-O2"][..], &["-gdwarf-5", "-O2"]] {
+        let one = workshop.compile("gcc", "program.c", C, "one", flags);
+        // Other lines, so that the functions themselves stay where they are.
+        let two = workshop.compile("gcc", "two.c", &format!("\n{C}"), "two", flags);
+        let common = workshop.path("common.debug");
+        run("dwz", &["-m".as_ref(), common.as_os_str(), one.path.as_os_str(), two.path.as_os_str()]);
+        let dump = run("readelf", &["--debug-dump=info".as_ref(), one.path.as_os_str()]);
+        assert!(dump.contains("(alt indirect string"), "{dump}");
+        check(&one.symbolize(Options::default()), "program.c", &C_LINES);
+        check(&two.symbolize(Options::default()), "two.c", &C_LINES.map(|(name, line)| (name, line + 1)));
+        // By its build id, and without it: there is still the symbol table.
+        let place = workshop.path("debug").join(build_id_path(&one.at(&common)));
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        fs::rename(&common, &place).unwrap();
+        check(&one.symbolize(debug_dir(workshop.path("debug"))), "program.c", &C_LINES);
+        check(&one.symbolize(debug_dir(workshop.path("nowhere"))), "", &[("outer", 0)]);
+    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use chokepoint::address::FileOffset;
 use chokepoint::symbolize::{BinarySymbols, Note, Options, SymbolizeError, Symbolizer};
 
-use crate::build::{C_LINES, Workshop, check};
+use crate::build::{C, C_LINES, Workshop, check, run};
 
 fn symbolize(
     symbolizer: &mut Symbolizer,
@@ -162,4 +162,38 @@ fn links_to_pipes_are_not_opened() {
 
     check(&linking.symbolize(Options::default()), "", &[]);
     check(&program.symbolize(Options::default()), "program.c", &C_LINES);
+}
+
+/// blazesym panics where a line refers to a file that its table does not have.
+#[test]
+fn a_panic_costs_the_debug_information_only() {
+    let workshop = Workshop::new();
+    // A second source file, so that there is an instruction to switch to it.
+    let source = C.replace("    return x * 3;", "#line 3 \"second.c\"\n    return x * 3;");
+    let program = workshop.compile("gcc", "program.c", &source, "program", &["-g", "-O2"]);
+    let headers = run("readelf", &["-SW".as_ref(), program.path.as_os_str()]);
+    let lines = headers.lines().find(|line| line.contains(" .debug_line ")).unwrap();
+    let mut fields = lines.split(" PROGBITS ").nth(1).unwrap().split_whitespace().skip(1);
+    let mut number = || usize::from_str_radix(fields.next().unwrap(), 16).unwrap();
+    let (start, size) = (number(), number());
+    let whole = fs::read(&program.path).unwrap();
+    let mut symbolizer = Symbolizer::new(Options::default());
+    // DW_LNS_set_file 2 becomes DW_LNS_set_file 127, wherever the bytes might be it.
+    let places: Vec<_> = (start..start + size - 1).filter(|&at| whole[at..at + 2] == [4, 2]).collect();
+    for at in places {
+        let mut hostile = whole.clone();
+        hostile[at + 1] = 127;
+        let path = workshop.path(&format!("hostile-{at}"));
+        fs::write(&path, &hostile).unwrap();
+        let panics = symbolizer.counters().panics;
+        let symbols = symbolize(&mut symbolizer, &path, program.offset("marker")).unwrap();
+        if symbolizer.counters().panics > panics {
+            check(&symbols, "", &[("outer", 0)]);
+            assert!(matches!(symbols.notes[..], [Note::DebugInfoDamaged(_)]), "{:?}", symbols.notes);
+            // Known now, and not tried again.
+            assert_eq!(symbolize(&mut symbolizer, &path, program.offset("marker")).unwrap(), symbols);
+            assert_eq!(symbolizer.counters().panics, panics + 1);
+        }
+    }
+    assert!(symbolizer.counters().panics > 0, "{:?}", symbolizer.counters());
 }
