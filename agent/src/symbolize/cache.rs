@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::elf::{BuildId, Elf};
-use super::symbolizer::Note;
+use super::symbols::Note;
 
 /// Each cached binary keeps up to three descriptors open, of the usual 1,024.
 const MAX_BINARIES: usize = 64;

@@ -85,12 +85,13 @@ pub(super) fn find_common(
     })
 }
 
-/// The root that the binary is in, and the host's; whether it is the former.
+/// The root that the binary is in, and the host's where it is another; whether it is the former.
 fn roots(own: &Path) -> impl Iterator<Item = (bool, Root)> {
-    let host = (own != Path::new("/")).then_some(Path::new("/"));
-    let open = |path: &Path| Root::open(path).ok();
-    let own = open(own).map(|root| (true, root));
-    own.into_iter().chain(host.and_then(open).map(|root| (false, root)))
+    let (own, host) = (Root::open(own).ok(), Root::open(Path::new("/")).ok());
+    // `/proc/PID/root` of most processes is the host's.
+    let is_same = own.as_ref().zip(host.as_ref()).is_some_and(|(own, host)| own.directory == host.directory);
+    let own = own.map(|root| (true, root));
+    own.into_iter().chain(host.filter(|_| !is_same).map(|root| (false, root)))
 }
 
 fn by_build_id(id: &BuildId, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
@@ -157,16 +158,24 @@ fn content_checksum(file: &File) -> io::Result<u32> {
 }
 
 /// A directory that nothing below it can lead out of, whatever symbolic links a container puts there.
-struct Root(OwnedFd);
+struct Root {
+    fd: OwnedFd,
+    /// Device and inode.
+    directory: (u64, u64),
+}
 
 impl Root {
     fn open(path: &Path) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: a C string; the returned descriptor belongs to nobody else.
-        unsafe {
-            let fd = libc::open(path.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
-            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(OwnedFd::from_raw_fd(fd))) }
-        }
+        let file = unsafe {
+            match libc::open(path.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) {
+                fd if fd < 0 => return Err(io::Error::last_os_error()),
+                fd => File::from_raw_fd(fd),
+            }
+        };
+        let metadata = file.metadata()?;
+        Ok(Self { directory: (metadata.dev(), metadata.ino()), fd: file.into() })
     }
 
     /// Opens a regular file. Devices and pipes, whose mere opening may block or act, are not opened.
@@ -188,7 +197,7 @@ impl Root {
             how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
             how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
             let size = size_of::<libc::open_how>();
-            let fd = libc::syscall(libc::SYS_openat2, self.0.as_raw_fd(), path.as_ptr(), &how, size);
+            let fd = libc::syscall(libc::SYS_openat2, self.fd.as_raw_fd(), path.as_ptr(), &how, size);
             if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd as i32)) }
         }
     }

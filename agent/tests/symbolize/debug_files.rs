@@ -34,6 +34,12 @@ fn by_build_id() {
         let symbols = stripped.symbolize(debug_dir(workshop.path("debug")));
         check(&symbols, "", &[]);
         assert_eq!(symbols.notes, [Note::DebugFilesOfOtherBuilds(1)]);
+        // The same root by another name is searched once.
+        let mut symbolizer = Symbolizer::new(debug_dir(workshop.path("debug")));
+        let root = Path::new("/proc/self/root");
+        let offsets = [stripped.offset("marker")];
+        symbolizer.binary(&stripped.open(), &stripped.path, root, &offsets).unwrap();
+        assert_eq!(symbolizer.counters().debug_files_rejected, 1);
     }
 }
 
