@@ -10,6 +10,7 @@ mod lint;
 mod packages;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -35,6 +36,8 @@ enum Command {
     Build,
     /// Build everything and run all tests, as CI does
     Test(test::Args),
+    /// Run the live tests on other kernels, in emulated machines
+    Vm(vm::Args),
     /// Check formatting, lints and dependencies
     Lint,
     /// Profile this host for a few seconds while a known workload runs, and leave a flame graph
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Build => build::run(),
         Command::Test(args) => test::run(&args),
+        Command::Vm(args) => vm::run(args),
         Command::Lint => lint::run(),
         Command::Demo(args) => demo::run(&args),
         Command::Burn => burn::run(),

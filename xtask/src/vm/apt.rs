@@ -1,0 +1,188 @@
+//! Fetches a package of Debian's that the machine itself does not install: with the machine's apt and its
+//! settings, such as proxies, but with sources, lists and state of its own. Signatures are checked as always.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::workspace::{shown, step};
+
+/// Overrides where Debian is fetched from, such as `http://mirror.example/debian`; the security updates are
+/// next to it, in `debian-security`.
+pub const MIRROR_ENV: &str = "CHOKEPOINT_DEBIAN_MIRROR";
+
+const MIRROR: &str = "http://deb.debian.org/debian";
+const RETIRED_MIRROR: &str = "http://archive.debian.org/debian";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+
+/// A suite in one of the archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archive {
+    suite: &'static str,
+    security: bool,
+    retired: bool,
+}
+
+impl Archive {
+    /// A suite of the main archive.
+    pub const fn main(suite: &'static str) -> Self {
+        Self { suite, security: false, retired: false }
+    }
+
+    /// A suite of security updates.
+    pub const fn security(suite: &'static str) -> Self {
+        Self { suite, security: true, retired: false }
+    }
+
+    /// A suite of the main archive that has been retired.
+    pub const fn retired(suite: &'static str) -> Self {
+        Self { suite, security: false, retired: true }
+    }
+
+    /// A suite of security updates that has been retired.
+    pub const fn retired_security(suite: &'static str) -> Self {
+        Self { suite, security: true, retired: true }
+    }
+
+    fn source(self, mirror: &str) -> String {
+        let mirror = if self.retired { RETIRED_MIRROR } else { mirror.trim_end_matches('/') };
+        let security = if self.security { "-security" } else { "" };
+        // A retired suite is signed, but no longer every week.
+        let options = if self.retired { " check-valid-until=no" } else { "" };
+        let Self { suite, .. } = self;
+        format!("deb [arch=amd64 signed-by={KEYRING}{options}] {mirror}{security} {suite} main\n")
+    }
+}
+
+/// Downloads a package into `directory`: the one that `choose` picks from the names of the first archive that
+/// has one it wants.
+pub fn download(
+    archives: &[Archive],
+    directory: &Path,
+    choose: impl Fn(&str) -> Option<&str>,
+) -> Result<PathBuf> {
+    let mirror = env::var(MIRROR_ENV).unwrap_or_else(|_| MIRROR.to_owned());
+    let mut reasons = Vec::new();
+    for archive in archives {
+        match download_from(*archive, &mirror, directory, &choose) {
+            Ok(package) => return Ok(package),
+            Err(error) => reasons.push(format!("{}: {error:#}", archive.suite)),
+        }
+    }
+    Err(anyhow!("{}", reasons.join("\n  ")))
+        .with_context(|| format!("no archive has it; {MIRROR_ENV} names another mirror than {mirror}"))
+}
+
+/// Unpacks a package below `directory`, and returns where.
+pub fn unpack(package: &Path, directory: &Path) -> Result<PathBuf> {
+    let unpacked = directory.join("unpacked");
+    output(Command::new("dpkg-deb").arg("--extract").arg(package).arg(&unpacked))?;
+    Ok(unpacked)
+}
+
+fn download_from(
+    archive: Archive,
+    mirror: &str,
+    directory: &Path,
+    choose: impl Fn(&str) -> Option<&str>,
+) -> Result<PathBuf> {
+    let config = prepare(archive, mirror, &directory.join(archive.suite))?;
+    output(Command::new("apt-get").arg("--config-file").arg(&config).arg("update"))?;
+    let names = output(Command::new("apt-cache").arg("--config-file").arg(&config).arg("pkgnames"))?;
+    let name = choose(&names).context("has no such package")?;
+    step(&format!("downloading {name}"));
+    output(
+        Command::new("apt-get")
+            .current_dir(directory)
+            .arg("--config-file")
+            .arg(&config)
+            .args(["download", name]),
+    )?;
+    let mut packages = fs::read_dir(directory)?.filter_map(|entry| Some(entry.ok()?.path()));
+    packages
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .context("nothing was downloaded")
+}
+
+/// Writes apt's settings below `root`.
+fn prepare(archive: Archive, mirror: &str, root: &Path) -> Result<PathBuf> {
+    for part in ["state/lists/partial", "cache/archives/partial"] {
+        let part = root.join(part);
+        fs::create_dir_all(&part).with_context(|| format!("cannot create {}", part.display()))?;
+    }
+    let write = |name: &str, text: String| {
+        let path = root.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok::<_, anyhow::Error>(path)
+    };
+    let sources = write("sources.list", archive.source(mirror))?;
+    let root = root.display();
+    write(
+        "apt.conf",
+        format!(
+            "Dir::Etc::SourceList \"{}\";\n\
+             Dir::Etc::SourceParts \"/dev/null\";\n\
+             Dir::State \"{root}/state\";\n\
+             Dir::State::Status \"/dev/null\";\n\
+             Dir::Cache \"{root}/cache\";\n\
+             APT::Architecture \"amd64\";\n\
+             #clear APT::Architectures;\n\
+             APT::Architectures {{ \"amd64\"; }};\n\
+             # Only the list of packages.\n\
+             Acquire::Languages \"none\";\n\
+             Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
+             Acquire::Retries \"2\";\n\
+             Acquire::http::Timeout \"20\";\n\
+             # An index that cannot be fetched is an error.\n\
+             APT::Update::Error-Mode \"any\";\n\
+             # The user that apt downloads as cannot write here.\n\
+             APT::Sandbox::User \"root\";\n\
+             # What the machine does after its own updates is not for these.\n\
+             #clear APT::Update::Pre-Invoke;\n\
+             #clear APT::Update::Post-Invoke;\n\
+             #clear APT::Update::Post-Invoke-Success;\n",
+            sources.display(),
+        ),
+    )
+}
+
+/// The standard output of a command that succeeds.
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {}", shown(command)))?;
+    if !output.status.success() {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let complaints = String::from_utf8_lossy(&output.stderr);
+        let complaints: Vec<_> =
+            complaints.lines().map(|line| line.trim_start_matches(['E', 'W', ':', ' '])).collect();
+        bail!("{program}: {}", complaints.join("; "));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_signed_and_follow_the_mirror() {
+        for (archive, expected) in [
+            (Archive::main("trixie"), "] http://mirror/debian trixie main\n"),
+            (Archive::security("trixie-security"), "] http://mirror/debian-security trixie-security main\n"),
+            (
+                Archive::retired("bullseye"),
+                " check-valid-until=no] http://archive.debian.org/debian bullseye main\n",
+            ),
+            (
+                Archive::retired_security("bullseye-security"),
+                " check-valid-until=no] http://archive.debian.org/debian-security bullseye-security main\n",
+            ),
+        ] {
+            let source = archive.source("http://mirror/debian/");
+            assert_eq!(source, format!("deb [arch=amd64 signed-by={KEYRING}{expected}"));
+        }
+    }
+}
