@@ -39,7 +39,8 @@ pub const PACKAGES: &[Package] = &[
     command("g++", Purpose::Linker, "c++"),
     command("gcc", Purpose::Test, "gcc"),
     command("g++", Purpose::Test, "g++"),
-    command("rust-web-clippy", Purpose::Lint, "cargo-clippy"),
+    // Also beside rustup's: the kernel programs need the clippy of the compiler that compiles them.
+    package("rust-web-clippy", Purpose::Lint),
     command("rustfmt-web", Purpose::Lint, "cargo-fmt"),
     command("linux-perf", Purpose::Bench, "perf"),
     command("bpftrace", Purpose::Bench, "bpftrace"),
