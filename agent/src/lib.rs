@@ -5,7 +5,15 @@
 
 pub mod address;
 pub mod aggregate;
+pub mod cli;
+pub mod doctor;
 pub mod drain;
+pub mod failure;
 pub mod host;
 pub mod load;
+pub mod pipeline;
 pub mod process;
+pub mod record;
+pub mod symbolize;
+pub mod symbolized;
+pub mod target;

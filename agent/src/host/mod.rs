@@ -2,6 +2,7 @@
 
 pub mod capabilities;
 pub mod clock;
+pub mod cost;
 
 use std::fs;
 use std::io;

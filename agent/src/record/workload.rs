@@ -8,6 +8,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::thread::JoinHandle;
 
+use tokio::io::unix::AsyncFd;
+
 use crate::failure::{Failure, Kind};
 
 /// A command that has been forked and waits for [`HeldCommand::release`] before it becomes the program, so that sampling can
@@ -99,12 +101,10 @@ pub struct RunningCommand {
 }
 
 impl RunningCommand {
-    /// How it ended, if it has.
-    ///
-    /// # Errors
-    /// Where it cannot be waited for.
-    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.child.try_wait()
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its end.
@@ -135,33 +135,49 @@ pub fn describe(status: ExitStatus) -> String {
 /// Processes whose end ends the recording.
 pub struct WatchedProcesses {
     /// Descriptors that become readable when their process ends.
-    pidfds: Vec<OwnedFd>,
+    pidfds: Vec<AsyncFd<OwnedFd>>,
 }
 
 impl WatchedProcesses {
-    /// Watches these. Those that cannot be watched, on kernels before 5.3, count as never ending.
-    #[must_use]
-    pub fn new(pids: &[u32]) -> Option<Self> {
-        let pidfds: Option<Vec<OwnedFd>> = pids.iter().map(|pid| pidfd_open(*pid)).collect();
-        pidfds.filter(|pidfds| !pidfds.is_empty()).map(|pidfds| Self { pidfds })
+    /// Watches these; those that have ended already count as ended. Needs a tokio runtime with IO.
+    ///
+    /// # Errors
+    /// Where the kernel gives no descriptor for a process, or it cannot be polled.
+    pub fn new(pids: &[u32]) -> io::Result<Self> {
+        let mut pidfds = Vec::with_capacity(pids.len());
+        for pid in pids {
+            match pidfd_open(*pid) {
+                // SAFETY: the descriptor is owned, and stays open as long as it is registered.
+                Ok(pidfd) => pidfds.push(unsafe { AsyncFd::register(pidfd) }?),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self { pidfds })
     }
 
-    /// Whether all have ended.
-    pub fn all_ended(&mut self) -> bool {
-        self.pidfds.retain(|pidfd| {
-            let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-            // SAFETY: one valid entry, no waiting.
-            unsafe { libc::poll(&mut poll, 1, 0) <= 0 }
-        });
-        self.pidfds.is_empty()
+    /// Resolves when all have ended; at once when there are none. May be dropped and called again.
+    ///
+    /// # Errors
+    /// Where a descriptor cannot be polled.
+    pub async fn all_ended(&mut self) -> io::Result<()> {
+        while let Some(pidfd) = self.pidfds.last() {
+            // The readiness is left set: an ended process stays ended.
+            let _ready = pidfd.readable().await?;
+            self.pidfds.pop();
+        }
+        Ok(())
     }
 }
 
-fn pidfd_open(pid: u32) -> Option<OwnedFd> {
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no pointers are involved.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-    (descriptor >= 0).then(|| unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
 }
 
 fn pipe() -> io::Result<(File, File)> {
@@ -172,6 +188,7 @@ fn pipe() -> io::Result<(File, File)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn a_held_command_runs_when_released() {
@@ -201,13 +218,16 @@ mod tests {
         assert_eq!(failure.message, "cannot run /nonexistent/program: no such file or directory");
     }
 
-    #[test]
-    fn the_end_of_a_process_is_seen() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let mut watched = WatchedProcesses::new(&[child.id()]).unwrap();
-        assert!(!watched.all_ended());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(watched.all_ended());
+    #[tokio::test]
+    async fn the_end_of_all_processes_is_seen() {
+        let mut children = [0; 2].map(|_| Command::new("sleep").arg("60").spawn().unwrap());
+        let mut watched = WatchedProcesses::new(&children.each_ref().map(Child::id)).unwrap();
+        for child in &mut children {
+            let early = tokio::time::timeout(Duration::from_millis(1), watched.all_ended()).await;
+            assert!(early.is_err(), "one still runs");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        watched.all_ended().await.unwrap();
     }
 }

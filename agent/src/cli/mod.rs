@@ -1,0 +1,55 @@
+//! The command line: arguments in, one exit code out.
+
+pub mod doctor;
+pub mod record;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+
+/// Exit codes, shown at the end of `--help`.
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 unexpected failure, 2 the command line makes no sense, 3 a privilege is missing,
+4 this kernel or host lacks something, 5 no such target, 6 the output cannot be written.";
+
+/// Profiles a Linux host with eBPF and names the constraint that limits it.
+#[derive(Debug, Parser)]
+#[command(name = "chokepoint", version, after_help = EXIT_CODES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// What to log to standard error, as for the environment variable RUST_LOG: `debug`, `chokepoint=trace`.
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", hide_default_value = true)]
+    log: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sample stacks for a while and write a flame graph or another profile.
+    Record(record::Arguments),
+    /// Tell what profiling on this host needs and whether it is there.
+    Doctor(doctor::Arguments),
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|error| {
+        eprintln!("chokepoint: ignoring --log {}: {error}", arguments.log);
+        EnvFilter::new("warn")
+    });
+    let kernel_log = filter.max_level_hint().is_some_and(|level| level >= tracing::level_filters::LevelFilter::DEBUG);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match arguments.command {
+        Command::Record(arguments) => record::run(arguments, kernel_log),
+        Command::Doctor(arguments) => doctor::run(&arguments),
+    };
+    result.unwrap_or_else(|failure: Failure| {
+        eprintln!("chokepoint: {failure}");
+        ExitCode::from(failure.exit_code())
+    })
+}

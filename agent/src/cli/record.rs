@@ -1,0 +1,278 @@
+//! `chokepoint record`.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use chokepoint_analysis::export::{self, Format};
+use clap::Args;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::failure::{Failure, Kind};
+use crate::host::cost::Cost;
+use crate::load::Stacks;
+use crate::pipeline::{self, End, Session, Stop};
+use crate::record::output::{Destination, Output};
+use crate::record::progress::Progress;
+use crate::record::summary::{self, Finished};
+use crate::record::workload::{self, HeldCommand, WatchedProcesses};
+use crate::record::{DEFAULT_DURATION, DEFAULT_FREQUENCY_HZ, Options};
+use crate::target::Target;
+
+/// File that is written where none is named.
+const DEFAULT_OUTPUT: &str = "flame.svg";
+
+/// Arguments of `chokepoint record`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  chokepoint record                                 the whole host for 10 seconds, into flame.svg
+  chokepoint record --pid 4242 -d 30 -o out.pb.gz   one process, for `go tool pprof`
+  chokepoint record --comm postgres -F 999          every postgres process, 999 times a second
+  chokepoint record -- make -j4                     a command and its children, until it ends")]
+pub struct Arguments {
+    /// Profile these processes, by id; separate several by commas.
+    #[arg(short, long, value_name = "PID", value_delimiter = ',', group = "target")]
+    pid: Vec<u32>,
+    /// With --pid, profile their children too.
+    #[arg(long, requires = "pid")]
+    children: bool,
+    /// Profile the processes and threads of this name.
+    #[arg(long, value_name = "NAME", group = "target")]
+    comm: Option<String>,
+    /// Profile this cgroup and those below it: a directory, or a path as in /proc/PID/cgroup.
+    #[arg(long, value_name = "PATH", group = "target")]
+    cgroup: Option<PathBuf>,
+    /// Start this command, and profile it and its children until it ends.
+    #[arg(last = true, value_name = "COMMAND", group = "target")]
+    command: Vec<OsString>,
+
+    /// How long to record: seconds, or with a unit (500ms, 30s, 5m) [default: 10s; with COMMAND: until it ends]
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
+    duration: Option<Duration>,
+    /// Samples a second on each CPU.
+    #[arg(short = 'F', long, value_name = "HZ", default_value_t = DEFAULT_FREQUENCY_HZ)]
+    frequency: u32,
+    /// Keep user frames only; time in the kernel counts for the user function that called it.
+    #[arg(long, conflicts_with = "kernel_only")]
+    user_only: bool,
+    /// Keep kernel frames only, and only samples taken in the kernel.
+    #[arg(long)]
+    kernel_only: bool,
+    /// Tell the threads of a process apart.
+    #[arg(long)]
+    per_thread: bool,
+    /// Do not make inlined functions frames of their own; symbolizing is faster.
+    #[arg(long)]
+    no_inline: bool,
+
+    /// File to write, or - for standard output. Its name's end chooses the format, see --format.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_OUTPUT)]
+    output: PathBuf,
+    /// Format: svg, folded, pb.gz, speedscope.json, firefox.json or json [default: by the file's name; folded for -]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
+}
+
+impl Arguments {
+    fn target(&self) -> Target {
+        if !self.pid.is_empty() {
+            Target::Processes { pids: self.pid.clone(), children: self.children }
+        } else if let Some(comm) = &self.comm {
+            Target::Comm(comm.clone())
+        } else if let Some(cgroup) = &self.cgroup {
+            Target::Cgroup(cgroup.clone())
+        } else {
+            Target::Host
+        }
+    }
+
+    fn output(&self) -> Result<Output, Failure> {
+        let usage = |error: export::UnknownFormat| Failure::new(Kind::Usage, format!("{error}; choose one with --format"));
+        let is_stdout = self.output.as_os_str() == "-";
+        let format = match &self.format {
+            Some(name) => name.parse().map_err(usage)?,
+            None if is_stdout => Format::Folded,
+            None => Format::from_path(&self.output).map_err(usage)?,
+        };
+        let destination =
+            if is_stdout { Destination::Stdout } else { Destination::File(self.output.clone()) };
+        Ok(Output { destination, format, options: export::Options { per_thread: self.per_thread } })
+    }
+
+    fn options(&self, format: Format, kernel_log: bool) -> Options {
+        let duration = self.duration.or(self.command.is_empty().then_some(DEFAULT_DURATION));
+        Options {
+            target: self.target(),
+            duration,
+            frequency_hz: self.frequency,
+            stacks: Stacks { user: !self.kernel_only, kernel: !self.user_only },
+            timeline: format == Format::Firefox,
+            inlined: !self.no_inline,
+            kernel_log,
+        }
+    }
+}
+
+/// `10`, `10s`, `500ms`, `2m`, `1h`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
+    let factor = match &text[digits.len()..] {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err("give seconds, or a number with ms, s, m or h".to_owned()),
+    };
+    let number: f64 = digits.parse().map_err(|_| "give seconds, or a number with ms, s, m or h".to_owned())?;
+    match Duration::try_from_secs_f64(number * factor) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("the time must be longer than nothing".to_owned()),
+    }
+}
+
+/// Records and writes the profile.
+///
+/// # Errors
+/// A [`Failure`] that says what to do; nothing has been written then.
+pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
+    let output = arguments.output()?;
+    output.check()?;
+    let options = arguments.options(output.format, kernel_log);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unexpected(&error))?;
+    runtime.block_on(record(&arguments.command, options, &output))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn record(command: &[OsString], options: Options, output: &Output) -> Result<(), Failure> {
+    let mut signals = Signals::listen()?;
+    let mut symbolizer = pipeline::symbolizer(&options);
+    let held = if command.is_empty() { None } else { Some(HeldCommand::fork(command)?) };
+    let (session, target) = match &held {
+        Some(held) => (Session::load_for_command(options.clone(), held.pid())?, describe_command(command)),
+        None => (Session::load(options.clone())?, options.target.describe()),
+    };
+    let mut watched = session.target_processes().to_vec();
+    let sampling = session.start()?;
+    let mut running = held.map(HeldCommand::release).transpose()?;
+    if let Some(running) = &running {
+        watched = vec![running.pid()];
+    }
+    let mut stop = Stopping::new(&mut signals, &watched)?;
+
+    let progress = Progress::new(options.duration);
+    let recording = sampling.finish(target, &mut stop, |elapsed, samples| progress.update(elapsed, samples)).await;
+    progress.finish();
+    let recording = recording?;
+    // From here on a signal ends the process at once.
+    drop(signals);
+    restore_signals();
+
+    let finishing = Instant::now();
+    let facts = recording.facts();
+    let profile = recording.into_profile(&mut symbolizer);
+    output.write(&profile)?;
+    summary::print(&Finished {
+        profile: &profile,
+        facts,
+        output,
+        finishing: finishing.elapsed(),
+        cost: Cost::of_this_process(),
+    });
+    if let Some(running) = &mut running {
+        if facts.end == End::Interrupted {
+            running.terminate();
+        }
+        let status = running.wait().map_err(|error| Failure::unexpected(&error))?;
+        eprintln!("{} {}", command[0].to_string_lossy(), workload::describe(status));
+    }
+    Ok(())
+}
+
+fn describe_command(command: &[OsString]) -> String {
+    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
+    format!("command {}", words.join(" "))
+}
+
+/// The signals that end a recording early; what was sampled until then is still written.
+struct Signals([Signal; 3]);
+
+const STOP_SIGNALS: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let [interrupt, terminate, hangup] = STOP_SIGNALS.map(signal);
+        let listen = || Ok(Self([interrupt?, terminate?, hangup?]));
+        listen().map_err(|error: io::Error| Failure::unexpected(&error))
+    }
+
+    async fn any(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}
+
+/// tokio keeps its handlers for good.
+fn restore_signals() {
+    for kind in STOP_SIGNALS {
+        // SAFETY: setting the default disposition has no preconditions.
+        unsafe { libc::signal(kind.as_raw_value(), libc::SIG_DFL) };
+    }
+}
+
+/// Ends the recording on a signal, or when every process it was asked for has ended.
+struct Stopping<'a> {
+    signals: &'a mut Signals,
+    /// `None` where the target is no list of processes.
+    processes: Option<WatchedProcesses>,
+}
+
+impl<'a> Stopping<'a> {
+    fn new(signals: &'a mut Signals, watched: &[u32]) -> Result<Self, Failure> {
+        let watch = || WatchedProcesses::new(watched).map_err(|error| Failure::unexpected(&error));
+        let processes = if watched.is_empty() { None } else { Some(watch()?) };
+        Ok(Self { signals, processes })
+    }
+}
+
+impl Stop for Stopping<'_> {
+    async fn wait(&mut self) -> End {
+        let processes = self.processes.as_mut();
+        let all_ended = async {
+            if let Some(processes) = processes
+                && processes.all_ended().await.is_ok()
+            {
+                return;
+            }
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = self.signals.any() => End::Interrupted,
+            () = all_ended => End::TargetEnded,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        for (text, milliseconds) in [("10", 10_000), ("0.5", 500), ("500ms", 500), ("2s", 2_000), ("1m", 60_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
+        }
+        for text in ["", "0", "-1", "1x", "s", "nan", "1e30h"] {
+            assert!(parse_duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Loads and attaches each kernel program for a moment.
+
+use std::fs;
+
+use super::Check;
+use crate::failure::{Failure, Kind};
+use crate::host;
+use crate::load::layout::{KERNEL_BTF, KernelLayout};
+use crate::load::{Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
+
+/// One check for each hook.
+pub(super) fn all() -> Vec<Check> {
+    let layout = fs::read(KERNEL_BTF).ok().and_then(|bytes| KernelLayout::from_btf(&bytes).ok());
+    let Some(layout) = layout else {
+        let advice = "it cannot be loaded without the kernel's type information";
+        return ["on-CPU sampling", "following forks"]
+            .map(|name| Check::failed(Kind::Unsupported, hook(name), "not tried", advice))
+            .into();
+    };
+    vec![on_cpu(&layout), follow_forks(&layout)]
+}
+
+fn hook(name: &str) -> String {
+    format!("hook: {name}")
+}
+
+fn trial(gate: Gate) -> LoadOptions {
+    LoadOptions {
+        gate,
+        stacks: Stacks { user: true, kernel: true },
+        // A tick a second, so that the trial costs nothing.
+        frequency_hz: 1,
+        ring_bytes: 64 << 10,
+        perf_max_stack: 127,
+        kernel_log: false,
+    }
+}
+
+fn on_cpu(layout: &KernelLayout) -> Check {
+    let name = hook("on-CPU sampling");
+    let attach = || -> Result<OnCpuEvent, Failure> {
+        let mut programs = Programs::load(&trial(Gate::Everything), layout)?;
+        let cpus = host::online_cpus().map_err(|error| Failure::unexpected(&error))?;
+        Ok(programs.attach_on_cpu(&cpus, 1)?)
+    };
+    match attach() {
+        Ok(OnCpuEvent::Cycles) => Check::ok(name, "by the processor's cycle counter"),
+        Ok(OnCpuEvent::CpuClock) => Check::ok(name, "by timer (cpu-clock); this machine offers no cycle counter"),
+        Err(failure) => refused(name, &failure),
+    }
+}
+
+fn follow_forks(layout: &KernelLayout) -> Check {
+    let name = hook("following forks");
+    let gate = Gate::Processes { tgids: Vec::new(), follow_forks: true };
+    match Programs::load(&trial(gate), layout).map_err(Failure::from) {
+        Ok(_) => Check::ok(name, "by tracepoint sched_process_fork"),
+        Err(failure) => Check::warning(name, failure.message, "`record -- command` and --children do not work"),
+    }
+}
+
+fn refused(name: String, failure: &Failure) -> Check {
+    let advice = match failure.kind {
+        Kind::Permission => "see the missing capabilities above",
+        _ => "run again with --log debug and report what it says",
+    };
+    Check::failed(failure.kind, name, failure.message.clone(), advice)
+}

@@ -1,0 +1,32 @@
+//! What this process itself has cost the host.
+
+use std::time::Duration;
+
+/// Resources used since the process started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// CPU time of all its threads, in user mode and in the kernel.
+    pub cpu: Duration,
+    /// The most memory that was resident at one time.
+    pub peak_resident_bytes: u64,
+}
+
+impl Cost {
+    /// As of now.
+    #[must_use]
+    pub fn of_this_process() -> Self {
+        // SAFETY: all zeros is a valid rusage.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        // SAFETY: the pointer is valid for the call.
+        unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+        Self {
+            cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
+            // Linux gives KiB.
+            peak_resident_bytes: usage.ru_maxrss as u64 * 1024,
+        }
+    }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1_000)
+}

@@ -1,0 +1,341 @@
+//! Wires the stages of a recording, with every capacity in sight.
+//!
+//! kernel programs -> ring buffer -> [`Drain`] -> [`Aggregate`] (with the process table) -> [`Symbolizer`] -> [`Profile`].
+//!
+//! One thread drains and sums; the kernel's symbols are read on a second one meanwhile. Everything else happens after the
+//! window has ended, so that the cost while recording is the sampling alone.
+
+use std::time::{Duration, Instant};
+
+use chokepoint_analysis::coverage::{Coverage, Loss};
+use chokepoint_analysis::profile::{Header, Profile, Unit};
+use chokepoint_ebpf::counters::Counter;
+
+use crate::aggregate::{Aggregate, Limits};
+use crate::drain::Drain;
+use crate::failure::{Failure, Kind};
+use crate::host;
+use crate::host::clock::{ClockTie, monotonic_ns};
+use crate::load::layout::{KERNEL_BTF, KernelLayout};
+use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs};
+use crate::record::Options;
+use crate::symbolized;
+use crate::symbolize::{self, Symbolizer};
+
+/// Samples kept one by one where the format shows them at their times: 24 MB, three hours of one CPU at 99 Hz.
+const TIMELINE_SAMPLES: usize = 1_000_000;
+/// The ring buffer holds at least this much time at full rate, so that reading the mappings of a host full of new processes
+/// does not lose samples.
+const RING_TIME: Duration = Duration::from_secs(1);
+/// Bytes of a typical sample: 50 frames and the header.
+const TYPICAL_SAMPLE_BYTES: u64 = 512;
+/// Limits of the ring buffer's size. The upper one is counted twice in the agent's resident memory where it is all used.
+const RING_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=8 << 20;
+
+/// Why a recording came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Its time was over.
+    Elapsed,
+    /// The user stopped it.
+    Interrupted,
+    /// The target ended.
+    TargetEnded,
+}
+
+/// A finished recording, not yet symbolized.
+pub struct Recording {
+    aggregate: Aggregate,
+    header: Header,
+    window_start_ns: u64,
+    coverage: Coverage,
+    facts: Facts,
+}
+
+/// How a recording was made.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    /// What the kernel programs cost; `None` where the kernel would not measure.
+    pub program_cost: Option<ProgramCost>,
+    /// What drove the on-CPU source.
+    pub event: OnCpuEvent,
+    /// CPUs that were sampled.
+    pub cpus: usize,
+    /// Ticks a second on each of them.
+    pub frequency_hz: u32,
+    /// Why it ended.
+    pub end: End,
+}
+
+/// What may end a recording before its time.
+pub trait Stop {
+    /// Resolves with the reason when it is time to stop. May be dropped and called again.
+    fn wait(&mut self) -> impl Future<Output = End>;
+}
+
+/// Loaded programs, ready to sample.
+pub struct Session {
+    programs: Programs,
+    options: Options,
+    cpus: Vec<u32>,
+    drain: Drain,
+    gate: Gate,
+}
+
+impl Session {
+    /// Checks the options against the host and loads the programs. Needs a tokio runtime with IO and time.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says what to do.
+    pub fn load(options: Options) -> Result<Self, Failure> {
+        check_frequency(options.frequency_hz)?;
+        let layout = read_layout()?;
+        let gate = options.target.gate(&layout)?;
+        Self::load_with_gate(options, gate, &layout)
+    }
+
+    /// The same for a command that was just forked.
+    ///
+    /// # Errors
+    /// A [`Failure`] that says what to do.
+    pub fn load_for_command(options: Options, pid: u32) -> Result<Self, Failure> {
+        check_frequency(options.frequency_hz)?;
+        let gate = Gate::Processes { tgids: vec![pid], follow_forks: true };
+        Self::load_with_gate(options, gate, &read_layout()?)
+    }
+
+    fn load_with_gate(options: Options, gate: Gate, layout: &KernelLayout) -> Result<Self, Failure> {
+        let cpus = host::online_cpus().map_err(|error| Failure::unexpected(&error))?;
+        let load = LoadOptions {
+            gate: gate.clone(),
+            stacks: options.stacks,
+            frequency_hz: options.frequency_hz,
+            ring_bytes: ring_bytes(cpus.len(), options.frequency_hz),
+            perf_max_stack: host::sysctl("kernel.perf_event_max_stack").and_then(|max| max.try_into().ok()).unwrap_or(127),
+            kernel_log: options.kernel_log,
+        };
+        let mut programs = Programs::load(&load, layout)?;
+        let drain = Drain::new(programs.take_records()?).map_err(|error| Failure::unexpected(&error))?;
+        Ok(Self { programs, options, cpus, drain, gate })
+    }
+
+    /// The processes that the target names, if it names any.
+    #[must_use]
+    pub fn target_processes(&self) -> &[u32] {
+        match &self.gate {
+            Gate::Processes { tgids, .. } => tgids,
+            _ => &[],
+        }
+    }
+
+    /// The loaded programs, for aya-log.
+    pub fn programs_mut(&mut self) -> &mut Programs {
+        &mut self.programs
+    }
+
+    /// Begins to sample.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub fn start(mut self) -> Result<Sampling, Failure> {
+        let timeline = if self.options.timeline { TIMELINE_SAMPLES } else { 0 };
+        let aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
+        let tie = ClockTie::now();
+        let event = self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?;
+        Ok(Sampling { session: self, aggregate, event, tie, start: Instant::now(), window_start_ns: monotonic_ns() })
+    }
+}
+
+/// A recording under way. Dropping it ends it without a result.
+pub struct Sampling {
+    session: Session,
+    aggregate: Aggregate,
+    event: OnCpuEvent,
+    tie: ClockTie,
+    start: Instant,
+    window_start_ns: u64,
+}
+
+impl Sampling {
+    /// Samples until the duration is over or `stop` says so. `target` is what is profiled, in words; `progress` is called after
+    /// each drain with the time and the samples so far.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub async fn finish(
+        self,
+        target: String,
+        stop: &mut impl Stop,
+        mut progress: impl FnMut(Duration, u64),
+    ) -> Result<Recording, Failure> {
+        let Self { session, mut aggregate, event, tie, start, window_start_ns } = self;
+        let Session { mut programs, options, cpus, mut drain, .. } = session;
+        let deadline = options.duration.map(|duration| tokio::time::Instant::from_std(start + duration));
+        let mut end = None;
+        while end.is_none() {
+            tokio::select! {
+                ready = drain.ready() => ready.map_err(|error| Failure::unexpected(&error))?,
+                () = sleep_until(deadline) => end = Some(End::Elapsed),
+                reason = stop.wait() => end = Some(reason),
+            }
+            let now = Instant::now();
+            drain.take_all(|sample| aggregate.add(&sample, now));
+            progress(start.elapsed(), aggregate.samples());
+        }
+        let duration = start.elapsed();
+        let measured = programs.cost_is_measured();
+        let program_cost = programs.stop()?;
+        let now = Instant::now();
+        drain.take_all(|sample| aggregate.add(&sample, now));
+        aggregate.processes_mut().open_late_perf_maps();
+
+        let counters = programs.counters()?;
+        let expected = expected_ticks(event, cpus.len(), options.frequency_hz, duration);
+        let coverage = coverage(&counters, &aggregate, expected, drain.malformed());
+        let header = Header {
+            title: "CPU time".to_owned(),
+            kind: "cpu".to_owned(),
+            unit: Unit::Nanoseconds,
+            period: 1_000_000_000 / u64::from(options.frequency_hz),
+            start_unix_ns: tie.unix_ns(window_start_ns),
+            duration_ns: duration.as_nanos() as u64,
+            host: host::name(),
+            target,
+        };
+        Ok(Recording {
+            aggregate,
+            header,
+            window_start_ns,
+            coverage,
+            facts: Facts {
+                program_cost: measured.then_some(program_cost),
+                event,
+                cpus: cpus.len(),
+                frequency_hz: options.frequency_hz,
+                end: end.unwrap_or(End::Elapsed),
+            },
+        })
+    }
+}
+
+impl Recording {
+    /// How it was made.
+    #[must_use]
+    pub fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    /// Symbolizes the recording.
+    #[must_use]
+    pub fn into_profile(self, symbolizer: &mut Symbolizer) -> Profile {
+        symbolized::profile(&self.aggregate, symbolizer, self.header, self.window_start_ns, self.coverage)
+    }
+}
+
+/// The symbolizer for these options.
+#[must_use]
+pub fn symbolizer(options: &Options) -> Symbolizer {
+    Symbolizer::new(symbolize::Options { inlined: options.inlined, ..symbolize::Options::default() })
+}
+
+async fn sleep_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn read_layout() -> Result<KernelLayout, Failure> {
+    let bytes = std::fs::read(KERNEL_BTF).map_err(|error| {
+        let message = match error.kind() {
+            std::io::ErrorKind::NotFound => format!(
+                "this kernel has no type information at {KERNEL_BTF}: it needs CONFIG_DEBUG_INFO_BTF=y, as distribution kernels since 2021 have"
+            ),
+            _ => format!("cannot read {KERNEL_BTF}: {error}"),
+        };
+        Failure::new(Kind::Unsupported, message)
+    })?;
+    Ok(KernelLayout::from_btf(&bytes)?)
+}
+
+/// The kernel's own limit, `kernel.perf_event_max_sample_rate`.
+fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
+    const LIMIT: &str = "kernel.perf_event_max_sample_rate";
+    let refuse = |message| Err(Failure::new(Kind::Usage, message));
+    if frequency_hz == 0 {
+        return refuse("frequency 0 takes no samples: pass at least 1 with -F".to_owned());
+    }
+    match host::sysctl(LIMIT) {
+        Some(limit) if i64::from(frequency_hz) > limit => {
+            refuse(format!("frequency {frequency_hz} is above this host's limit of {limit}: pass less with -F, or raise {LIMIT}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn ring_bytes(cpus: usize, frequency_hz: u32) -> u32 {
+    let bytes = cpus as u64 * u64::from(frequency_hz) * TYPICAL_SAMPLE_BYTES * RING_TIME.as_secs();
+    bytes.clamp(*RING_BYTES.start(), *RING_BYTES.end()).next_power_of_two() as u32
+}
+
+/// A timer fires at its frequency whatever the CPU does; the cycle counter stands still on an idle CPU, so that nothing can be
+/// said of it.
+fn expected_ticks(event: OnCpuEvent, cpus: usize, frequency_hz: u32, duration: Duration) -> u64 {
+    match event {
+        OnCpuEvent::CpuClock => (cpus as f64 * f64::from(frequency_hz) * duration.as_secs_f64()) as u64,
+        OnCpuEvent::Cycles => 0,
+    }
+}
+
+fn coverage(counters: &Counters, aggregate: &Aggregate, expected: u64, malformed: u64) -> Coverage {
+    let dropped = aggregate.dropped();
+    let losses = [
+        ("ring buffer full", counters.get(Counter::OnCpuRingFull)),
+        ("no scratch space", counters.get(Counter::OnCpuScratchMissing)),
+        ("malformed record", malformed),
+        ("stack table full", dropped.stack_table),
+        ("thread table full", dropped.thread_table),
+    ];
+    let mut notes = Vec::new();
+    let target_table_full = counters.get(Counter::TargetTableFull);
+    if target_table_full > 0 {
+        notes.push(format!("{target_table_full} child processes were not followed: the table of target processes was full"));
+    }
+    if dropped.timeline > 0 {
+        notes.push(format!("{} samples are missing from the timeline: it was full", dropped.timeline));
+    }
+    let unopened = aggregate.processes().binaries().unopened();
+    if unopened > 0 {
+        notes.push(format!("{unopened} mapped files could not be opened; their frames have no symbols"));
+    }
+    Coverage {
+        expected,
+        fired: counters.get(Counter::OnCpuFired),
+        idle: counters.get(Counter::OnCpuIdle),
+        outside_target: counters.get(Counter::OnCpuOutsideTarget),
+        other_mode: counters.get(Counter::OnCpuOtherMode),
+        attempted: counters.get(Counter::OnCpuAttempted),
+        captured: aggregate.samples(),
+        lost: losses
+            .into_iter()
+            .filter(|(_, samples)| *samples > 0)
+            .map(|(cause, samples)| Loss { cause: cause.into(), samples })
+            .collect(),
+        user_stacks: aggregate.user_stacks(),
+        kernel_stacks: aggregate.kernel_stacks(),
+        unread_processes: dropped.unread_process,
+        notes,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_buffer_is_a_power_of_two_within_its_limits() {
+        assert_eq!(ring_bytes(1, 1), 256 << 10);
+        assert_eq!(ring_bytes(2, 999), 1 << 20);
+        assert_eq!(ring_bytes(512, 10_000), 8 << 20);
+    }
+}

@@ -1,0 +1,199 @@
+//! What `record` tells at its end: how complete the profile is, what is in it, where it is, and what it cost.
+
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use chokepoint_analysis::coverage::Coverage;
+use chokepoint_analysis::profile::Profile;
+use chokepoint_analysis::top::{self, FunctionTotals};
+
+use super::output::{Destination, Output};
+use crate::host::cost::Cost;
+use crate::load::OnCpuEvent;
+use crate::pipeline::{End, Facts};
+
+/// Functions listed.
+const TOP_FUNCTIONS: usize = 10;
+/// Columns of a terminal whose width is not known.
+const DEFAULT_COLUMNS: usize = 100;
+
+/// A recording that has been written.
+pub struct Finished<'a> {
+    /// The profile.
+    pub profile: &'a Profile,
+    /// How it was made.
+    pub facts: Facts,
+    /// Where it was written.
+    pub output: &'a Output,
+    /// Time from the end of the window to the written file.
+    pub finishing: Duration,
+    /// What this process has cost.
+    pub cost: Cost,
+}
+
+/// Prints the summary to standard error, with colours on a terminal.
+pub fn print(finished: &Finished<'_>) {
+    let style = if io::stderr().is_terminal() { Style::COLOURS } else { Style::PLAIN };
+    eprint!("{}", render(finished, style));
+}
+
+/// Terminal codes around what stands out.
+#[derive(Clone, Copy)]
+struct Style {
+    bold: &'static str,
+    warn: &'static str,
+    dim: &'static str,
+    reset: &'static str,
+}
+
+impl Style {
+    const COLOURS: Self = Self { bold: "\x1b[1m", warn: "\x1b[33m", dim: "\x1b[2m", reset: "\x1b[0m" };
+    const PLAIN: Self = Self { bold: "", warn: "", dim: "", reset: "" };
+}
+
+fn render(finished: &Finished<'_>, style: Style) -> String {
+    let Finished { profile, facts, output, finishing, cost } = finished;
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = recorded(&mut text, profile, facts, style)
+        .and_then(|()| top_functions(&mut text, profile, style))
+        .and_then(|()| written(&mut text, output, *finishing, style))
+        .and_then(|()| costs(&mut text, profile, facts, cost, style));
+    text
+}
+
+fn recorded(text: &mut String, profile: &Profile, facts: &Facts, style: Style) -> std::fmt::Result {
+    let Coverage { captured, attempted, .. } = profile.coverage;
+    let event = match facts.event {
+        OnCpuEvent::Cycles => "cycles",
+        OnCpuEvent::CpuClock => "cpu-clock",
+    };
+    let end = match facts.end {
+        End::Elapsed => "",
+        End::Interrupted => ", stopped early",
+        End::TargetEnded => ", until the target ended",
+    };
+    writeln!(
+        text,
+        "{}{}{}: {} of {} samples in {:.1} s at {} Hz on {} CPUs ({event}{end})",
+        style.bold,
+        profile.header.target,
+        style.reset,
+        captured,
+        attempted,
+        profile.header.duration_ns as f64 / 1e9,
+        facts.frequency_hz,
+        facts.cpus,
+    )?;
+    for remark in remarks(&profile.coverage) {
+        writeln!(text, "  {}{remark}{}", style.warn, style.reset)?;
+    }
+    Ok(())
+}
+
+/// Everything that makes the profile less than complete.
+fn remarks(coverage: &Coverage) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let mut remark = |samples: u64, what: &str| {
+        if samples > 0 {
+            remarks.push(format!("{samples} {what}"));
+        }
+    };
+    for loss in &coverage.lost {
+        remark(loss.samples, &format!("samples lost: {}", loss.cause));
+    }
+    remark(coverage.user_stacks.truncated, "user stacks truncated at the depth limit");
+    remark(coverage.kernel_stacks.truncated, "kernel stacks truncated at the depth limit");
+    remark(coverage.user_stacks.unreadable, "user stacks unreadable");
+    remark(coverage.kernel_stacks.unreadable, "kernel stacks unreadable");
+    remark(coverage.unread_processes, "samples of processes whose mappings could not be read (they had ended, or CAP_SYS_PTRACE is missing)");
+    let missed = coverage.expected.saturating_sub(coverage.fired);
+    // Timers are not aligned with the window: one tick on each side is no loss. Above 1 % the host was held up.
+    if missed > coverage.expected / 100 + 2 {
+        remark(missed, &format!("of {} ticks never came: the kernel or the hypervisor withheld them", coverage.expected));
+    }
+    remarks.extend(coverage.notes.iter().cloned());
+    if coverage.captured == 0 {
+        remarks.push(format!(
+            "no samples: the target did not run ({} ticks on idle CPUs, {} in other threads)",
+            coverage.idle, coverage.outside_target
+        ));
+    }
+    remarks
+}
+
+fn top_functions(text: &mut String, profile: &Profile, style: Style) -> std::fmt::Result {
+    let total = profile.total_weight();
+    if total == 0 {
+        return Ok(());
+    }
+    let percent = |weight: u64| weight as f64 * 100.0 / total as f64;
+    writeln!(text, "{}   self   total  function{}", style.dim, style.reset)?;
+    for FunctionTotals { name, module, self_weight, total_weight, .. } in
+        top::functions(profile).iter().take(TOP_FUNCTIONS).filter(|function| function.self_weight > 0)
+    {
+        let name = shortened(name, DEFAULT_COLUMNS.saturating_sub(20 + module.len()));
+        writeln!(
+            text,
+            "{:6.1}% {:6.1}%  {name}  {}{module}{}",
+            percent(*self_weight),
+            percent(*total_weight),
+            style.dim,
+            style.reset
+        )?;
+    }
+    Ok(())
+}
+
+/// Cuts the middle out of a name that is too long; both ends tell functions apart.
+fn shortened(name: &str, columns: usize) -> String {
+    let columns = columns.max(20);
+    let length = name.chars().count();
+    if length <= columns {
+        return name.to_owned();
+    }
+    let tail = columns / 2;
+    let head = columns - tail - 1;
+    let start: String = name.chars().take(head).collect();
+    let end: String = name.chars().skip(length - tail).collect();
+    format!("{start}…{end}")
+}
+
+fn written(text: &mut String, output: &Output, finishing: Duration, style: Style) -> std::fmt::Result {
+    match &output.destination {
+        Destination::Stdout => Ok(()),
+        Destination::File(path) => writeln!(
+            text,
+            "wrote {}{}{} ({}) {:.2} s after the last sample",
+            style.bold,
+            path.display(),
+            style.reset,
+            output.format,
+            finishing.as_secs_f64()
+        ),
+    }
+}
+
+fn costs(text: &mut String, profile: &Profile, facts: &Facts, cost: &Cost, style: Style) -> std::fmt::Result {
+    let programs = match facts.program_cost {
+        Some(cost) => {
+            let each = if cost.run_count == 0 { Duration::ZERO } else { cost.run_time / cost.run_count as u32 };
+            let share = cost.run_time.as_nanos() as f64 * 100.0 / profile.header.duration_ns.max(1) as f64;
+            format!(
+                "kernel programs {:.1} ms ({share:.2}% of one CPU, {:.1} µs a tick)",
+                cost.run_time.as_secs_f64() * 1e3,
+                each.as_secs_f64() * 1e6
+            )
+        }
+        None => "kernel programs not measured (needs CAP_SYS_ADMIN)".to_owned(),
+    };
+    writeln!(
+        text,
+        "{}cost: {programs}, agent {:.0} ms CPU, {:.0} MB{}",
+        style.dim,
+        cost.cpu.as_secs_f64() * 1e3,
+        cost.peak_resident_bytes as f64 / 1e6,
+        style.reset
+    )
+}

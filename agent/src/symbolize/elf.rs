@@ -1,0 +1,433 @@
+//! A bounded first look at a file: is it ELF, where is it loaded, which sections has it, which build is it?
+//!
+//! blazesym maps a file and trusts its headers. This looks first, with a handful of small positioned reads, so that
+//! what blazesym is given has section tables and sections of a size we are willing to pay for, and so that debug
+//! files can be searched by build id or debug link. Nothing here allocates more than a constant, whatever the file
+//! says.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::address::{FileOffset, VirtualOffset};
+
+/// Sections beyond this many mean a relocatable object or an attack; executables and libraries have some forty.
+const MAX_SECTIONS: u64 = 4096;
+/// Program headers beyond this many are not read; real files have about a dozen.
+const MAX_SEGMENTS: u64 = 256;
+/// Section names are a few hundred bytes in all.
+const MAX_SECTION_NAMES_BYTES: u64 = 1 << 20;
+/// A note section or segment holds a few notes of some tens of bytes.
+const MAX_NOTES_BYTES: u64 = 64 << 10;
+/// SHA-1 build ids have 20 bytes, others at most 64. The ELF note allows gigabytes.
+const MAX_BUILD_ID_BYTES: usize = 64;
+/// A file name cannot be longer (NAME_MAX), and its checksum follows.
+const MAX_DEBUG_LINK_BYTES: u64 = 255 + 1 + 3 + 4;
+
+pub(super) const SHT_NOTE: u32 = 7;
+pub(super) const SHT_NOBITS: u32 = 8;
+pub(super) const SHF_COMPRESSED: u64 = 1 << 11;
+const PT_LOAD: u32 = 1;
+const PT_NOTE: u32 = 4;
+const PF_X: u32 = 1;
+const NT_GNU_BUILD_ID: u32 = 3;
+
+/// What tells one build of a binary from another: the GNU build id of its ELF note, or, where a file has none, a
+/// hash of its headers and ends.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct BuildId(Vec<u8>);
+
+impl BuildId {
+    /// The bytes, 20 for the usual SHA-1 note, 16 for the hash that stands in.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BuildId({self})")
+    }
+}
+
+/// What the headers of an ELF file say.
+#[derive(Debug)]
+pub(super) struct Elf {
+    pub(super) is_64_bit: bool,
+    pub(super) file_type: u16,
+    pub(super) machine: u16,
+    pub(super) sections: Vec<Section>,
+    /// The GNU build id, if there is one.
+    pub(super) gnu_build_id: Option<BuildId>,
+    segments: Vec<Segment>,
+}
+
+#[derive(Debug)]
+pub(super) struct Section {
+    pub(super) name: String,
+    pub(super) kind: u32,
+    pub(super) flags: u64,
+    pub(super) offset: u64,
+    pub(super) size: u64,
+    pub(super) entry_size: u64,
+}
+
+#[derive(Debug)]
+struct Segment {
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    file_size: u64,
+}
+
+/// Why a file's headers could not be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ElfError {
+    #[error("not an ELF file")]
+    NotElf,
+    #[error("an ELF file of another byte order")]
+    ByteOrder,
+    #[error("malformed ELF file: {0}")]
+    Malformed(&'static str),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Elf {
+    /// Reads the headers of a regular file.
+    pub(super) fn read(file: &File) -> Result<Self, ElfError> {
+        let mut head = [0; 64];
+        let read = read_up_to(file, &mut head, 0)?;
+        let head = Fields(&head[..read]);
+        if head.0.get(..4) != Some(b"\x7fELF") {
+            return Err(ElfError::NotElf);
+        }
+        let is_64_bit = match head.0.get(4) {
+            Some(1) => false,
+            Some(2) => true,
+            _ => return Err(ElfError::Malformed("unknown class")),
+        };
+        let native_order = if cfg!(target_endian = "little") { 1 } else { 2 };
+        if head.0.get(5) != Some(&native_order) {
+            return Err(ElfError::ByteOrder);
+        }
+        let short = ElfError::Malformed("the header is cut short");
+        let header = (|| {
+            let tables = if is_64_bit { (32, 40, 54) } else { (28, 32, 42) };
+            Some(Header {
+                is_64_bit,
+                file_type: head.u16(16)?,
+                machine: head.u16(18)?,
+                segments_at: head.word(tables.0, is_64_bit)?,
+                sections_at: head.word(tables.1, is_64_bit)?,
+                segment_bytes: head.u16(tables.2)?,
+                segment_count: head.u16(tables.2 + 2)?,
+                section_bytes: head.u16(tables.2 + 4)?,
+                section_count: head.u16(tables.2 + 6)?,
+                section_names: head.u16(tables.2 + 8)?,
+            })
+        })()
+        .ok_or(short)?;
+
+        let segments = header.read_segments(file)?;
+        let sections = header.read_sections(file)?;
+        let gnu_build_id = find_build_id(file, &sections, &segments);
+        Ok(Self {
+            is_64_bit,
+            file_type: header.file_type,
+            machine: header.machine,
+            sections,
+            gnu_build_id,
+            segments,
+        })
+    }
+
+    /// Where the loader puts what lies at `offset` in the file: nowhere, if no loaded segment covers it.
+    pub(super) fn virtual_offset(&self, offset: FileOffset) -> Option<VirtualOffset> {
+        let covers = |s: &&Segment| s.kind == PT_LOAD && offset.0.wrapping_sub(s.offset) < s.file_size;
+        let mut loaded = self.segments.iter().filter(covers);
+        // Packed files map the same bytes twice; what was executed is the executable one.
+        let first = loaded.clone().next()?;
+        let segment = loaded.find(|s| s.flags & PF_X != 0).unwrap_or(first);
+        Some(VirtualOffset(segment.address.wrapping_add(offset.0 - segment.offset)))
+    }
+
+    /// The section of this name, if it holds anything in the file.
+    pub(super) fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.iter().find(|s| s.name == name && s.kind != SHT_NOBITS && s.size > 0)
+    }
+
+    /// Whether the file itself describes its functions and lines.
+    pub(super) fn has_debug_info(&self) -> bool {
+        self.section(".debug_info").is_some()
+    }
+
+    /// The file name and checksum of the debug file this file names.
+    pub(super) fn debug_link(&self, file: &File) -> Option<(Vec<u8>, u32)> {
+        let section = self.section(".gnu_debuglink")?;
+        let data = read_range(file, section.offset, section.size, MAX_DEBUG_LINK_BYTES).ok()?;
+        let length = data.iter().position(|&byte| byte == 0)?;
+        let checksum = Fields(&data).u32((length + 1).next_multiple_of(4))?;
+        let name = &data[..length];
+        // The format has no directories; with one it would be a path to anywhere.
+        let is_file_name = !name.is_empty() && !name.contains(&b'/') && name != b"." && name != b"..";
+        is_file_name.then(|| (name.to_vec(), checksum))
+    }
+
+    /// The GNU build id, or a hash that stands in for it.
+    pub(super) fn build_id(&self, file: &File) -> io::Result<BuildId> {
+        match &self.gnu_build_id {
+            Some(id) => Ok(id.clone()),
+            None => content_hash(file),
+        }
+    }
+}
+
+struct Header {
+    is_64_bit: bool,
+    file_type: u16,
+    machine: u16,
+    segments_at: u64,
+    sections_at: u64,
+    segment_bytes: u16,
+    segment_count: u16,
+    section_bytes: u16,
+    section_count: u16,
+    section_names: u16,
+}
+
+impl Header {
+    fn read_segments(&self, file: &File) -> Result<Vec<Segment>, ElfError> {
+        let entry = if self.is_64_bit { 56 } else { 32 };
+        if self.segment_count == 0 {
+            return Ok(Vec::new());
+        }
+        if u64::from(self.segment_bytes) != entry || u64::from(self.segment_count) > MAX_SEGMENTS {
+            return Err(ElfError::Malformed("the program header table is of no known shape"));
+        }
+        let size = entry * u64::from(self.segment_count);
+        let table = read_range(file, self.segments_at, size, entry * MAX_SEGMENTS)?;
+        let parse = |entry: &[u8]| {
+            let field = Fields(entry);
+            let wide = self.is_64_bit;
+            Some(Segment {
+                kind: field.u32(0)?,
+                flags: field.u32(if wide { 4 } else { 24 })?,
+                offset: field.word(if wide { 8 } else { 4 }, wide)?,
+                address: field.word(if wide { 16 } else { 8 }, wide)?,
+                file_size: field.word(if wide { 32 } else { 16 }, wide)?,
+            })
+        };
+        Ok(table.chunks_exact(entry as usize).filter_map(parse).collect())
+    }
+
+    fn read_sections(&self, file: &File) -> Result<Vec<Section>, ElfError> {
+        let entry = if self.is_64_bit { 64 } else { 40 };
+        // A count of zero with a table means "more than 65,279": far over our limit, like none at all.
+        if self.section_count == 0 {
+            return Ok(Vec::new());
+        }
+        if u64::from(self.section_bytes) != entry || u64::from(self.section_count) > MAX_SECTIONS {
+            return Err(ElfError::Malformed("the section header table is of no known shape"));
+        }
+        let size = entry * u64::from(self.section_count);
+        let table = read_range(file, self.sections_at, size, entry * MAX_SECTIONS)?;
+        let parse = |entry: &[u8]| {
+            let field = Fields(entry);
+            let wide = self.is_64_bit;
+            let section = Section {
+                name: String::new(),
+                kind: field.u32(4)?,
+                flags: field.word(8, wide)?,
+                offset: field.word(if wide { 24 } else { 16 }, wide)?,
+                size: field.word(if wide { 32 } else { 20 }, wide)?,
+                entry_size: field.word(if wide { 56 } else { 36 }, wide)?,
+            };
+            Some((field.u32(0)?, section))
+        };
+        let mut parsed: Vec<_> = table.chunks_exact(entry as usize).filter_map(parse).collect();
+        let names = match parsed.get(usize::from(self.section_names)) {
+            Some((_, names)) => read_range(file, names.offset, names.size, MAX_SECTION_NAMES_BYTES)?,
+            None => return Err(ElfError::Malformed("the section names are missing")),
+        };
+        for (name_at, section) in &mut parsed {
+            let name = names.get(*name_at as usize..).unwrap_or_default();
+            let name = name.split(|&byte| byte == 0).next().unwrap_or_default();
+            section.name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+        }
+        Ok(parsed.into_iter().map(|(_, section)| section).collect())
+    }
+}
+
+fn find_build_id(file: &File, sections: &[Section], segments: &[Segment]) -> Option<BuildId> {
+    // Sections first: in a separate debug file the segments' offsets are those of the original.
+    let sections = sections.iter().filter(|s| s.kind == SHT_NOTE).map(|s| (s.offset, s.size));
+    let segments = segments.iter().filter(|s| s.kind == PT_NOTE).map(|s| (s.offset, s.file_size));
+    // Real files have three or four; the cap bounds the work on a table full of them.
+    sections.chain(segments).take(16).find_map(|(offset, size)| {
+        let notes = read_range(file, offset, size, MAX_NOTES_BYTES).ok()?;
+        build_id_note(&notes)
+    })
+}
+
+fn build_id_note(mut notes: &[u8]) -> Option<BuildId> {
+    loop {
+        let field = Fields(notes);
+        let (name_bytes, id_bytes) = (field.u32(0)? as usize, field.u32(4)? as usize);
+        let id_at = 12_usize.checked_add(name_bytes.checked_next_multiple_of(4)?)?;
+        let end = id_at.checked_add(id_bytes)?;
+        if field.u32(8)? == NT_GNU_BUILD_ID && notes.get(12..12 + name_bytes) == Some(b"GNU\0") {
+            let id = notes.get(id_at..end)?;
+            return (1..=MAX_BUILD_ID_BYTES).contains(&id.len()).then(|| BuildId(id.to_vec()));
+        }
+        notes = notes.get(end.checked_next_multiple_of(4)?..)?;
+    }
+}
+
+/// FNV-1a of the first and last pages and the length: cheap, the same on every host, and different between builds,
+/// whose section tables (at the end) and entry points (at the start) differ.
+fn content_hash(file: &File) -> io::Result<BuildId> {
+    const PAGE_BYTES: u64 = 4096;
+    let length = file.metadata()?.len();
+    let mut hash: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    let mut add = |bytes: &[u8]| {
+        for &byte in bytes {
+            hash = (hash ^ u128::from(byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
+        }
+    };
+    for start in [0, length.saturating_sub(PAGE_BYTES)] {
+        let mut page = [0; PAGE_BYTES as usize];
+        let read = read_up_to(file, &mut page, start)?;
+        add(&page[..read]);
+    }
+    add(&length.to_le_bytes());
+    Ok(BuildId(hash.to_be_bytes().to_vec()))
+}
+
+/// Reads `size` bytes, which must not be more than `limit`; the file may say anything.
+fn read_range(file: &File, offset: u64, size: u64, limit: u64) -> Result<Vec<u8>, ElfError> {
+    if size > limit {
+        return Err(ElfError::Malformed("a table is larger than any real one"));
+    }
+    let mut data = vec![0; size as usize];
+    match file.read_exact_at(&mut data, offset) {
+        Ok(()) => Ok(data),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            Err(ElfError::Malformed("a table lies outside the file"))
+        }
+        // An offset beyond what a file can have.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(ElfError::Malformed("a table lies outside the file"))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Integers at byte positions, in native order; `None` past the end.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl Fields<'_> {
+    fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
+        self.0.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+
+    pub(super) fn u16(&self, at: usize) -> Option<u16> {
+        self.array(at).map(u16::from_ne_bytes)
+    }
+
+    pub(super) fn u32(&self, at: usize) -> Option<u32> {
+        self.array(at).map(u32::from_ne_bytes)
+    }
+
+    pub(super) fn u64(&self, at: usize) -> Option<u64> {
+        self.array(at).map(u64::from_ne_bytes)
+    }
+
+    /// An address or size: 64 bits wide in 64-bit files, else 32.
+    fn word(&self, at: usize, wide: bool) -> Option<u64> {
+        if wide { self.u64(at) } else { self.u32(at).map(u64::from) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn file(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    #[test]
+    fn every_prefix_of_a_real_file_is_an_error_or_fine_and_never_a_panic() {
+        let own = std::fs::read("/proc/self/exe").unwrap();
+        for length in (0..200).chain([own.len() / 2, own.len() - 1]) {
+            let _ = Elf::read(&file(&own[..length]));
+        }
+        assert!(matches!(Elf::read(&file(b"")), Err(ElfError::NotElf)));
+        assert!(matches!(Elf::read(&file(b"#!/bin/sh\n")), Err(ElfError::NotElf)));
+        assert!(matches!(Elf::read(&file(&own[..20])), Err(ElfError::Malformed(_))));
+    }
+
+    #[test]
+    fn headers_filled_with_ones_allocate_nothing_much() {
+        let mut content = vec![0xff; 4096];
+        content[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
+        assert!(matches!(Elf::read(&file(&content)), Err(ElfError::Malformed(_))));
+    }
+
+    #[test]
+    fn notes_are_walked_to_the_build_id() {
+        let note = |kind: u32, name: &[u8; 4], id: &[u8]| {
+            let mut note = Vec::new();
+            note.extend((name.len() as u32).to_ne_bytes());
+            note.extend((id.len() as u32).to_ne_bytes());
+            note.extend(kind.to_ne_bytes());
+            note.extend(name);
+            note.extend(id);
+            note.resize(note.len().next_multiple_of(4), 0);
+            note
+        };
+        let notes =
+            [note(1, b"GNU\0", b"abi"), note(3, b"Go\0\0", b"no"), note(3, b"GNU\0", b"\x01\x02\xab")];
+        assert_eq!(build_id_note(&notes.concat()).unwrap().to_string(), "0102ab");
+        assert_eq!(build_id_note(&notes[..2].concat()), None);
+        assert_eq!(build_id_note(&note(3, b"GNU\0", &[7; 65])), None);
+        assert_eq!(build_id_note(&[0xff; 40]), None);
+    }
+
+    #[test]
+    fn a_stand_in_for_the_build_id_depends_on_the_content() {
+        let id = |content: &[u8]| content_hash(&file(content)).unwrap();
+        assert_eq!(id(b"one"), id(b"one"));
+        assert_ne!(id(b"one"), id(b"two"));
+        let mut long = vec![0; 100_000];
+        let before = id(&long);
+        *long.last_mut().unwrap() = 1;
+        assert_ne!(id(&long), before);
+        assert_eq!(before.as_bytes().len(), 16);
+    }
+}

@@ -1,0 +1,261 @@
+//! Sections copied into a sealed file of our own, decompressed where they are compressed.
+//!
+//! blazesym can decompress sections by itself, but believes what they say about their size and reads on until they
+//! end: a kilobyte of a hostile file becomes gigabytes of the agent. It also follows links to other debug files by
+//! path, and would open whatever a file names, as root. So it is built without any decompression and is never given
+//! a file that asks for either. Instead it gets an [`Image`]: an ELF file in memory that holds just the sections it
+//! needs, within a limit, and that nobody can change while it is mapped.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::unix::fs::FileExt;
+
+use super::elf::{Elf, Fields, SHF_COMPRESSED, Section};
+
+/// The most that one image may hold. Debian's compressed debug file of libc unfolds to 10 MB; the limit leaves room
+/// for several times that and keeps the agent within its memory. What is larger is symbolized from symbol tables.
+pub(super) const MAX_BYTES: u64 = 48 << 20;
+
+/// The DWARF sections that functions, inlining and lines are read from; `.debug_loclists` and `.debug_macro`, often
+/// a quarter of the whole, are not among them.
+pub(super) const DWARF_SECTIONS: [&str; 11] = [
+    ".debug_abbrev",
+    ".debug_addr",
+    ".debug_aranges",
+    ".debug_info",
+    ".debug_line",
+    ".debug_line_str",
+    ".debug_ranges",
+    ".debug_rnglists",
+    ".debug_str",
+    ".debug_str_offsets",
+    ".debug_types",
+];
+
+/// Each symbol table and the strings it needs.
+pub(super) const SYMBOL_SECTIONS: [&str; 2] = [".symtab", ".strtab"];
+pub(super) const DYNAMIC_SYMBOL_SECTIONS: [&str; 2] = [".dynsym", ".dynstr"];
+
+/// A finished image.
+pub(super) struct Image {
+    pub(super) file: File,
+    pub(super) bytes: u64,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ImageError {
+    #[error("the sections unfold to more than {MAX_BYTES} bytes")]
+    TooLarge,
+    #[error("cannot read a section: {0}")]
+    Unreadable(io::Error),
+    #[error("cannot make a file in memory: {0}")]
+    Memory(io::Error),
+    #[error("a section is compressed in an unknown way ({0})")]
+    Compression(u32),
+    #[error("only 64-bit files can be unfolded")]
+    Class,
+}
+
+/// An image in the making.
+pub(super) struct Builder {
+    file: File,
+    file_type: u16,
+    machine: u16,
+    end: u64,
+    sections: Vec<(String, u32, u64, u64, u64)>,
+}
+
+impl Builder {
+    /// Starts an image of the same kind of ELF file as `elf`.
+    pub(super) fn new(elf: &Elf) -> Result<Self, ImageError> {
+        if !elf.is_64_bit {
+            return Err(ImageError::Class);
+        }
+        let file = memory_file(c"chokepoint-symbols").map_err(ImageError::Memory)?;
+        let (file_type, machine) = (elf.file_type, elf.machine);
+        Ok(Self { file, file_type, machine, end: HEADER_BYTES, sections: Vec::new() })
+    }
+
+    /// Copies those of the named sections that `elf` has.
+    pub(super) fn copy(&mut self, elf: &Elf, from: &File, names: &[&str]) -> Result<(), ImageError> {
+        for section in names.iter().filter_map(|name| elf.section(name)) {
+            let start = self.end;
+            if section.flags & SHF_COMPRESSED != 0 {
+                self.unfold(from, section)?;
+            } else {
+                self.append(&mut Range::of(from, section), section.size)?;
+            }
+            let size = self.end - start;
+            self.sections.push((section.name.clone(), section.kind, start, size, section.entry_size));
+            self.end = self.end.next_multiple_of(16);
+        }
+        Ok(())
+    }
+
+    /// Writes the headers and seals the file.
+    pub(super) fn finish(self) -> Result<Image, ImageError> {
+        let mut names = vec![0];
+        let mut table = vec![0; SECTION_BYTES];
+        let names_section = [(".shstrtab".to_owned(), SHT_STRTAB, self.end, 0, 0)];
+        for (name, kind, offset, size, entry_size) in self.sections.iter().chain(&names_section) {
+            let name_at = names.len() as u32;
+            names.extend_from_slice(name.as_bytes());
+            names.push(0);
+            let size = if *kind == SHT_STRTAB && size == &0 { names.len() as u64 } else { *size };
+            table.extend(name_at.to_ne_bytes());
+            table.extend(kind.to_ne_bytes());
+            for word in [0, 0, *offset, size, 0, 1, *entry_size] {
+                table.extend(word.to_ne_bytes());
+            }
+        }
+        let names_at = self.end;
+        let table_at = (names_at + names.len() as u64).next_multiple_of(16);
+        let count = (table.len() / SECTION_BYTES) as u16;
+
+        let mut header =
+            vec![0x7f, b'E', b'L', b'F', 2, if cfg!(target_endian = "little") { 1 } else { 2 }, 1];
+        header.resize(16, 0);
+        header.extend(self.file_type.to_ne_bytes());
+        header.extend(self.machine.to_ne_bytes());
+        header.extend(1_u32.to_ne_bytes());
+        for word in [0, 0, table_at] {
+            header.extend(word.to_ne_bytes());
+        }
+        header.extend(0_u32.to_ne_bytes());
+        for half in [HEADER_BYTES as u16, 56, 0, SECTION_BYTES as u16, count, count - 1] {
+            header.extend(half.to_ne_bytes());
+        }
+
+        let write = |bytes: &[u8], at| self.file.write_all_at(bytes, at).map_err(ImageError::Memory);
+        write(&header, 0)?;
+        write(&names, names_at)?;
+        write(&table, table_at)?;
+        seal(&self.file).map_err(ImageError::Memory)?;
+        Ok(Image { bytes: table_at + table.len() as u64, file: self.file })
+    }
+
+    fn unfold(&mut self, from: &File, section: &Section) -> Result<(), ImageError> {
+        const HEADER: u64 = 24;
+        const ZLIB: u32 = 1;
+        const ZSTD: u32 = 2;
+        let mut header = [0; HEADER as usize];
+        from.read_exact_at(&mut header, section.offset).map_err(ImageError::Unreadable)?;
+        let (kind, size) = match (Fields(&header).u32(0), Fields(&header).u64(8)) {
+            (Some(kind), Some(size)) => (kind, size),
+            _ => unreachable!("the header has 24 bytes"),
+        };
+        let folded = Range {
+            file: from,
+            at: section.offset.saturating_add(HEADER),
+            left: section.size.saturating_sub(HEADER),
+        };
+        match kind {
+            ZLIB => self.append(&mut flate2::read::ZlibDecoder::new(folded), size),
+            ZSTD => {
+                let mut decoder = zstd::Decoder::new(folded).map_err(ImageError::Memory)?;
+                // 8 MiB, the largest that `zstd` itself accepts unless told otherwise: this much is allocated.
+                decoder.window_log_max(23).map_err(ImageError::Memory)?;
+                self.append(&mut decoder, size)
+            }
+            other => Err(ImageError::Compression(other)),
+        }
+    }
+
+    /// Appends `size` bytes; the stream must have them.
+    fn append(&mut self, from: &mut dyn Read, size: u64) -> Result<(), ImageError> {
+        if size > MAX_BYTES.saturating_sub(self.end) {
+            return Err(ImageError::TooLarge);
+        }
+        let copied = self.copy_stream(&mut from.take(size))?;
+        if copied < size {
+            return Err(ImageError::Unreadable(io::ErrorKind::UnexpectedEof.into()));
+        }
+        Ok(())
+    }
+
+    fn copy_stream(&mut self, from: &mut dyn Read) -> Result<u64, ImageError> {
+        let mut buffer = vec![0; 64 << 10];
+        let start = self.end;
+        loop {
+            match from.read(&mut buffer) {
+                Ok(0) => return Ok(self.end - start),
+                Ok(read) => {
+                    self.file.write_all_at(&buffer[..read], self.end).map_err(ImageError::Memory)?;
+                    self.end += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(ImageError::Unreadable(error)),
+            }
+        }
+    }
+}
+
+/// Unfolds the "mini debug info" that some distributions put into stripped files: an xz-compressed ELF file with a
+/// symbol table of the functions that are not in `.dynsym`.
+pub(super) fn unfold_mini_debug_info(from: &File, section: &Section) -> Result<File, ImageError> {
+    // xz files made at the default level need 9 MB of working memory.
+    const WORKING_MEMORY_BYTES: u64 = 32 << 20;
+    let file = memory_file(c"chokepoint-mini-debug-info").map_err(ImageError::Memory)?;
+    let stream = liblzma::stream::Stream::new_stream_decoder(WORKING_MEMORY_BYTES, 0)
+        .map_err(|error| ImageError::Memory(error.into()))?;
+    let mut decoder = liblzma::read::XzDecoder::new_stream(Range::of(from, section), stream);
+    let copied = io::copy(&mut decoder.by_ref().take(MAX_BYTES + 1), &mut &file);
+    match copied.map_err(ImageError::Unreadable)? {
+        bytes if bytes > MAX_BYTES => Err(ImageError::TooLarge),
+        _ => Ok(file),
+    }
+}
+
+/// An unnamed file in memory with this content, sealed.
+pub(super) fn memory_file_of(content: &[u8]) -> io::Result<File> {
+    let mut file = memory_file(c"chokepoint-vdso")?;
+    file.write_all(content)?;
+    seal(&file)?;
+    Ok(file)
+}
+
+const HEADER_BYTES: u64 = 64;
+const SECTION_BYTES: usize = 64;
+const SHT_STRTAB: u32 = 3;
+
+fn memory_file(name: &std::ffi::CStr) -> io::Result<File> {
+    // SAFETY: the name is a C string; the returned descriptor belongs to nobody else.
+    unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd)) }
+    }
+}
+
+fn seal(file: &File) -> io::Result<()> {
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE | libc::F_SEAL_SEAL;
+    // SAFETY: an open descriptor and an integer argument.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Part of a file, read without moving the file's position, which its opener may use.
+struct Range<'a> {
+    file: &'a File,
+    at: u64,
+    left: u64,
+}
+
+impl<'a> Range<'a> {
+    fn of(file: &'a File, section: &Section) -> Self {
+        Self { file, at: section.offset, left: section.size }
+    }
+}
+
+impl Read for Range<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let room = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let read = self.file.read_at(&mut buffer[..room], self.at)?;
+        self.at = self.at.saturating_add(read as u64);
+        self.left -= read as u64;
+        Ok(read)
+    }
+}
