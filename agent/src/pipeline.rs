@@ -1,10 +1,12 @@
 //! Wires the stages of a recording, with every capacity in sight.
 //!
-//! kernel programs -> ring buffer -> [`Drain`] -> [`Aggregate`] (with the process table) -> [`Symbolizer`] -> [`Profile`].
+//! kernel programs -> ring buffer -> [`Drain`] -> [`Aggregate`] (with the process table) -> [`Symbolizing`] -> [`Profile`].
 //!
-//! One thread drains and sums; the kernel's symbols are read on a second one meanwhile. Everything else happens after the
-//! window has ended, so that the cost while recording is the sampling alone.
+//! One thread drains and sums; a second one symbolizes. While samples come in it only reads the kernel's symbols, so that
+//! the cost of recording is the sampling alone.
 
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chokepoint_analysis::coverage::{Coverage, Loss};
@@ -224,18 +226,49 @@ impl Recording {
     pub fn facts(&self) -> Facts {
         self.facts
     }
-
-    /// Symbolizes the recording.
-    #[must_use]
-    pub fn into_profile(self, symbolizer: &mut Symbolizer) -> Profile {
-        symbolized::profile(&self.aggregate, symbolizer, self.header, self.window_start_ns, self.coverage)
-    }
 }
 
-/// The symbolizer for these options.
-#[must_use]
-pub fn symbolizer(options: &Options) -> Symbolizer {
-    Symbolizer::new(symbolize::Options { inlined: options.inlined, ..symbolize::Options::default() })
+/// The thread that symbolizes. It reads the kernel's symbols while samples still come in.
+pub struct Symbolizing {
+    recordings: SyncSender<Recording>,
+    thread: JoinHandle<Option<Profile>>,
+}
+
+impl Symbolizing {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Where the kernel refuses a thread.
+    pub fn begin(options: &Options) -> Result<Self, Failure> {
+        let inlined = options.inlined;
+        let wants_kernel = options.stacks.kernel;
+        let (recordings, received) = sync_channel::<Recording>(1);
+        let thread = std::thread::Builder::new()
+            .name("symbolize".to_owned())
+            .spawn(move || {
+                let mut symbolizer =
+                    Symbolizer::new(symbolize::Options { inlined, ..symbolize::Options::default() });
+                if wants_kernel && let Err(error) = symbolizer.load_kernel() {
+                    // The recording says so too, if it has kernel frames.
+                    tracing::debug!(%error, "kernel symbols");
+                }
+                let recording = received.recv().ok()?;
+                let Recording { aggregate, header, window_start_ns, coverage, .. } = recording;
+                Some(symbolized::profile(&aggregate, &mut symbolizer, header, window_start_ns, coverage))
+            })
+            .map_err(|error| Failure::unexpected(&error))?;
+        Ok(Self { recordings, thread })
+    }
+
+    /// Symbolizes the recording.
+    ///
+    /// # Errors
+    /// Where the thread died.
+    pub fn profile(self, recording: Recording) -> Result<Profile, Failure> {
+        let died = || Failure::new(Kind::Unexpected, "the symbolizing thread died; please report this with --log debug");
+        self.recordings.send(recording).map_err(|_| died())?;
+        self.thread.join().ok().flatten().ok_or_else(died)
+    }
 }
 
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {

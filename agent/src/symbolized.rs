@@ -1,6 +1,6 @@
 //! Turns summed raw stacks into a profile: every distinct frame is symbolized once, file by file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chokepoint_analysis::coverage::Coverage;
 use chokepoint_analysis::profile::{
@@ -10,9 +10,9 @@ use chokepoint_analysis::profile::{
 use crate::address::{AbsoluteAddress, FileOffset};
 use crate::aggregate::{Aggregate, RawFrame};
 use crate::drain::decode::comm;
-use crate::process::binaries::BinaryId;
-use crate::process::table::ProcessId;
-use crate::symbolize::{SourceLine, Symbolized, Symbolizer};
+use crate::process::binaries::{Binary, BinaryId};
+use crate::process::table::{Process, ProcessId};
+use crate::symbolize::{BinarySymbols, Note, SourceLine, Symbolizer};
 
 /// What is known of a frame after symbolization.
 struct Found {
@@ -83,106 +83,167 @@ fn intern(builder: &mut Builder, found: Found) -> LocationId {
 
 /// What each of the aggregate's frames is, in their order.
 fn symbolize(aggregate: &Aggregate, symbolizer: &mut Symbolizer, notes: &mut Vec<String>) -> Vec<Found> {
-    let mut kernel: Vec<(usize, AbsoluteAddress)> = Vec::new();
-    let mut vdso: Vec<(usize, FileOffset)> = Vec::new();
-    let mut binaries: BTreeMap<BinaryId, Vec<(usize, FileOffset)>> = BTreeMap::new();
-    let mut jitted: BTreeMap<ProcessId, Vec<(usize, AbsoluteAddress)>> = BTreeMap::new();
-    let mut found: Vec<Option<Found>> = Vec::new();
-    for (index, frame) in aggregate.frames().iter().enumerate() {
-        found.push(None);
-        match *frame {
-            RawFrame::Kernel(address) => kernel.push((index, AbsoluteAddress(address))),
-            RawFrame::Vdso(offset) => vdso.push((index, FileOffset(offset))),
-            RawFrame::Binary(binary, offset) => {
-                binaries.entry(binary).or_default().push((index, FileOffset(offset)));
-            }
-            RawFrame::Jit(process, address) => {
-                jitted.entry(process).or_default().push((index, AbsoluteAddress(address)));
-            }
-            RawFrame::Unmapped(address) => {
-                let module = module(ModuleKind::Unknown, "[unknown]");
-                found[index] = Some(Found { module, address, lines: Vec::new() });
-            }
-        }
-    }
+    let frames = Frames::of(aggregate);
+    let mut naming = Naming { found: Vec::new(), remarks: BTreeMap::new() };
+    naming.found.resize_with(aggregate.frames().len(), || None);
 
-    let mut unsymbolized: HashMap<String, usize> = HashMap::new();
-    let mut failed = |what: String| *unsymbolized.entry(what).or_default() += 1;
-
-    if !kernel.is_empty() {
-        let addresses: Vec<_> = kernel.iter().map(|(_, address)| *address).collect();
-        let symbols = symbolizer.kernel(&addresses).unwrap_or_else(|error| {
-            failed(format!("kernel frames have no names: {error}"));
-            addresses.iter().map(|address| unnamed(address.0)).collect()
-        });
-        let module = module(ModuleKind::Kernel, "[kernel]");
-        for ((index, address), symbol) in kernel.iter().zip(symbols) {
-            found[*index] = Some(Found { module: module.clone(), address: address.0, lines: symbol.lines });
-        }
+    for (index, address) in frames.unmapped {
+        naming.found[index] =
+            Some(Found { module: module(ModuleKind::Unknown, "[unknown]"), address, lines: Vec::new() });
     }
-    if !vdso.is_empty() {
-        let offsets: Vec<_> = vdso.iter().map(|(_, offset)| *offset).collect();
-        let symbols = symbolizer.vdso(&offsets).unwrap_or_else(|error| {
-            failed(format!("vDSO frames have no names: {error}"));
-            offsets.iter().map(|offset| unnamed(offset.0)).collect()
-        });
-        let module = module(ModuleKind::Vdso, "[vdso]");
-        for ((index, _), symbol) in vdso.iter().zip(symbols) {
-            found[*index] = Some(Found { module: module.clone(), address: symbol.address, lines: symbol.lines });
-        }
+    naming.kernel(symbolizer, &frames.kernel);
+    naming.vdso(symbolizer, &frames.vdso);
+    for (id, frames) in &frames.binaries {
+        naming.binary(symbolizer, aggregate.processes().binaries().get(*id), frames);
     }
-    for (binary, frames) in &binaries {
-        let binary = aggregate.processes().binaries().get(*binary);
-        let offsets: Vec<_> = frames.iter().map(|(_, offset)| *offset).collect();
-        let symbols = match &binary.file {
-            Some(file) => symbolizer.binary(file, &binary.path, &binary.root, &offsets).map_err(|error| {
-                tracing::debug!(path = %binary.path.display(), %error, "binary cannot be symbolized");
-                failed("files could not be symbolized; run with --log debug to see which".to_owned());
-            }),
-            None => {
-                failed("mapped files could not be opened; see `chokepoint doctor`".to_owned());
-                Err(())
-            }
-        };
-        let (build_id, symbols) = match symbols {
-            Ok(symbols) => (symbols.build_id, symbols.symbols),
-            Err(()) => (Vec::new(), offsets.iter().map(|offset| unnamed(offset.0)).collect()),
-        };
-        let path = binary.path.to_string_lossy().into_owned();
-        let module = Module { kind: ModuleKind::Binary, path, build_id };
-        for ((index, _), symbol) in frames.iter().zip(symbols) {
-            found[*index] = Some(Found { module: module.clone(), address: symbol.address, lines: symbol.lines });
-        }
+    for (id, frames) in &frames.jit {
+        naming.jit(symbolizer, aggregate.processes().get(*id), frames);
     }
-    for (process, frames) in &jitted {
-        let addresses: Vec<_> = frames.iter().map(|(_, address)| *address).collect();
-        let symbols = aggregate
-            .processes()
-            .get(*process)
-            .perf_map()
-            .and_then(|file| {
-                symbolizer
-                    .perf_map(file, &addresses)
-                    .inspect_err(|error| failed(format!("a perf map could not be read: {error}")))
-                    .ok()
-            })
-            .unwrap_or_else(|| addresses.iter().map(|address| unnamed(address.0)).collect());
-        let module = module(ModuleKind::Jit, "[jit]");
-        for ((index, address), symbol) in frames.iter().zip(symbols) {
-            found[*index] = Some(Found { module: module.clone(), address: address.0, lines: symbol.lines });
-        }
-    }
-    notes.extend(unsymbolized.into_iter().map(|(what, times)| match times {
-        1 => what,
-        times => format!("{times} {what}"),
+    notes.extend(naming.remarks.into_iter().map(|(what, files)| match files {
+        0 => what,
+        1 => format!("1 file {what}"),
+        files => format!("{files} files {what}"),
     }));
-    found.into_iter().flatten().collect()
+    naming.found.into_iter().flatten().collect()
+}
+
+/// Frames by where they are looked up, each with its position among the aggregate's.
+#[derive(Default)]
+struct Frames {
+    kernel: Vec<(usize, AbsoluteAddress)>,
+    vdso: Vec<(usize, FileOffset)>,
+    binaries: BTreeMap<BinaryId, Vec<(usize, FileOffset)>>,
+    jit: BTreeMap<ProcessId, Vec<(usize, AbsoluteAddress)>>,
+    unmapped: Vec<(usize, u64)>,
+}
+
+impl Frames {
+    fn of(aggregate: &Aggregate) -> Self {
+        let mut frames = Self::default();
+        for (index, frame) in aggregate.frames().iter().enumerate() {
+            match *frame {
+                RawFrame::Kernel(address) => frames.kernel.push((index, AbsoluteAddress(address))),
+                RawFrame::Vdso(offset) => frames.vdso.push((index, FileOffset(offset))),
+                RawFrame::Binary(id, offset) => {
+                    frames.binaries.entry(id).or_default().push((index, FileOffset(offset)));
+                }
+                RawFrame::Jit(id, address) => {
+                    frames.jit.entry(id).or_default().push((index, AbsoluteAddress(address)));
+                }
+                RawFrame::Unmapped(address) => frames.unmapped.push((index, address)),
+            }
+        }
+        frames
+    }
+}
+
+/// The frames that have been named so far.
+struct Naming {
+    found: Vec<Option<Found>>,
+    /// What is less than it could be, and the number of files of which that is true; 0 where it is not about files.
+    remarks: BTreeMap<String, u64>,
+}
+
+impl Naming {
+    fn kernel(&mut self, symbolizer: &mut Symbolizer, frames: &[(usize, AbsoluteAddress)]) {
+        if frames.is_empty() {
+            return;
+        }
+        let symbols = symbolizer.kernel(&inputs(frames)).unwrap_or_else(|error| {
+            self.remarks.insert(format!("kernel frames have no names: {error}"), 0);
+            Vec::new()
+        });
+        for (position, (index, address)) in frames.iter().enumerate() {
+            let symbol = symbols.get(position);
+            let name = symbol.and_then(|symbol| symbol.module.as_deref()).unwrap_or("[kernel]");
+            self.found[*index] = Some(Found {
+                module: module(ModuleKind::Kernel, name),
+                address: address.0,
+                lines: symbol.map(|symbol| symbol.lines.clone()).unwrap_or_default(),
+            });
+        }
+    }
+
+    fn vdso(&mut self, symbolizer: &mut Symbolizer, frames: &[(usize, FileOffset)]) {
+        if frames.is_empty() {
+            return;
+        }
+        let symbols = symbolizer
+            .vdso(&inputs(frames))
+            .inspect_err(|error| {
+                self.remarks.insert(format!("vDSO frames have no names: {error}"), 0);
+            })
+            .ok();
+        self.file(module(ModuleKind::Vdso, "[vdso]"), frames, symbols);
+    }
+
+    fn binary(&mut self, symbolizer: &mut Symbolizer, binary: &Binary, frames: &[(usize, FileOffset)]) {
+        // Files that could not be opened are remarked on where that happened.
+        let symbols = binary.file.as_ref().and_then(|file| {
+            symbolizer
+                .binary(file, &binary.path, &binary.root, &inputs(frames))
+                .inspect_err(|error| {
+                    tracing::debug!(path = %binary.path.display(), %error, "binary cannot be symbolized");
+                    *self.remarks.entry(format!("without symbols: {error}")).or_default() += 1;
+                })
+                .ok()
+        });
+        for note in symbols.iter().flat_map(|symbols| &symbols.notes) {
+            tracing::debug!(path = %binary.path.display(), ?note, "binary has less than it could have");
+            *self.remarks.entry(describe(note).to_owned()).or_default() += 1;
+        }
+        let path = binary.path.to_string_lossy();
+        self.file(module(ModuleKind::Binary, &path), frames, symbols);
+    }
+
+    /// Frames of one ELF image. An offset of which nothing is known stays what it is.
+    fn file(&mut self, mut module: Module, frames: &[(usize, FileOffset)], symbols: Option<BinarySymbols>) {
+        if let Some(symbols) = &symbols {
+            module.build_id = symbols.build_id.as_bytes().to_vec();
+        }
+        let mut symbols = symbols.map(|symbols| symbols.symbols).unwrap_or_default().into_iter();
+        for (index, offset) in frames {
+            let symbol = symbols.next();
+            let address = symbol.as_ref().and_then(|symbol| symbol.address).map_or(offset.0, |address| address.0);
+            let lines = symbol.map(|symbol| symbol.lines).unwrap_or_default();
+            self.found[*index] = Some(Found { module: module.clone(), address, lines });
+        }
+    }
+
+    fn jit(&mut self, symbolizer: &mut Symbolizer, process: &Process, frames: &[(usize, AbsoluteAddress)]) {
+        let symbols = process.perf_map().and_then(|file| {
+            symbolizer
+                .perf_map(file, &inputs(frames))
+                .inspect_err(|error| {
+                    self.remarks.insert(format!("a perf map could not be read: {error}"), 0);
+                })
+                .ok()
+        });
+        if symbols.as_ref().is_some_and(|symbols| symbols.unread_bytes > 0) {
+            self.remarks.insert("a perf map was too large to read in full".to_owned(), 0);
+        }
+        let mut symbols = symbols.map(|symbols| symbols.symbols).unwrap_or_default().into_iter();
+        for (index, address) in frames {
+            let lines = symbols.next().map(|symbol| symbol.lines).unwrap_or_default();
+            self.found[*index] = Some(Found { module: module(ModuleKind::Jit, "[jit]"), address: address.0, lines });
+        }
+    }
+}
+
+fn inputs<A: Copy>(frames: &[(usize, A)]) -> Vec<A> {
+    frames.iter().map(|(_, address)| *address).collect()
 }
 
 fn module(kind: ModuleKind, path: &str) -> Module {
     Module { kind, path: path.to_owned(), build_id: Vec::new() }
 }
 
-fn unnamed(address: u64) -> Symbolized {
-    Symbolized { address, lines: Vec::new() }
+/// What is said of files in which this was met.
+fn describe(note: &Note) -> &'static str {
+    match note {
+        Note::DebugInfoTooLarge => "without source lines: their debug information is too large",
+        Note::DebugInfoDamaged(_) => "without source lines: their debug information is damaged",
+        Note::SymbolsDamaged => "without symbols: their symbol tables are damaged",
+        Note::DebugFilesOfOtherBuilds(_) => "whose separate debug files belong to other builds",
+    }
 }

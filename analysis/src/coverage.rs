@@ -1,6 +1,10 @@
 //! How much of what happened a profile saw. It travels inside every profile, so that a thin one is never taken for an
 //! innocent one.
 
+use std::borrow::Cow;
+
+use crate::names;
+
 /// Attempts, successes and losses of one source over one window. Counts of events, unless the name says otherwise.
 ///
 /// `fired = idle + outside_target + other_mode + attempted` and `attempted = captured + lost`.
@@ -37,7 +41,7 @@ pub struct Coverage {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
     /// The cause, as a short phrase: `ring buffer full`.
-    pub cause: &'static str,
+    pub cause: Cow<'static, str>,
     /// Number of samples.
     pub samples: u64,
 }
@@ -59,6 +63,80 @@ impl Coverage {
     /// Samples lost for whatever cause.
     #[must_use]
     pub fn total_lost(&self) -> u64 {
-        self.lost.iter().map(|loss| loss.samples).sum()
+        self.lost.iter().fold(0, |sum, loss| sum.saturating_add(loss.samples))
+    }
+
+    /// What was seen and what was not, as short phrases for people: first the samples captured, then each gap. Gaps that
+    /// there are not are left out, so a single phrase means that nothing is known to be missing.
+    #[must_use]
+    pub fn statements(&self) -> Vec<String> {
+        let mut statements = vec![if self.captured == self.attempted {
+            format!("{} samples", self.captured)
+        } else {
+            format!("{} of {} samples", self.captured, self.attempted)
+        }];
+        if self.total_lost() > 0 {
+            let causes: Vec<String> = self
+                .lost
+                .iter()
+                .map(|loss| format!("{} {}", names::printable(&loss.cause), loss.samples))
+                .collect();
+            statements.push(format!("{} lost ({})", self.total_lost(), causes.join(", ")));
+        }
+        let gaps = [
+            (self.user_stacks.truncated.saturating_add(self.kernel_stacks.truncated), "stacks truncated"),
+            (self.user_stacks.unreadable.saturating_add(self.kernel_stacks.unreadable), "stacks unreadable"),
+            (self.unread_processes, "of processes that ended too soon to be read"),
+        ];
+        statements.extend(
+            gaps.iter()
+                .filter(|(samples, _)| *samples > 0)
+                .map(|(samples, gap): &(u64, _)| format!("{samples} {gap}")),
+        );
+        let withheld = self.expected.saturating_sub(self.fired);
+        if withheld.saturating_mul(100) > self.expected.saturating_mul(WITHHELD_TOLERANCE_PCT) {
+            let pct = 100.0 * withheld as f64 / self.expected as f64;
+            statements.push(format!("{pct:.0} % of the ticks never came"));
+        }
+        statements
+    }
+}
+
+/// Below this share, ticks that did not come are what a window's edges and the clock's drift account for.
+const WITHHELD_TOLERANCE_PCT: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_name_every_gap_and_nothing_else() {
+        let whole =
+            Coverage { expected: 1000, fired: 995, attempted: 500, captured: 500, ..Coverage::default() };
+        assert_eq!(whole.statements(), ["500 samples"]);
+
+        let partial = Coverage {
+            fired: 800,
+            captured: 495,
+            lost: vec![
+                Loss { cause: "ring buffer full".into(), samples: 4 },
+                Loss { cause: "no scratch space".into(), samples: 1 },
+            ],
+            user_stacks: StackOutcomes { truncated: 3, unreadable: 2, ..StackOutcomes::default() },
+            kernel_stacks: StackOutcomes { truncated: 1, ..StackOutcomes::default() },
+            unread_processes: 7,
+            ..whole
+        };
+        assert_eq!(
+            partial.statements(),
+            [
+                "495 of 500 samples",
+                "5 lost (ring buffer full 4, no scratch space 1)",
+                "4 stacks truncated",
+                "2 stacks unreadable",
+                "7 of processes that ended too soon to be read",
+                "20 % of the ticks never came",
+            ]
+        );
     }
 }

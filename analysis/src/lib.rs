@@ -7,5 +7,7 @@
 
 pub mod coverage;
 pub mod export;
+mod frames;
+pub mod names;
 pub mod profile;
 pub mod top;

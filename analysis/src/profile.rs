@@ -326,8 +326,8 @@ impl Builder {
 
 /// Gives equal values the same position.
 #[derive(Debug)]
-struct Interner<T> {
-    entries: Vec<T>,
+pub(crate) struct Interner<T> {
+    pub(crate) entries: Vec<T>,
     positions: HashMap<T, usize>,
 }
 
@@ -338,7 +338,7 @@ impl<T> Default for Interner<T> {
 }
 
 impl<T: Clone + Eq + Hash> Interner<T> {
-    fn intern(&mut self, value: T) -> usize {
+    pub(crate) fn intern(&mut self, value: T) -> usize {
         if let Some(position) = self.positions.get(&value) {
             return *position;
         }

@@ -1,1 +1,10 @@
-//! chokepoint-proto
+//! The messages that leave and enter Chokepoint's processes, generated from the `.proto` files beside this crate's
+//! manifest. One file a subject; what each field means, and what absent and zero mean, stands there.
+
+#![forbid(unsafe_code)]
+
+/// Profiles as pprof reads them.
+#[allow(missing_docs, unused_qualifications, reason = "generated")]
+pub mod pprof {
+    include!(concat!(env!("OUT_DIR"), "/perftools.profiles.rs"));
+}

@@ -1,1 +1,59 @@
-//! chokepoint-tests
+//! What the live tests share: the agent under test, workloads whose truth is known, and tolerances that follow from
+//! sampling theory.
+//!
+//! Each test begins with [`live`], so that no two of them sample, load or count at once. Whatever a test starts ends with
+//! it, also when it fails: [`Workload`] and [`agent::Running`] kill what they started when dropped, and the kernel does
+//! it when the test itself is killed.
+
+pub mod agent;
+pub mod bpf;
+pub mod cgroup;
+pub mod stacks;
+pub mod workload;
+
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard};
+
+pub use agent::Agent;
+pub use workload::Workload;
+
+static LIVE: Mutex<()> = Mutex::new(());
+
+/// Keeps the other live tests of this binary waiting. cargo runs the binaries one after the other.
+pub fn live() -> MutexGuard<'static, ()> {
+    LIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Whether this is a virtual machine under emulation, where everything is tens of times slower and there are no compilers.
+#[must_use]
+pub fn in_vm() -> bool {
+    std::env::var_os("CHOKEPOINT_VM").is_some()
+}
+
+/// Tells why a test does nothing here. Returns from the test when the reason holds.
+#[macro_export]
+macro_rules! skip_if {
+    ($condition:expr, $($reason:tt)+) => {
+        if $condition {
+            eprintln!("skipped: {}", format_args!($($reason)+));
+            return;
+        }
+    };
+}
+
+/// Where cargo builds: this program is `target/PROFILE/deps/NAME-HASH`, or `target/PROFILE/NAME`.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let program = std::env::current_exe().expect("this program has a path");
+    let profile = program.ancestors().skip(1).find(|path| !path.ends_with("deps")).expect("it lies in a profile's directory");
+    profile.parent().expect("and that in the target directory").to_owned()
+}
+
+/// How far a measured share may lie from the true one: five standard deviations of a share `p` seen in `n` samples, which a
+/// correct profiler exceeds once in 1.7 million times, and the true share's own uncertainty.
+#[must_use]
+pub fn share_tolerance(p: f64, n: u64) -> f64 {
+    /// Truth and samples do not cover quite the same time: the workload starts before and ends after the recording.
+    const TRUTH: f64 = 0.005;
+    5.0 * (p * (1.0 - p) / n as f64).sqrt() + TRUTH
+}

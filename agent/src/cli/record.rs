@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::failure::{Failure, Kind};
 use crate::host::cost::Cost;
 use crate::load::Stacks;
-use crate::pipeline::{self, End, Session, Stop};
+use crate::pipeline::{End, Session, Stop, Symbolizing};
 use crate::record::output::{Destination, Output};
 use crate::record::progress::Progress;
 use crate::record::summary::{self, Finished};
@@ -151,7 +151,6 @@ pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> 
 
 async fn record(command: &[OsString], options: Options, output: &Output) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let mut symbolizer = pipeline::symbolizer(&options);
     let held = if command.is_empty() { None } else { Some(HeldCommand::fork(command)?) };
     let (session, target) = match &held {
         Some(held) => (Session::load_for_command(options.clone(), held.pid())?, describe_command(command)),
@@ -164,6 +163,7 @@ async fn record(command: &[OsString], options: Options, output: &Output) -> Resu
         watched = vec![running.pid()];
     }
     let mut stop = Stopping::new(&mut signals, &watched)?;
+    let symbolizing = Symbolizing::begin(&options)?;
 
     let progress = Progress::new(options.duration);
     let recording = sampling.finish(target, &mut stop, |elapsed, samples| progress.update(elapsed, samples)).await;
@@ -175,7 +175,7 @@ async fn record(command: &[OsString], options: Options, output: &Output) -> Resu
 
     let finishing = Instant::now();
     let facts = recording.facts();
-    let profile = recording.into_profile(&mut symbolizer);
+    let profile = symbolizing.profile(recording)?;
     output.write(&profile)?;
     summary::print(&Finished {
         profile: &profile,

@@ -1,0 +1,290 @@
+//! All that a profile holds, as JSON that `docs/format-json.md` describes. The structs here are that format: what has
+//! been published stays, so a change to the model does not reach them.
+
+use std::borrow::Cow;
+use std::io::{self, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::coverage::{self, Coverage};
+use crate::profile::{self, ModuleKind, Profile};
+
+mod read;
+
+pub use read::{ReadError, read};
+
+const SCHEMA: &str = "chokepoint-profile";
+const VERSION: u32 = 1;
+
+pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+    Ok(serde_json::to_writer(out, &File::from(profile))?)
+}
+
+#[derive(Serialize, Deserialize)]
+struct File<'p> {
+    schema: Cow<'p, str>,
+    version: u32,
+    header: Header<'p>,
+    coverage: Seen<'p>,
+    functions: Vec<Function<'p>>,
+    modules: Vec<Module<'p>>,
+    locations: Vec<Location>,
+    stacks: Vec<Vec<u32>>,
+    threads: Vec<Thread<'p>>,
+    samples: Vec<Sample>,
+    timeline: Vec<Moment>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header<'p> {
+    title: Cow<'p, str>,
+    kind: Cow<'p, str>,
+    unit: Unit,
+    period: u64,
+    start_unix_ns: u64,
+    duration_ns: u64,
+    host: Cow<'p, str>,
+    target: Cow<'p, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Unit {
+    Nanoseconds,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Function<'p> {
+    name: Cow<'p, str>,
+    file: Cow<'p, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Module<'p> {
+    kind: Kind,
+    path: Cow<'p, str>,
+    build_id: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Binary,
+    Kernel,
+    Vdso,
+    Jit,
+    Unknown,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Location {
+    module: u32,
+    /// As text: readers that hold numbers as doubles would round the kernel's.
+    #[serde(with = "hexadecimal")]
+    address: u64,
+    lines: Vec<Line>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    function: u32,
+    line: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Thread<'p> {
+    pid: u32,
+    tid: u32,
+    process_name: Cow<'p, str>,
+    thread_name: Cow<'p, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Sample {
+    thread: u32,
+    stack: u32,
+    count: u64,
+    weight: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Moment {
+    offset_ns: u64,
+    thread: u32,
+    stack: u32,
+    weight: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Seen<'p> {
+    expected: u64,
+    fired: u64,
+    idle: u64,
+    outside_target: u64,
+    other_mode: u64,
+    attempted: u64,
+    captured: u64,
+    lost: Vec<Loss<'p>>,
+    user_stacks: Outcomes,
+    kernel_stacks: Outcomes,
+    unread_processes: u64,
+    notes: Cow<'p, [String]>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Loss<'p> {
+    cause: Cow<'p, str>,
+    samples: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Outcomes {
+    walked: u64,
+    truncated: u64,
+    unreadable: u64,
+    absent: u64,
+}
+
+impl<'p> From<&'p Profile> for File<'p> {
+    fn from(profile: &'p Profile) -> Self {
+        let header = &profile.header;
+        Self {
+            schema: Cow::Borrowed(SCHEMA),
+            version: VERSION,
+            header: Header {
+                title: Cow::Borrowed(&header.title),
+                kind: Cow::Borrowed(&header.kind),
+                unit: match header.unit {
+                    profile::Unit::Nanoseconds => Unit::Nanoseconds,
+                },
+                period: header.period,
+                start_unix_ns: header.start_unix_ns,
+                duration_ns: header.duration_ns,
+                host: Cow::Borrowed(&header.host),
+                target: Cow::Borrowed(&header.target),
+            },
+            coverage: Seen::from(&profile.coverage),
+            functions: profile
+                .functions
+                .iter()
+                .map(|function| Function {
+                    name: Cow::Borrowed(&function.name),
+                    file: Cow::Borrowed(&function.file),
+                })
+                .collect(),
+            modules: profile.modules.iter().map(Module::from).collect(),
+            locations: profile.locations.iter().map(Location::from).collect(),
+            stacks: profile
+                .stacks
+                .iter()
+                .map(|stack| stack.iter().map(|location| wire(location.index())).collect())
+                .collect(),
+            threads: profile
+                .threads
+                .iter()
+                .map(|thread| Thread {
+                    pid: thread.pid,
+                    tid: thread.tid,
+                    process_name: Cow::Borrowed(&thread.process_name),
+                    thread_name: Cow::Borrowed(&thread.thread_name),
+                })
+                .collect(),
+            samples: profile
+                .samples
+                .iter()
+                .map(|sample| Sample {
+                    thread: wire(sample.thread.index()),
+                    stack: wire(sample.stack.index()),
+                    count: sample.count,
+                    weight: sample.weight,
+                })
+                .collect(),
+            timeline: profile
+                .timeline
+                .iter()
+                .map(|moment| Moment {
+                    offset_ns: moment.offset_ns,
+                    thread: wire(moment.thread.index()),
+                    stack: wire(moment.stack.index()),
+                    weight: moment.weight,
+                })
+                .collect(),
+        }
+    }
+}
+
+impl<'p> From<&'p profile::Module> for Module<'p> {
+    fn from(module: &'p profile::Module) -> Self {
+        Self {
+            kind: match module.kind {
+                ModuleKind::Binary => Kind::Binary,
+                ModuleKind::Kernel => Kind::Kernel,
+                ModuleKind::Vdso => Kind::Vdso,
+                ModuleKind::Jit => Kind::Jit,
+                ModuleKind::Unknown => Kind::Unknown,
+            },
+            path: Cow::Borrowed(&module.path),
+            build_id: module.build_id.iter().map(|byte| format!("{byte:02x}")).collect(),
+        }
+    }
+}
+
+impl From<&profile::Location> for Location {
+    fn from(location: &profile::Location) -> Self {
+        let line = |line: &profile::Line| Line { function: wire(line.function.index()), line: line.line };
+        Self {
+            module: wire(location.module.index()),
+            address: location.address,
+            lines: location.lines.iter().map(line).collect(),
+        }
+    }
+}
+
+impl<'p> From<&'p Coverage> for Seen<'p> {
+    fn from(coverage: &'p Coverage) -> Self {
+        let outcomes = |stacks: &coverage::StackOutcomes| Outcomes {
+            walked: stacks.walked,
+            truncated: stacks.truncated,
+            unreadable: stacks.unreadable,
+            absent: stacks.absent,
+        };
+        Self {
+            expected: coverage.expected,
+            fired: coverage.fired,
+            idle: coverage.idle,
+            outside_target: coverage.outside_target,
+            other_mode: coverage.other_mode,
+            attempted: coverage.attempted,
+            captured: coverage.captured,
+            lost: coverage
+                .lost
+                .iter()
+                .map(|loss| Loss { cause: Cow::Borrowed(&*loss.cause), samples: loss.samples })
+                .collect(),
+            user_stacks: outcomes(&coverage.user_stacks),
+            kernel_stacks: outcomes(&coverage.kernel_stacks),
+            unread_processes: coverage.unread_processes,
+            notes: Cow::Borrowed(&coverage.notes),
+        }
+    }
+}
+
+/// The model's indices are 32 bits wide.
+fn wire(index: usize) -> u32 {
+    u32::try_from(index).expect("an index of the model")
+}
+
+mod hexadecimal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{number:#x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.strip_prefix("0x")
+            .and_then(|digits| u64::from_str_radix(digits, 16).ok())
+            .ok_or_else(|| Error::custom(format_args!("{text:?} is no address such as \"0x7f00\"")))
+    }
+}

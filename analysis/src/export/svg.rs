@@ -1,0 +1,221 @@
+//! A flame graph as a picture that explains itself: what was measured, of whom, when, and how much of it was seen stand
+//! above the flames, and the colours are named below them. Drawn by inferno.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap, StrokeColor};
+use inferno::flamegraph::{self, TextTruncateDirection};
+
+use crate::frames::{Frame, Origin};
+use crate::names;
+use crate::profile::{Profile, Sample, Unit};
+
+use super::fold::{Labels, Sums};
+use super::{Options, caption};
+
+/// Share of the picture below which a frame is left out. It would be half a pixel wide, and a busy host has so many that a
+/// browser could not show them.
+const MIN_WIDTH_PCT: f64 = 0.05;
+
+pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
+    let labels = Labels::new(profile, options);
+    let stacks = labels.fold(profile);
+    let width = Width::of(profile);
+    // inferno closes a frame where the next line differs, so a frame stays in one piece only if lines are in the order of
+    // their elements. It sorts them as text, where `a b` and `a(b)` come between `a` and `a;c`; only the lines of a flame
+    // chart keep their order, reversed.
+    let lines: Vec<String> = stacks
+        .iter()
+        .rev()
+        .map(|(stack, sums)| (stack, width.measure(sums)))
+        .filter(|(_, measure)| *measure > 0)
+        .map(|(stack, measure)| format!("{} {measure}", stack.join(";")))
+        .collect();
+    if lines.is_empty() {
+        return write_empty(profile, out);
+    }
+
+    let mut colours = colours(&labels, &stacks);
+    let mut flames = flamegraph::Options::default();
+    flames.flame_chart = true;
+    flames.min_width = MIN_WIDTH_PCT;
+    flames.title = caption::title(&profile.header);
+    flames.subtitle = Some(caption::facts(profile).join(" · "));
+    flames.count_name = width.unit.to_owned();
+    flames.factor = width.factor;
+    flames.name_type = String::new();
+    flames.font_type = "monospace".to_owned();
+    flames.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
+    // Parts neighbours that have the same colour.
+    flames.stroke_color = StrokeColor::Color(BACKGROUND);
+    flames.text_truncate_direction = TextTruncateDirection::Right;
+    flames.palette_map = Some(&mut colours);
+
+    let mut picture = Vec::new();
+    flamegraph::from_lines(&mut flames, lines.iter().map(String::as_str), &mut picture)?;
+    let picture = String::from_utf8(picture).map_err(io::Error::other)?;
+    out.write_all(add_legend(picture, &Class::present(&labels)).as_bytes())
+}
+
+/// What a frame's width stands for.
+struct Width {
+    by_weight: bool,
+    /// What one of those that are counted is in `unit`.
+    factor: f64,
+    unit: &'static str,
+}
+
+impl Width {
+    /// Samples, as they also tell how much a width can be relied on; the weight where samples differ in it. The unit is
+    /// small since inferno rounds to it before it computes a share.
+    fn of(profile: &Profile) -> Self {
+        let (count, weight) = (u128::from(profile.total_count()), u128::from(profile.total_weight()));
+        let alike = |sample: &Sample| u128::from(sample.weight) * count == u128::from(sample.count) * weight;
+        match profile.header.unit {
+            _ if profile.samples.iter().all(alike) => Self { by_weight: false, factor: 1.0, unit: "samples" },
+            Unit::Nanoseconds => Self { by_weight: true, factor: 1e-3, unit: "µs" },
+        }
+    }
+
+    fn measure(&self, sums: &Sums) -> u64 {
+        if self.by_weight { sums.weight } else { sums.count }
+    }
+}
+
+/// What frames are coloured by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Kernel,
+    Native,
+    /// C++, Rust and others whose names have namespaces.
+    Namespaced,
+    Jit,
+    NoSymbol,
+    /// Processes and threads.
+    Above,
+}
+
+impl Class {
+    const LEGEND: [(Self, &'static str); 5] = [
+        (Self::Kernel, "kernel"),
+        (Self::Native, "native"),
+        (Self::Namespaced, "C++, Rust"),
+        (Self::Jit, "JIT"),
+        (Self::NoSymbol, "no symbol"),
+    ];
+
+    fn of(frame: &Frame) -> Self {
+        match frame.origin {
+            _ if !frame.symbolized => Self::NoSymbol,
+            Origin::Kernel => Self::Kernel,
+            Origin::Jit => Self::Jit,
+            Origin::User if frame.name.contains("::") => Self::Namespaced,
+            Origin::User => Self::Native,
+        }
+    }
+
+    fn present(labels: &Labels) -> Vec<(Self, &'static str)> {
+        let classes: Vec<Self> = labels.frames.entries().iter().map(Self::of).collect();
+        Self::LEGEND.into_iter().filter(|(class, _)| classes.contains(class)).collect()
+    }
+
+    /// The two ends of its colours.
+    fn range(self) -> [Color; 2] {
+        let [from, to] = match self {
+            Self::Kernel => [[117, 163, 214], [156, 192, 230]],
+            Self::Native => [[235, 116, 84], [246, 158, 126]],
+            Self::Namespaced => [[240, 184, 72], [250, 212, 122]],
+            Self::Jit => [[112, 184, 116], [158, 212, 154]],
+            Self::NoSymbol => [[186, 186, 186], [208, 208, 208]],
+            Self::Above => [[206, 208, 222], [222, 224, 234]],
+        };
+        [from, to].map(|[r, g, b]| Color { r, g, b })
+    }
+
+    /// The colour of a name: always the same one, and of neighbours mostly different ones.
+    fn shade(self, name: &str) -> Color {
+        let [from, to] = self.range();
+        // FNV-1a, whose low bits are well mixed.
+        let hash = name
+            .bytes()
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let mix = |from: u8, to: u8| {
+            let (from, to, share) = (u32::from(from), u32::from(to), hash % 256);
+            u8::try_from((from * (255 - share) + to * share) / 255).unwrap_or(u8::MAX)
+        };
+        Color { r: mix(from.r, to.r), g: mix(from.g, to.g), b: mix(from.b, to.b) }
+    }
+}
+
+const BACKGROUND: Color = Color { r: 252, g: 252, b: 250 };
+
+fn colours(labels: &Labels, stacks: &BTreeMap<Vec<&str>, Sums>) -> PaletteMap {
+    let mut colours = PaletteMap::default();
+    // The frame below all others has no name.
+    for above in stacks.keys().flatten().chain([&""]) {
+        colours.insert(above, Class::Above.shade(above));
+    }
+    for (index, frame) in labels.frames.entries().iter().enumerate() {
+        let label = labels.of_frame(index);
+        colours.insert(label, Class::of(frame).shade(label));
+    }
+    colours
+}
+
+/// inferno's picture with a strip at its lower edge that names the colours.
+fn add_legend(picture: String, classes: &[(Class, &str)]) -> String {
+    const STRIP: usize = 20;
+    const HEIGHT: &str = "height=\"";
+    /// Plain spaces would collapse.
+    const GAP: &str = "\u{a0}\u{a0} ";
+    let Some(height) = picture
+        .split_once(HEIGHT)
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .and_then(|(height, _)| height.parse::<usize>().ok())
+    else {
+        return picture;
+    };
+    let Some((picture, end)) = picture.rsplit_once("</svg>") else { return picture };
+
+    let taller = height + STRIP;
+    // The picture, its view box and its background.
+    let picture = picture
+        .replacen(&format!("{HEIGHT}{height}\""), &format!("{HEIGHT}{taller}\""), 2)
+        .replacen(&format!(" {height}\""), &format!(" {taller}\""), 1);
+    let mut legend = format!(r#"<text id="legend" x="10" y="{}">"#, taller - 12);
+    for (class, name) in classes {
+        let [Color { r, g, b }, _] = class.range();
+        legend.push_str(&format!(r#"<tspan fill="rgb({r},{g},{b})">■</tspan> {name}{GAP}"#));
+    }
+    format!("{picture}{}</text></svg>{end}", legend.trim_end())
+}
+
+/// A picture that says that there is nothing to draw, and what is known of the reason.
+fn write_empty(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
+    const LINE: usize = 22;
+    let mut lines =
+        vec![caption::facts(profile).join(" · "), "no samples: nothing ran in the target".to_owned()];
+    lines.extend(profile.coverage.notes.iter().map(|note| names::printable(note)));
+    let height = 80 + LINE * lines.len();
+    writeln!(
+        out,
+        r#"<?xml version="1.0" standalone="no"?>
+<svg xmlns="http://www.w3.org/2000/svg" version="1.1" width="1200" height="{height}" viewBox="0 0 1200 {height}">
+<style>text {{ font-family: monospace; font-size: 12px; text-anchor: middle; }}</style>
+<rect width="100%" height="100%" fill="rgb({},{},{})"/>
+<text x="50%" y="30" style="font-size: 17px">{}</text>"#,
+        BACKGROUND.r,
+        BACKGROUND.g,
+        BACKGROUND.b,
+        escape(&caption::title(&profile.header)),
+    )?;
+    for (index, line) in lines.iter().enumerate() {
+        writeln!(out, r#"<text x="50%" y="{}">{}</text>"#, 58 + LINE * index, escape(line))?;
+    }
+    writeln!(out, "</svg>")
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

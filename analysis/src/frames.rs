@@ -1,0 +1,113 @@
+//! The frames of a profile as people read them: one for each function, inlined ones included, with a name for every
+//! address that has no symbol.
+
+use crate::names;
+use crate::profile::{Function, Interner, Location, Module, ModuleId, ModuleKind, Profile, Stack};
+
+/// A function, or what stands for one, in a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Frame {
+    /// The function; `module+0xaddress` or `0xaddress` where there is no symbol. An element of a folded stack.
+    pub(crate) name: String,
+    /// Where it runs.
+    pub(crate) origin: Origin,
+    /// Whether the address has a symbol.
+    pub(crate) symbolized: bool,
+    /// Where its code comes from; `None` in [`NO_STACK`].
+    pub(crate) module: Option<ModuleId>,
+    /// Source file; empty where unknown.
+    pub(crate) file: String,
+}
+
+/// The name of the frame that stands in a sample without a stack, so that the sample is seen.
+pub(crate) const NO_STACK: &str = "[no stack]";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Origin {
+    User,
+    Kernel,
+    Jit,
+}
+
+impl Frame {
+    /// The name with the mark that tools colour frames by.
+    pub(crate) fn label(&self) -> String {
+        match self.origin {
+            Origin::User => self.name.clone(),
+            Origin::Kernel => format!("{}_[k]", self.name),
+            Origin::Jit => format!("{}_[j]", self.name),
+        }
+    }
+}
+
+/// Index of a [`Frame`] in [`Frames`].
+pub(crate) type FrameIndex = usize;
+
+/// All frames of a profile, each once.
+#[derive(Debug)]
+pub(crate) struct Frames {
+    entries: Vec<Frame>,
+    /// Of each location, outermost function first.
+    of_location: Vec<Vec<FrameIndex>>,
+    no_stack: [FrameIndex; 1],
+}
+
+impl Frames {
+    pub(crate) fn new(profile: &Profile) -> Self {
+        let mut frames = Interner::default();
+        let of_location = profile
+            .locations
+            .iter()
+            .map(|location| in_location(profile, location).into_iter().map(|f| frames.intern(f)).collect())
+            .collect();
+        let no_stack = frames.intern(Frame {
+            name: NO_STACK.to_owned(),
+            origin: Origin::User,
+            symbolized: false,
+            module: None,
+            file: String::new(),
+        });
+        Self { entries: frames.entries, of_location, no_stack: [no_stack] }
+    }
+
+    pub(crate) fn entries(&self) -> &[Frame] {
+        &self.entries
+    }
+
+    /// A stack's frames, root first; never empty.
+    pub(crate) fn root_first(&self, stack: &Stack) -> impl Iterator<Item = FrameIndex> {
+        let stackless: &[FrameIndex] = if stack.is_empty() { &self.no_stack } else { &[] };
+        let walked = stack.iter().rev().flat_map(|location| &self.of_location[location.index()]);
+        walked.chain(stackless).copied()
+    }
+}
+
+/// What an address without a symbol is called.
+pub(crate) fn address_name(module: &Module, address: u64) -> String {
+    match module.kind {
+        ModuleKind::Unknown => format!("{address:#x}"),
+        _ => names::element(&format!("{}+{address:#x}", module.short_name())),
+    }
+}
+
+/// The frames at one location, outermost function first; never empty.
+fn in_location(profile: &Profile, location: &Location) -> Vec<Frame> {
+    let module = profile.module(location.module);
+    let origin = match module.kind {
+        ModuleKind::Kernel => Origin::Kernel,
+        ModuleKind::Jit => Origin::Jit,
+        ModuleKind::Binary | ModuleKind::Vdso | ModuleKind::Unknown => Origin::User,
+    };
+    let frame = |name, symbolized, file: &str| Frame {
+        name,
+        origin,
+        symbolized,
+        module: Some(location.module),
+        file: names::printable(file),
+    };
+    if location.lines.is_empty() {
+        return vec![frame(address_name(module, location.address), false, "")];
+    }
+    let named = |function: &Function| frame(names::element(&function.name), true, &function.file);
+    location.lines.iter().rev().map(|line| named(profile.function(line.function))).collect()
+}

@@ -1,0 +1,80 @@
+use chokepoint_analysis::export::json::{self, ReadError};
+use chokepoint_analysis::export::{Format, Options};
+use chokepoint_analysis::profile::Profile;
+
+use crate::{check, export, recording, text, value};
+
+fn read(text: &str) -> Result<Profile, ReadError> {
+    json::read(&mut text.as_bytes())
+}
+
+#[test]
+fn what_is_read_back_is_the_same_profile() {
+    for profile in [recording::everything(), recording::interleaved(), recording::empty()] {
+        let back = read(&text(&profile, Format::Json, &Options::default())).expect("readable");
+        assert_eq!(format!("{back:#?}"), format!("{profile:#?}"));
+        for format in Format::ALL {
+            let [ours, theirs] = [&profile, &back].map(|p| export(p, format, &Options::default()));
+            assert!(ours == theirs, "{format} of what was read back differs");
+        }
+    }
+}
+
+#[test]
+fn files_are_as_expected() {
+    let file = value(&recording::interleaved(), Format::Json, &Options::default());
+    check("interleaved.json", &format!("{file:#}\n"));
+}
+
+#[test]
+fn damaged_files_are_refused_with_the_reason() {
+    let good = text(&recording::interleaved(), Format::Json, &Options::default());
+    for (from, to, expected) in [
+        (
+            r#""version":1"#,
+            r#""version":2"#,
+            "version 2; this program reads \"chokepoint-profile\" version 1",
+        ),
+        (r#""chokepoint-profile""#, r#""another""#, "\"another\" version 1"),
+        (r#"{"module":0,"#, r#"{"module":1,"#, "refers to modules[1], and there are 1"),
+        (r#"{"function":2,"#, r#"{"function":3,"#, "refers to functions[3], and there are 3"),
+        (r#""stacks":[[0]"#, r#""stacks":[[4294967295]"#, "refers to locations[4294967295], and there are 3"),
+        (r#""samples":[{"thread":0"#, r#""samples":[{"thread":9"#, "refers to threads[9], and there are 1"),
+        (r#""stack":2"#, r#""stack":7"#, "refers to stacks[7], and there are 3"),
+        (r#""build_id":"ab0c02""#, r#""build_id":"ab0""#, "\"ab0\" is no build id"),
+        (r#""build_id":"ab0c02""#, r#""build_id":"é""#, "is no build id"),
+        (r#""count":5"#, r#""count":18446744073709551615"#, "add up to more than 2^64"),
+        (r#""address":"0x1""#, r#""address":"1""#, "not a profile"),
+        (r#""unit":"nanoseconds""#, r#""unit":"furlongs""#, "not a profile"),
+        (r#""threads":["#, r#""threads":7,"x":["#, "not a profile"),
+    ] {
+        assert!(good.contains(from), "the test is out of date: {from}");
+        let error = read(&good.replacen(from, to, 1)).expect_err(to).to_string();
+        assert!(error.contains(expected), "{to}: {error}");
+    }
+    for end in [0, 1, good.len() / 2, good.len() - 1] {
+        assert!(matches!(read(&good[..end]), Err(ReadError::Json(_))), "cut at {end}");
+    }
+}
+
+#[test]
+fn every_field_is_documented() {
+    fn check(value: &serde_json::Value, documentation: &str) {
+        match value {
+            serde_json::Value::Object(fields) => {
+                for (name, value) in fields {
+                    let documented = [format!("`{name}`"), format!("\"{name}\":")];
+                    assert!(
+                        documented.iter().any(|name| documentation.contains(name)),
+                        "{name} is not documented"
+                    );
+                    check(value, documentation);
+                }
+            }
+            serde_json::Value::Array(values) => values.iter().for_each(|value| check(value, documentation)),
+            _ => {}
+        }
+    }
+    let documentation = include_str!("../../../docs/format-json.md");
+    check(&value(&recording::everything(), Format::Json, &Options::default()), documentation);
+}

@@ -1,0 +1,143 @@
+//! Programs that are profiled. Their sources are in `workloads/`; what each does is told there.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::{fs, thread};
+use std::time::{Duration, Instant};
+
+use crate::{in_vm, target_dir};
+
+const SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads");
+
+/// Every workload's name: its source's name, with the dot as an underscore.
+#[must_use]
+pub fn all() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(SOURCES)
+        .expect("the workloads' sources are there")
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|file| [".c", ".cc", ".rs", ".go"].iter().any(|end| file.ends_with(end)))
+        .map(|file| file.replace('.', "_"))
+        .collect();
+    names.sort();
+    names
+}
+
+/// The compiled workload, made now if it is older than its source.
+#[must_use]
+pub fn path(name: &str) -> PathBuf {
+    let directory = std::env::var_os("CHOKEPOINT_TEST_BIN_DIR").map_or_else(|| target_dir().join("test-bin"), PathBuf::from);
+    let program = directory.join(name);
+    if in_vm() {
+        return program;
+    }
+    let (stem, language) = name.rsplit_once('_').expect("a workload's name ends in its language");
+    let source = Path::new(SOURCES).join(format!("{stem}.{language}"));
+    let modified = |path: &Path| fs::metadata(path).and_then(|facts| facts.modified()).ok();
+    if modified(&program).is_some_and(|made| Some(made) >= modified(&source)) {
+        return program;
+    }
+    fs::create_dir_all(&directory).expect("the workloads' directory can be made");
+    // Another test binary may run the old one; a new file in its place does not disturb it.
+    let fresh = directory.join(format!("{name}.{}", std::process::id()));
+    let mut compiler = compiler(language);
+    let output = compiler.arg(&fresh).arg(&source).output().unwrap_or_else(|error| panic!("{compiler:?}: {error}"));
+    assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
+    fs::rename(&fresh, &program).expect("the workload can take its place");
+    program
+}
+
+/// Up to the option that names the output. With frame pointers: stacks are walked by them.
+fn compiler(language: &str) -> Command {
+    let (program, options): (&str, &[&str]) = match language {
+        "c" => ("cc", &["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread", "-o"]),
+        "cc" => ("c++", &["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread", "-o"]),
+        "rs" => ("rustc", &["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=yes", "-o"]),
+        "go" => ("go", &["build", "-o"]),
+        other => panic!("no compiler for .{other}"),
+    };
+    let mut command = Command::new(program);
+    command.args(options);
+    command
+}
+
+/// A running workload; killed when dropped, or when the test ends in whatever way.
+pub struct Workload {
+    child: Child,
+}
+
+impl Workload {
+    /// Starts a workload of `workloads/`.
+    #[must_use]
+    pub fn start(name: &str, arguments: &[&str]) -> Self {
+        Self::start_program(Command::new(path(name)).args(arguments))
+    }
+
+    /// Starts any program as a workload.
+    #[must_use]
+    pub fn start_program(command: &mut Command) -> Self {
+        die_with_test(command);
+        let child = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self { child }
+    }
+
+    /// Process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the workload to end, and returns what it says it has done: nanoseconds of CPU time by function.
+    #[must_use]
+    pub fn truth(mut self) -> BTreeMap<String, f64> {
+        // SAFETY: the child has not been waited for, so the number is still its own.
+        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        let mut text = String::new();
+        self.child.stdout.take().expect("it is piped").read_to_string(&mut text).expect("the workload speaks");
+        self.child.wait().expect("the workload ends");
+        text.lines()
+            .filter_map(|line| {
+                let (function, nanoseconds) = line.split_once(' ')?;
+                Some((function.to_owned(), nanoseconds.parse().ok()?))
+            })
+            .collect()
+    }
+
+    /// Waits until the workload has ended by itself.
+    pub fn wait(&mut self) {
+        self.child.wait().expect("the workload ends");
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Has the kernel kill the command's process when the test's thread ends.
+pub fn die_with_test(command: &mut Command) {
+    // SAFETY: prctl is safe between fork and exec.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}
+
+/// Waits until something holds; panics when it does not for long.
+pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let limit = Duration::from_secs(if in_vm() { 120 } else { 20 });
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}

@@ -1,0 +1,28 @@
+// main -> outer -> middle -> inner, of which inner burns all of the time; until killed.
+#include <stdint.h>
+
+static volatile uint64_t sink;
+
+__attribute__((noinline)) void inner(void) {
+    uint64_t state = sink | 1;
+    for (int i = 0; i < 100000; i++) {
+        state = state * 0x5851f42d4c957f2du + 1;
+    }
+    sink = state;
+}
+
+__attribute__((noinline)) void middle(void) {
+    inner();
+    sink++;
+}
+
+__attribute__((noinline)) void outer(void) {
+    middle();
+    sink++;
+}
+
+int main(void) {
+    for (;;) {
+        outer();
+    }
+}
