@@ -42,7 +42,8 @@ pub const PACKAGES: &[Package] = &[
     command("qemu-system-x86", Purpose::Test, "qemu-system-x86_64"),
     package("busybox-static", Purpose::Test),
     package("debian-archive-keyring", Purpose::Test),
-    command("rust-web-clippy", Purpose::Lint, "cargo-clippy"),
+    // Also beside rustup's: the kernel programs need the clippy of the compiler that compiles them.
+    package("rust-web-clippy", Purpose::Lint),
     command("rustfmt-web", Purpose::Lint, "cargo-fmt"),
     command("linux-perf", Purpose::Bench, "perf"),
     command("bpftrace", Purpose::Bench, "bpftrace"),

@@ -121,9 +121,14 @@ fn build_linker() -> Result<()> {
     let root = Linker::cache_root();
     let build_dir = root.join("build");
     fs::create_dir_all(&build_dir).with_context(|| format!("cannot create {}", build_dir.display()))?;
+    // Else cargo warns that the executable is not on the search path, where it need not be.
+    let mut search_path = env::var_os("PATH").unwrap_or_default();
+    search_path.push(":");
+    search_path.push(root.join("bin"));
     let mut command = cargo();
     command
         .current_dir(&root)
+        .env("PATH", search_path)
         .args(["install", "bpf-linker", "--locked", "--force"])
         .arg(format!("--version={BPF_LINKER_VERSION}"))
         .args(["--no-default-features", "--features"])
