@@ -21,8 +21,8 @@ use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs};
 use crate::record::Options;
-use crate::symbolized;
 use crate::symbolize::{self, Symbolizer};
+use crate::symbolized;
 
 /// Samples kept one by one where the format shows them at their times: 24 MB, three hours of one CPU at 99 Hz.
 const TIMELINE_SAMPLES: usize = 1_000_000;
@@ -113,7 +113,9 @@ impl Session {
             stacks: options.stacks,
             frequency_hz: options.frequency_hz,
             ring_bytes: ring_bytes(cpus.len(), options.frequency_hz),
-            perf_max_stack: host::sysctl("kernel.perf_event_max_stack").and_then(|max| max.try_into().ok()).unwrap_or(127),
+            perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
+                .and_then(|max| max.try_into().ok())
+                .unwrap_or(127),
             kernel_log: options.kernel_log,
         };
         let mut programs = Programs::load(&load, layout)?;
@@ -144,7 +146,14 @@ impl Session {
         let aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
         let tie = ClockTie::now();
         let event = self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?;
-        Ok(Sampling { session: self, aggregate, event, tie, start: Instant::now(), window_start_ns: monotonic_ns() })
+        Ok(Sampling {
+            session: self,
+            aggregate,
+            event,
+            tie,
+            start: Instant::now(),
+            window_start_ns: monotonic_ns(),
+        })
     }
 }
 
@@ -265,7 +274,9 @@ impl Symbolizing {
     /// # Errors
     /// Where the thread died.
     pub fn profile(self, recording: Recording) -> Result<Profile, Failure> {
-        let died = || Failure::new(Kind::Unexpected, "the symbolizing thread died; please report this with --log debug");
+        let died = || {
+            Failure::new(Kind::Unexpected, "the symbolizing thread died; please report this with --log debug")
+        };
         self.recordings.send(recording).map_err(|_| died())?;
         self.thread.join().ok().flatten().ok_or_else(died)
     }
@@ -299,9 +310,9 @@ fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
         return refuse("frequency 0 takes no samples: pass at least 1 with -F".to_owned());
     }
     match host::sysctl(LIMIT) {
-        Some(limit) if i64::from(frequency_hz) > limit => {
-            refuse(format!("frequency {frequency_hz} is above this host's limit of {limit}: pass less with -F, or raise {LIMIT}"))
-        }
+        Some(limit) if i64::from(frequency_hz) > limit => refuse(format!(
+            "frequency {frequency_hz} is above this host's limit of {limit}: pass less with -F, or raise {LIMIT}"
+        )),
         _ => Ok(()),
     }
 }
@@ -332,7 +343,9 @@ fn coverage(counters: &Counters, aggregate: &Aggregate, expected: u64, malformed
     let mut notes = Vec::new();
     let target_table_full = counters.get(Counter::TargetTableFull);
     if target_table_full > 0 {
-        notes.push(format!("{target_table_full} child processes were not followed: the table of target processes was full"));
+        notes.push(format!(
+            "{target_table_full} child processes were not followed: the table of target processes was full"
+        ));
     }
     if dropped.timeline > 0 {
         notes.push(format!("{} samples are missing from the timeline: it was full", dropped.timeline));

@@ -41,16 +41,19 @@ fn shares_are_true_in_c() {
 
 #[test]
 fn shares_are_true_in_cpp() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
     shares_are_true("shares_cc");
 }
 
 #[test]
 fn shares_are_true_in_rust() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
     shares_are_true("shares_rs");
 }
 
 #[test]
 fn shares_are_true_in_go() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
     shares_are_true("shares_go");
 }
 
@@ -70,7 +73,11 @@ fn a_stack_has_its_callers_in_order_with_files_and_lines() {
     let sample = profile.samples.iter().find(|sample| functions(&profile, sample).ends_with(&chain)).unwrap();
     let leaf = profile.location(profile.stack(sample.stack)[0]);
     let line = leaf.lines[0];
-    assert!(profile.function(line.function).file.ends_with("nest.c"), "{:?}", profile.function(line.function));
+    assert!(
+        profile.function(line.function).file.ends_with("nest.c"),
+        "{:?}",
+        profile.function(line.function)
+    );
     assert!((7..=15).contains(&line.line), "inner is in lines 7 to 15, not in {}", line.line);
 }
 
@@ -120,8 +127,11 @@ fn threads_are_told_apart_by_name() {
     let pid = workload.pid().to_string();
     let profile = agent::record(&["--pid", &pid, "-d", "2", "--per-thread"]);
     for (thread, function) in [("alpha", "burn_alpha"), ("beta", "burn_beta")] {
-        let samples: Vec<_> =
-            profile.samples.iter().filter(|sample| profile.thread(sample.thread).thread_name == thread).collect();
+        let samples: Vec<_> = profile
+            .samples
+            .iter()
+            .filter(|sample| profile.thread(sample.thread).thread_name == thread)
+            .collect();
         assert!(!samples.is_empty(), "no sample of thread {thread}");
         for sample in samples {
             assert_eq!(profile.thread(sample.thread).process_name, "threads_c");
