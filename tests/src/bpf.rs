@@ -11,7 +11,7 @@ const PROGRAMS: [&str; 2] = ["on_cpu", "follow_fork"];
 const MAPS: [&str; 5] = ["RECORDS", "COUNTERS", "ON_CPU_SCRATCH", "SEEN_PROCESSES", "TARGET_PROCESSE"];
 
 /// Counts of what a program may leave in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Objects {
     /// BPF programs.
     pub programs: usize,
