@@ -14,7 +14,7 @@ use chokepoint_analysis::profile::{Header, Profile, Unit};
 use chokepoint_ebpf::counters::Counter;
 
 use crate::aggregate::{Aggregate, Limits};
-use crate::drain::Drain;
+use crate::drain::{Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::host::clock::{ClockTie, monotonic_ns};
@@ -119,6 +119,9 @@ impl Session {
             kernel_log: options.kernel_log,
         };
         let mut programs = Programs::load(&load, layout)?;
+        if options.kernel_log {
+            kernel_log::forward(&mut programs)?;
+        }
         let drain = Drain::new(programs.take_records()?).map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { programs, options, cpus, drain, gate })
     }
@@ -130,11 +133,6 @@ impl Session {
             Gate::Processes { tgids, .. } => tgids,
             _ => &[],
         }
-    }
-
-    /// The loaded programs, for aya-log.
-    pub fn programs_mut(&mut self) -> &mut Programs {
-        &mut self.programs
     }
 
     /// Begins to sample.

@@ -1,7 +1,7 @@
 //! The on-CPU source: weights, stacks and modes are right.
 
 use chokepoint_tests::stacks::{functions, share_with, weight_where};
-use chokepoint_tests::{Workload, agent, in_vm, live, share_tolerance, skip_if};
+use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, skip_if};
 
 /// Frequency and seconds of a recording that is to have some thousand samples; under emulation far less runs.
 fn plenty() -> [&'static str; 4] {
@@ -167,4 +167,17 @@ fn time_in_the_kernel_is_seen_as_asked() {
     assert!(kernel_only.coverage.other_mode > 0, "time in user mode is left out and counted");
     assert!(kernel_only.total_count() > 0);
     assert_eq!(weight_where(&kernel_only, |names| names.contains(&"read_zeros")), 0);
+}
+
+#[test]
+fn the_kernel_programs_log_when_asked() {
+    let _live = live();
+    let workload = Workload::start("nest_c", &[]);
+    let pid = workload.pid().to_string();
+    let record = |log: &[&str]| Agent::new(["record", "-d", "1", "--pid", &pid].iter().chain(log)).run().succeeded().stderr;
+    let message = format!("first sample of process {pid}");
+    let asked = record(&["--log", "debug"]);
+    assert!(asked.contains(&message), "{asked}");
+    let quiet = record(&[]);
+    assert!(!quiet.contains(&message), "{quiet}");
 }

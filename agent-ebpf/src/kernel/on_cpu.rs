@@ -124,6 +124,9 @@ unsafe fn capture(
     };
     let urgency =
         first_sight(tgid, Image { start_ns: header.process_start_ns, exec_id: u64::from(header.exec_id) });
+    if urgency == Urgency::Now {
+        debug!(ctx, "first sample of process {}, program {}", tgid, header.exec_id);
+    }
     // SAFETY: the scratch space is this CPU's alone.
     unsafe { (*scratch).header = header };
 
