@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use caps::Capability;
 use chokepoint_analysis::export::ExportError;
 
+use crate::host::{self, capabilities};
 use crate::load::LoadError;
 use crate::load::layout::{KERNEL_BTF, LayoutError};
 use crate::target::TargetError;
@@ -77,8 +79,9 @@ impl From<LayoutError> for Failure {
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         if error.is_permission() {
-            let advice = "run as root, or with CAP_BPF and CAP_PERFMON in the host's user namespace; `chokepoint doctor` tells more";
-            return Self::new(Kind::Permission, format!("{}: {advice}", with_causes(&error)));
+            let advice = privilege_advice();
+            let message = format!("{}: {advice}; `chokepoint doctor` tells more", with_causes(&error));
+            return Self::new(Kind::Permission, message);
         }
         Self::new(Kind::Unsupported, format!("{}; `chokepoint doctor` tells more", with_causes(&error)))
     }
@@ -87,6 +90,28 @@ impl From<LoadError> for Failure {
 impl From<ExportError> for Failure {
     fn from(error: ExportError) -> Self {
         Self::new(Kind::Output, with_causes(&error))
+    }
+}
+
+/// What to do when the kernel says that the agent may not.
+fn privilege_advice() -> String {
+    const PARANOID: &str = "kernel.perf_event_paranoid";
+    let lacks_required = capabilities::missing().any(|need| need.required);
+    let is_admin = capabilities::has(Capability::CAP_SYS_ADMIN);
+    let paranoid = host::sysctl(PARANOID).filter(|level| *level > host::STRICTEST_PARANOID_FOR_PERFMON);
+    if lacks_required {
+        "run as root, or with CAP_BPF and CAP_PERFMON".to_owned()
+    } else if host::is_memlock_too_small(
+        host::parse_release(&host::kernel_release()),
+        host::memlock_limit_bytes(),
+    ) {
+        "this kernel counts maps as locked memory: raise the limit with `ulimit -l unlimited`, or give CAP_SYS_RESOURCE"
+            .to_owned()
+    } else if let Some(level) = paranoid.filter(|_| !is_admin) {
+        format!("{PARANOID} is {level}, which CAP_PERFMON does not pass: set it to 2, or give CAP_SYS_ADMIN")
+    } else {
+        "capabilities count in the host's user namespace only, and lockdown may forbid it to everyone"
+            .to_owned()
     }
 }
 

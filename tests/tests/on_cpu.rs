@@ -174,7 +174,9 @@ fn the_kernel_programs_log_when_asked() {
     let _live = live();
     let workload = Workload::start("nest_c", &[]);
     let pid = workload.pid().to_string();
-    let record = |log: &[&str]| Agent::new(["record", "-d", "1", "--pid", &pid].iter().chain(log)).run().succeeded().stderr;
+    let record = |log: &[&str]| {
+        Agent::new(["record", "-d", "1", "--pid", &pid].iter().chain(log)).run().succeeded().stderr
+    };
     let message = format!("first sample of process {pid}");
     let asked = record(&["--log", "debug"]);
     assert!(asked.contains(&message), "{asked}");

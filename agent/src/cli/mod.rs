@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod record;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -21,6 +22,9 @@ Exit codes:
   5  the target does not exist, or the command cannot be started
   6  the output cannot be written";
 
+/// What aya warns of is in the failure that follows, with what to do.
+const DEFAULT_LOG: &str = "warn,aya=error";
+
 /// Profiles a Linux host with eBPF and names the constraint that limits it.
 #[derive(Debug, Parser)]
 #[command(name = "chokepoint", version, after_help = EXIT_CODES)]
@@ -28,7 +32,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// What to log to standard error, as for the environment variable RUST_LOG: `debug`, `chokepoint=trace`.
-    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", display_order = 100)]
+    #[arg(long, global = true, value_name = "FILTER", default_value = DEFAULT_LOG, display_order = 100)]
     log: String,
 }
 
@@ -46,11 +50,15 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_new(&arguments.log).unwrap_or_else(|error| {
         eprintln!("chokepoint: ignoring --log {}: {error}", arguments.log);
-        EnvFilter::new("warn")
+        EnvFilter::new(DEFAULT_LOG)
     });
     let kernel_log =
         filter.max_level_hint().is_some_and(|level| level >= tracing::level_filters::LevelFilter::DEBUG);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let result = match arguments.command {
         Command::Record(arguments) => record::run(arguments, kernel_log),
         Command::Doctor(arguments) => doctor::run(&arguments),

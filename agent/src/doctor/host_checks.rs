@@ -10,9 +10,9 @@ use crate::load::layout::{KERNEL_BTF, KernelLayout, LayoutError};
 
 /// All of them, in the order in which they are shown.
 pub(super) fn all() -> Vec<Check> {
-    let version = read("/proc/sys/kernel/osrelease");
+    let release = host::kernel_release();
     let mut checks = vec![
-        kernel(&version, std::env::consts::ARCH),
+        kernel(&release, std::env::consts::ARCH),
         btf(fs::read(KERNEL_BTF)
             .map_err(|error| error.to_string())
             .map(|bytes| KernelLayout::from_btf(&bytes))),
@@ -27,11 +27,14 @@ pub(super) fn all() -> Vec<Check> {
                 .unwrap_or_default(),
         ),
         lockdown(&read("/sys/kernel/security/lockdown")),
-        perf_event_paranoid(host::sysctl("kernel.perf_event_paranoid")),
+        perf_event_paranoid(
+            host::sysctl("kernel.perf_event_paranoid"),
+            capabilities::has(caps::Capability::CAP_SYS_ADMIN),
+        ),
         perf_event_max_stack(host::sysctl("kernel.perf_event_max_stack")),
         kptr_restrict(host::sysctl("kernel.kptr_restrict")),
         bpf_jit(host::sysctl("net.core.bpf_jit_enable")),
-        memlock(memlock_limit(), parse_version(&version)),
+        memlock(host::memlock_limit_bytes(), host::parse_release(&release)),
         cgroups(&read("/proc/self/mountinfo")),
         container_runtime(),
     ]);
@@ -44,17 +47,10 @@ fn read(path: &str) -> String {
 
 /// The first kernel with BPF ring buffers and CAP_BPF.
 const OLDEST_KERNEL: (u32, u32) = (5, 8);
-/// From this one on BPF memory is charged to the cgroup, not to RLIMIT_MEMLOCK.
-const FIRST_WITHOUT_MEMLOCK: (u32, u32) = (5, 11);
-
-fn parse_version(release: &str) -> Option<(u32, u32)> {
-    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
-    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
 
 fn kernel(release: &str, architecture: &str) -> Check {
     let finding = format!("{release} {architecture}");
-    match parse_version(release) {
+    match host::parse_release(release) {
         Some(version) if version < OLDEST_KERNEL => Check::failed(
             Kind::Unsupported,
             "kernel",
@@ -130,14 +126,17 @@ fn lockdown(modes: &str) -> Check {
     }
 }
 
-fn perf_event_paranoid(level: Option<i64>) -> Check {
+fn perf_event_paranoid(level: Option<i64>, is_admin: bool) -> Check {
     const NAME: &str = "kernel.perf_event_paranoid";
     match level {
         None => {
             Check::failed(Kind::Unsupported, NAME, "absent", "needs a kernel built with CONFIG_PERF_EVENTS=y")
         }
-        // Debian's and Ubuntu's kernels know levels above 2, which CAP_PERFMON passes all the same.
-        Some(level) => Check::ok(NAME, format!("{level}; CAP_PERFMON passes it")),
+        Some(level) if level > host::STRICTEST_PARANOID_FOR_PERFMON && !is_admin => {
+            let advice = "this kernel may then refuse perf events to CAP_PERFMON: set it to 2, or run with CAP_SYS_ADMIN";
+            Check::warning(NAME, level.to_string(), advice)
+        }
+        Some(level) => Check::ok(NAME, level.to_string()),
     }
 }
 
@@ -174,22 +173,13 @@ fn bpf_jit(enabled: Option<i64>) -> Check {
     }
 }
 
-fn memlock_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the pointer is valid for the call.
-    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
-    limit.rlim_cur
-}
-
-fn memlock(limit_bytes: u64, version: Option<(u32, u32)>) -> Check {
-    /// The maps, with a ring buffer for a large host.
-    const NEEDED_BYTES: u64 = 16 << 20;
+fn memlock(limit_bytes: u64, release: Option<(u32, u32)>) -> Check {
     const NAME: &str = "locked memory";
     let finding = match limit_bytes {
         libc::RLIM_INFINITY => "unlimited".to_owned(),
         bytes => format!("{} KiB", bytes / 1024),
     };
-    if version.is_some_and(|version| version < FIRST_WITHOUT_MEMLOCK) && limit_bytes < NEEDED_BYTES {
+    if host::is_memlock_too_small(release, limit_bytes) {
         let advice = "this kernel counts BPF maps against it, and the agent raises it where it may: run with `ulimit -l unlimited` or CAP_SYS_RESOURCE";
         Check::warning(NAME, finding, advice)
     } else {
@@ -255,7 +245,10 @@ mod tests {
             (lockdown("none [integrity] confidentiality"), Status::Ok),
             (lockdown("none integrity [confidentiality]"), Status::Failed),
             (lockdown(""), Status::Ok),
-            (perf_event_paranoid(None), Status::Failed),
+            (perf_event_paranoid(None, true), Status::Failed),
+            (perf_event_paranoid(Some(2), false), Status::Ok),
+            (perf_event_paranoid(Some(3), false), Status::Warning),
+            (perf_event_paranoid(Some(3), true), Status::Ok),
             (perf_event_max_stack(Some(64)), Status::Warning),
             (kptr_restrict(Some(2)), Status::Warning),
             (bpf_jit(Some(0)), Status::Warning),

@@ -34,6 +34,43 @@ pub fn sysctl(name: &str) -> Option<i64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
 }
 
+/// Release of the running kernel: `6.1.0-28-amd64`.
+#[must_use]
+pub fn kernel_release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").map(|text| text.trim().to_owned()).unwrap_or_default()
+}
+
+/// The first two numbers of a kernel's release.
+#[must_use]
+pub fn parse_release(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// From this release on BPF memory is charged to the cgroup; before, to RLIMIT_MEMLOCK.
+const FIRST_WITHOUT_MEMLOCK: (u32, u32) = (5, 11);
+/// The maps, with a ring buffer for a large host.
+const MEMLOCK_NEEDED_BYTES: u64 = 16 << 20;
+
+/// Whether a kernel of this release counts BPF maps against a limit of locked memory that is too small for them.
+#[must_use]
+pub fn is_memlock_too_small(release: Option<(u32, u32)>, limit_bytes: u64) -> bool {
+    release.is_some_and(|release| release < FIRST_WITHOUT_MEMLOCK) && limit_bytes < MEMLOCK_NEEDED_BYTES
+}
+
+/// This process's limit of locked memory.
+#[must_use]
+pub fn memlock_limit_bytes() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) };
+    limit.rlim_cur
+}
+
+/// Debian's and Ubuntu's kernels know levels of `kernel.perf_event_paranoid` above the original ones; at those CAP_PERFMON is
+/// not enough.
+pub const STRICTEST_PARANOID_FOR_PERFMON: i64 = 2;
+
 /// The host's name; `localhost` where the kernel does not tell.
 #[must_use]
 pub fn name() -> String {
