@@ -45,6 +45,9 @@ impl RawFrameId {
     }
 }
 
+/// Stands where a broken stack has an address that is no frame; never looked up.
+const NO_FRAME: RawFrameId = RawFrameId(u32::MAX);
+
 /// A thread under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RawThread {
@@ -126,14 +129,24 @@ struct StackEntry {
     user_frames: u16,
     /// The reading of the process's mappings that placed the frames; 0 when there was none.
     generation: u32,
-    /// Whether a user frame lay in none of the mappings.
-    incomplete: bool,
+    /// Where the user stack leaves the process's code, by that reading: the frames from there on are none, they come of a
+    /// frame pointer that held something else.
+    broken_at: Option<u16>,
 }
 
 impl StackEntry {
     fn range(&self) -> std::ops::Range<usize> {
         let start = self.start as usize;
         start..start + usize::from(self.kernel_frames) + usize::from(self.user_frames)
+    }
+
+    /// The stretch without what is no frame.
+    fn whole(&self) -> std::ops::Range<usize> {
+        let start = self.start as usize;
+        start
+            ..start
+                + usize::from(self.kernel_frames)
+                + usize::from(self.broken_at.unwrap_or(self.user_frames))
     }
 }
 
@@ -217,9 +230,13 @@ impl Aggregate {
         sum.weight += header.weight;
         self.samples += 1;
 
-        count_outcome(&mut self.user_stacks, sample.user_outcome);
-        count_outcome(&mut self.kernel_stacks, sample.kernel_outcome);
         let entry = &self.stacks[stack as usize];
+        if entry.broken_at.is_some() {
+            self.user_stacks.broken += 1;
+        } else {
+            count_outcome(&mut self.user_stacks, sample.user_outcome);
+        }
+        count_outcome(&mut self.kernel_stacks, sample.kernel_outcome);
         if entry.user_frames > 0 && entry.generation == 0 {
             self.dropped.unread_process += 1;
         }
@@ -261,7 +278,7 @@ impl Aggregate {
 
     /// The distinct stacks, leaf first: the kernel's frames, then the user's.
     pub fn stacks(&self) -> impl Iterator<Item = &[RawFrameId]> {
-        self.stacks.iter().map(|entry| &self.placed[entry.range()])
+        self.stacks.iter().map(|entry| &self.placed[entry.whole()])
     }
 
     /// The sums, as position of the thread, position of the stack, sum.
@@ -309,11 +326,8 @@ impl Aggregate {
     fn stack(&mut self, sample: &Sample<'_>, now: Instant) -> Option<u32> {
         let header = &sample.header;
         let process = if header.user_frames > 0 {
-            let key = ProcessKey {
-                tgid: header.tgid,
-                start_ns: header.process_start_ns,
-                exec_id: header.exec_id,
-            };
+            let key =
+                ProcessKey { tgid: header.tgid, start_ns: header.process_start_ns, exec_id: header.exec_id };
             Some(self.processes.identify(key, now)?)
         } else {
             None
@@ -327,8 +341,8 @@ impl Aggregate {
         let id = id?;
 
         let entry = self.stacks[id as usize];
-        if entry.incomplete {
-            self.complete(id, now);
+        if entry.broken_at.is_some() || entry.generation == 0 && entry.process.is_some() {
+            self.place_again(id, now);
         }
         Some(id)
     }
@@ -364,15 +378,15 @@ impl Aggregate {
             kernel_frames,
             user_frames,
             generation: 0,
-            incomplete: false,
+            broken_at: None,
         });
         self.stack_ids.insert_unique(hash, id, |id| self.stacks[*id as usize].hash);
         self.place(id);
         Some(id)
     }
 
-    /// Tries to place a stack whose addresses were in no mapping, after reading the mappings again.
-    fn complete(&mut self, id: u32, now: Instant) {
+    /// Tries to place a stack better, after reading the mappings again: code may have been mapped since.
+    fn place_again(&mut self, id: u32, now: Instant) {
         let entry = self.stacks[id as usize];
         let Some(process) = entry.process else { return };
         self.processes.refresh(process, now);
@@ -384,11 +398,16 @@ impl Aggregate {
     /// Places a stack's addresses by what is known of its process now.
     fn place(&mut self, id: u32) {
         let entry = self.stacks[id as usize];
-        let mut incomplete = false;
+        let generation = entry.process.map_or(0, |process| self.processes.get(process).generation());
+        let mut broken_at = None;
         for (position, at) in entry.range().enumerate() {
             let kernel_frames = usize::from(entry.kernel_frames);
             let is_leaf = position == 0 || position == kernel_frames;
             let address = self.addresses[at].saturating_sub(u64::from(!is_leaf));
+            if broken_at.is_some() {
+                self.set_placed(at, NO_FRAME);
+                continue;
+            }
             let frame = match entry.process {
                 Some(process) if position >= kernel_frames => {
                     match self.processes.get(process).place(address) {
@@ -396,7 +415,10 @@ impl Aggregate {
                         Some(Place::Vdso(offset)) => RawFrame::Vdso(offset),
                         Some(Place::Anonymous(address)) => RawFrame::Jit(process, address),
                         None => {
-                            incomplete = true;
+                            // The leaf was executed, so it is a frame wherever it lies.
+                            if generation > 0 && !is_leaf {
+                                broken_at = Some((position - kernel_frames) as u16);
+                            }
                             RawFrame::Unmapped(address)
                         }
                     }
@@ -404,16 +426,19 @@ impl Aggregate {
                 _ => RawFrame::Kernel(address),
             };
             let frame = self.frame(frame);
-            if at < self.placed.len() {
-                self.placed[at] = frame;
-            } else {
-                self.placed.push(frame);
-            }
+            self.set_placed(at, frame);
         }
-        let generation = entry.process.map_or(0, |process| self.processes.get(process).generation());
         let entry = &mut self.stacks[id as usize];
         entry.generation = generation;
-        entry.incomplete = incomplete;
+        entry.broken_at = broken_at;
+    }
+
+    fn set_placed(&mut self, at: usize, frame: RawFrameId) {
+        if at < self.placed.len() {
+            self.placed[at] = frame;
+        } else {
+            self.placed.push(frame);
+        }
     }
 
     fn frame(&mut self, frame: RawFrame) -> RawFrameId {

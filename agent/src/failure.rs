@@ -105,6 +105,8 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     message
 }
 
+/// Without the number that the standard library puts behind the words for it.
 fn first_line(text: &str) -> String {
-    text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end().to_owned()
+    let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default().trim_end();
+    line.split(" (os error ").next().unwrap_or_default().to_owned()
 }

@@ -53,6 +53,9 @@ pub struct StackOutcomes {
     pub walked: u64,
     /// The outermost frames are missing: the depth limit was met.
     pub truncated: u64,
+    /// The walk left the process's code: a frame pointer was none, as in code compiled without them. The frames before that
+    /// are kept, the outermost ones are missing.
+    pub broken: u64,
     /// There is a stack, but it could not be read.
     pub unreadable: u64,
     /// The thread has no such stack, or it was not asked for.
@@ -85,6 +88,7 @@ impl Coverage {
         }
         let gaps = [
             (self.user_stacks.truncated.saturating_add(self.kernel_stacks.truncated), "stacks truncated"),
+            (self.user_stacks.broken, "user stacks broken off in code without frame pointers"),
             (self.user_stacks.unreadable.saturating_add(self.kernel_stacks.unreadable), "stacks unreadable"),
             (self.unread_processes, "of processes that ended too soon to be read"),
         ];
@@ -122,7 +126,7 @@ mod tests {
                 Loss { cause: "ring buffer full".into(), samples: 4 },
                 Loss { cause: "no scratch space".into(), samples: 1 },
             ],
-            user_stacks: StackOutcomes { truncated: 3, unreadable: 2, ..StackOutcomes::default() },
+            user_stacks: StackOutcomes { truncated: 3, broken: 6, unreadable: 2, ..StackOutcomes::default() },
             kernel_stacks: StackOutcomes { truncated: 1, ..StackOutcomes::default() },
             unread_processes: 7,
             ..whole
@@ -133,6 +137,7 @@ mod tests {
                 "495 of 500 samples",
                 "5 lost (ring buffer full 4, no scratch space 1)",
                 "4 stacks truncated",
+                "6 user stacks broken off in code without frame pointers",
                 "2 stacks unreadable",
                 "7 of processes that ended too soon to be read",
                 "20 % of the ticks never came",

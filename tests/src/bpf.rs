@@ -1,9 +1,17 @@
-//! What is loaded in the kernel.
+//! What Chokepoint has in the kernel; other programs' objects are left out by their names.
 
 use std::fs;
 
+use aya::maps::loaded_maps;
+use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
+
+/// The kernel programs.
+const PROGRAMS: [&str; 2] = ["on_cpu", "follow_fork"];
+/// Their maps; the kernel keeps fifteen bytes of a name.
+const MAPS: [&str; 5] = ["RECORDS", "COUNTERS", "ON_CPU_SCRATCH", "SEEN_PROCESSES", "TARGET_PROCESSE"];
+
 /// Counts of what a program may leave in the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Objects {
     /// BPF programs.
     pub programs: usize,
@@ -11,28 +19,38 @@ pub struct Objects {
     pub maps: usize,
     /// BPF links.
     pub links: usize,
-    /// Perf events that some process holds.
+    /// Perf events that agents hold open.
     pub perf_events: usize,
 }
 
 impl Objects {
-    /// As of now, on the whole host.
+    /// As of now, of every agent on the host.
     #[must_use]
     pub fn now() -> Self {
+        let ours = |program: &ProgramInfo| program.name_as_str().is_some_and(|name| PROGRAMS.contains(&name));
+        let programs: Vec<u32> =
+            loaded_programs().flatten().filter(ours).map(|program| program.id()).collect();
+        let maps =
+            loaded_maps().flatten().filter(|map| map.name_as_str().is_some_and(|name| MAPS.contains(&name)));
+        let links = loaded_links().flatten().filter(|link| programs.contains(&link.program_id()));
         Self {
-            programs: aya::programs::loaded_programs().flatten().count(),
-            maps: aya::maps::loaded_maps().flatten().count(),
-            links: aya::programs::loaded_links().flatten().count(),
+            programs: programs.len(),
+            maps: maps.count(),
+            links: links.count(),
             perf_events: perf_events(),
         }
     }
 }
 
 fn perf_events() -> usize {
-    let descriptors = |process: fs::DirEntry| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+    let descriptors =
+        |process: fs::DirEntry| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
     fs::read_dir("/proc")
         .expect("/proc is mounted")
         .flatten()
+        .filter(|process| {
+            fs::read_to_string(process.path().join("comm")).is_ok_and(|comm| comm.trim() == "chokepoint")
+        })
         .flat_map(descriptors)
         .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
         .filter(|target| target.as_os_str() == "anon_inode:[perf_event]")

@@ -9,6 +9,24 @@ use anyhow::{Context, Result};
 /// sees many.
 const ROUNDS_PER_PCT: u64 = 10_000;
 
+/// A chain in which each round waits for the last, so that time is proportional to `rounds` alone.
+///
+/// A macro, and operators only: an inlined function would have a frame of its own in the flame graph, and
+/// take the time from its caller.
+macro_rules! churn {
+    ($seed:expr, $rounds:expr) => {{
+        let mut state: u64 = black_box($seed) | 1;
+        let mut round = 0;
+        while round < $rounds {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            round += 1;
+        }
+        black_box(state)
+    }};
+}
+
 /// Burns CPU time until standard input closes. Whoever started the workload holds the other end, so it ends
 /// with its starter, in whatever way that ended.
 pub fn run() -> Result<()> {
@@ -31,30 +49,15 @@ fn handle(orders: u64) -> u64 {
 
 #[inline(never)]
 fn match_orders(seed: u64) -> u64 {
-    churn(seed, 70 * ROUNDS_PER_PCT)
+    churn!(seed, 70 * ROUNDS_PER_PCT)
 }
 
 #[inline(never)]
 fn price_orders(seed: u64) -> u64 {
-    churn(seed, 20 * ROUNDS_PER_PCT)
+    churn!(seed, 20 * ROUNDS_PER_PCT)
 }
 
 #[inline(never)]
 fn write_receipts(seed: u64) -> u64 {
-    churn(seed, 10 * ROUNDS_PER_PCT)
-}
-
-/// A chain in which each multiplication waits for the last, so that time is proportional to `rounds` alone;
-/// inlined, so that the time is its caller's own.
-#[inline(always)]
-fn churn(seed: u64, rounds: u64) -> u64 {
-    let mut state = black_box(seed) | 1;
-    let mut round = 0;
-    while round < rounds {
-        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d);
-        state ^= state >> 29;
-        round += 1;
-    }
-    // Kept in a variable: the call must not become a jump that drops the caller's frame.
-    black_box(state)
+    churn!(seed, 10 * ROUNDS_PER_PCT)
 }

@@ -88,8 +88,17 @@ fn open(tgid: u32, range: &Range<u64>, identity: &FileIdentity, root: &Path) -> 
         return Ok(file);
     }
     let relative = identity.path.strip_prefix("/").unwrap_or(&identity.path);
-    let file = open_regular(&root.join(relative))?;
-    if file.metadata()?.ino() == identity.inode {
+    if let Ok(file) = open_regular(&root.join(relative))
+        && file.metadata()?.ino() == identity.inode
+    {
+        return Ok(file);
+    }
+    // The process has ended, or the agent may not look at its root. On the host's own file systems the path may still lead
+    // to the file; here the device must be the same too, because the process may have lived in another mount namespace.
+    let file = open_regular(&identity.path)?;
+    let facts = file.metadata()?;
+    let device = (libc::major(facts.dev()), libc::minor(facts.dev()));
+    if facts.ino() == identity.inode && device == (identity.major, identity.minor) {
         Ok(file)
     } else {
         Err(io::Error::other("another file has taken the path"))

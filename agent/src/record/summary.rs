@@ -64,7 +64,6 @@ fn render(finished: &Finished<'_>, style: Style) -> String {
 }
 
 fn recorded(text: &mut String, profile: &Profile, facts: &Facts, style: Style) -> std::fmt::Result {
-    let Coverage { captured, attempted, .. } = profile.coverage;
     let event = match facts.event {
         OnCpuEvent::Cycles => "cycles",
         OnCpuEvent::CpuClock => "cpu-clock",
@@ -76,12 +75,11 @@ fn recorded(text: &mut String, profile: &Profile, facts: &Facts, style: Style) -
     };
     writeln!(
         text,
-        "{}{}{}: {} of {} samples in {:.1} s at {} Hz on {} CPUs ({event}{end})",
+        "{}{}{}: {} in {:.1} s at {} Hz on {} CPUs ({event}{end})",
         style.bold,
         profile.header.target,
         style.reset,
-        captured,
-        attempted,
+        profile.coverage.statements()[0],
         profile.header.duration_ns as f64 / 1e9,
         facts.frequency_hz,
         facts.cpus,
@@ -94,25 +92,7 @@ fn recorded(text: &mut String, profile: &Profile, facts: &Facts, style: Style) -
 
 /// Everything that makes the profile less than complete.
 fn remarks(coverage: &Coverage) -> Vec<String> {
-    let mut remarks = Vec::new();
-    let mut remark = |samples: u64, what: &str| {
-        if samples > 0 {
-            remarks.push(format!("{samples} {what}"));
-        }
-    };
-    for loss in &coverage.lost {
-        remark(loss.samples, &format!("samples lost: {}", loss.cause));
-    }
-    remark(coverage.user_stacks.truncated, "user stacks truncated at the depth limit");
-    remark(coverage.kernel_stacks.truncated, "kernel stacks truncated at the depth limit");
-    remark(coverage.user_stacks.unreadable, "user stacks unreadable");
-    remark(coverage.kernel_stacks.unreadable, "kernel stacks unreadable");
-    remark(coverage.unread_processes, "samples of processes whose mappings could not be read (they had ended, or CAP_SYS_PTRACE is missing)");
-    let missed = coverage.expected.saturating_sub(coverage.fired);
-    // Timers are not aligned with the window: one tick on each side is no loss. Above 1 % the host was held up.
-    if missed > coverage.expected / 100 + 2 {
-        remark(missed, &format!("of {} ticks never came: the kernel or the hypervisor withheld them", coverage.expected));
-    }
+    let mut remarks: Vec<String> = coverage.statements().into_iter().skip(1).collect();
     remarks.extend(coverage.notes.iter().cloned());
     if coverage.captured == 0 {
         remarks.push(format!(
@@ -178,7 +158,8 @@ fn written(text: &mut String, output: &Output, finishing: Duration, style: Style
 fn costs(text: &mut String, profile: &Profile, facts: &Facts, cost: &Cost, style: Style) -> std::fmt::Result {
     let programs = match facts.program_cost {
         Some(cost) => {
-            let each = if cost.run_count == 0 { Duration::ZERO } else { cost.run_time / cost.run_count as u32 };
+            let each =
+                if cost.run_count == 0 { Duration::ZERO } else { cost.run_time / cost.run_count as u32 };
             let share = cost.run_time.as_nanos() as f64 * 100.0 / profile.header.duration_ns.max(1) as f64;
             format!(
                 "kernel programs {:.1} ms ({share:.2}% of one CPU, {:.1} µs a tick)",

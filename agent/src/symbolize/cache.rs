@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 use super::elf::{BuildId, Elf};
-use super::symbolizer::Note;
+use super::symbols::Note;
 
 /// Each cached binary keeps up to three descriptors open, of the usual 1,024.
 const MAX_BINARIES: usize = 64;
@@ -74,13 +74,13 @@ pub(super) struct Layer {
     pub(super) file: Rc<File>,
     /// Whether its DWARF is read, or only its symbol tables.
     pub(super) dwarf: bool,
+    /// A file that `file` refers to by [`path_of`] it.
+    pub(super) common: Option<Rc<File>>,
 }
 
-impl Layer {
-    /// The path under which blazesym knows the file: it leads to the open file itself, whatever its name is now.
-    pub(super) fn path(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
-    }
+/// The path under which blazesym knows an open file: it leads to the file itself, whatever its name is now.
+pub(super) fn path_of(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The cached binaries.
@@ -167,12 +167,11 @@ pub(super) fn release_file_pages(file: &File) -> io::Result<()> {
             Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
         });
         let Some((start, end)) = parsed else { continue };
-        // Read-only and of the whole file: blazesym's own. The loader's mappings of a library that the agent itself
-        // uses have several parts, some with relocated data that must not be dropped.
-        let is_ours = mode == "r--p" && offset.bytes().all(|digit| digit == b'0') && end - start == whole;
+        // Shared, read-only and of the whole file: blazesym's own. The loader's mappings of a library that the agent
+        // itself uses are private, in several parts, some with relocated data that must not be dropped.
+        let is_ours = mode == "r--s" && offset.bytes().all(|digit| digit == b'0') && end - start == whole;
         if is_ours && dev == device && node == inode {
-            // SAFETY: a private mapping without write permission holds nothing but the file's content, to which
-            // MADV_DONTNEED returns it.
+            // SAFETY: a shared mapping holds nothing but the file's content, which MADV_DONTNEED leaves there.
             unsafe { libc::madvise(start as *mut libc::c_void, whole as usize, libc::MADV_DONTNEED) };
         }
     }
@@ -203,6 +202,28 @@ mod tests {
         let build_id = elf.build_id(&own).unwrap();
         let identity = Identity { device: 1, inode, size: 0, modified: (0, 0), changed: (0, 0) };
         Binary { cost_bytes, ..Binary::new(identity, elf, build_id) }
+    }
+
+    #[test]
+    fn pages_of_a_mapped_file_are_given_back() {
+        const BYTES: usize = 32 << 20;
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &vec![1; BYTES]).unwrap();
+        let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
+        // SAFETY: a new mapping at an address of the kernel's choice, unmapped below.
+        let start =
+            unsafe { libc::mmap(std::ptr::null_mut(), BYTES, libc::PROT_READ, flags, file.as_raw_fd(), 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        let before = Resident::now().file_bytes;
+        release_file_pages(&file).unwrap();
+        let given_back = before.saturating_sub(Resident::now().file_bytes);
+        // Other tests map and unmap at the same time.
+        assert!(given_back > BYTES as u64 / 2, "{given_back} of {BYTES} bytes");
+        // SAFETY: the content is still there to read, and the mapping is the one made above.
+        unsafe {
+            assert_eq!(start.cast::<u8>().add(BYTES - 1).read_volatile(), 1);
+            libc::munmap(start, BYTES);
+        }
     }
 
     #[test]

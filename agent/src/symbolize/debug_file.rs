@@ -8,6 +8,10 @@
 //! its debug files, then on the host, where an operator may have installed them for images without. A file counts
 //! only if its build id is the binary's, or, where one of them has none, if its content has the checksum that the
 //! binary's link names.
+//!
+//! Where `dwz` has moved what several debug files have in common to one more file, that one is found by the path
+//! and the build id in `.gnu_debugaltlink`, in the same roots. blazesym reads names from it, but not the functions
+//! that were moved there whole: where those were inlined, their frames are missing.
 
 use std::ffi::OsStr;
 use std::ffi::{CString, OsString};
@@ -18,7 +22,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use super::elf::Elf;
+use super::elf::{BuildId, Elf};
 
 /// A checksum reads the whole file; a gigabyte takes a third of a second, and files that large have build ids.
 const MAX_CHECKSUM_BYTES: u64 = 1 << 30;
@@ -27,6 +31,8 @@ const MAX_CHECKSUM_BYTES: u64 = 1 << 30;
 pub(super) struct DebugFile {
     pub(super) file: File,
     pub(super) elf: Elf,
+    /// Where it was found, within its root.
+    pub(super) path: PathBuf,
 }
 
 /// What a search came to.
@@ -40,18 +46,13 @@ pub(super) struct Search {
 /// Looks for the debug file of `binary`, which its process knows as `path` within `root`.
 pub(super) fn find(binary: &File, elf: &Elf, path: &Path, root: &Path, debug_dirs: &[PathBuf]) -> Search {
     let link = elf.debug_link(binary);
-    let mut roots = vec![Root::open(root)];
-    if root != Path::new("/") {
-        roots.push(Root::open(Path::new("/")));
-    }
     let mut search = Search::default();
-    for (is_own, root) in roots.into_iter().enumerate().map(|(i, root)| (i == 0, root)) {
-        let Ok(root) = root else { continue };
+    for (is_own, root) in roots(root) {
         for candidate in candidates(elf, link.as_ref(), path, debug_dirs, is_own) {
             let Ok(file) = root.open_regular(&candidate) else { continue };
             match accept(&file, binary, elf, link.as_ref().map(|link| link.1)) {
                 Some(elf) => {
-                    search.found = Some(DebugFile { file, elf });
+                    search.found = Some(DebugFile { file, elf, path: candidate });
                     return search;
                 }
                 None => search.rejected += 1,
@@ -59,6 +60,48 @@ pub(super) fn find(binary: &File, elf: &Elf, path: &Path, root: &Path, debug_dir
         }
     }
     search
+}
+
+/// Looks for the file with what `elf`, found at `path` within `root`, has in common with others.
+pub(super) fn find_common(
+    file: &File,
+    elf: &Elf,
+    path: &Path,
+    root: &Path,
+    debug_dirs: &[PathBuf],
+) -> Option<DebugFile> {
+    let (link, id) = elf.alternate_link(file)?;
+    let link = PathBuf::from(OsString::from_vec(link));
+    let mut candidates = by_build_id(&id, debug_dirs);
+    // An absolute link replaces the directory.
+    candidates.push(path.parent().unwrap_or(Path::new("/")).join(link));
+    roots(root).find_map(|(_, root)| {
+        candidates.iter().find_map(|candidate| {
+            let file = root.open_regular(candidate).ok()?;
+            let elf = Elf::read(&file).ok()?;
+            let is_meant = elf.gnu_build_id.as_ref() == Some(&id);
+            is_meant.then(|| DebugFile { file, elf, path: candidate.clone() })
+        })
+    })
+}
+
+/// The root that the binary is in, and the host's where it is another; whether it is the former.
+fn roots(own: &Path) -> impl Iterator<Item = (bool, Root)> {
+    let (own, host) = (Root::open(own).ok(), Root::open(Path::new("/")).ok());
+    // `/proc/PID/root` of most processes is the host's.
+    let is_same = own.as_ref().zip(host.as_ref()).is_some_and(|(own, host)| own.directory == host.directory);
+    let own = own.map(|root| (true, root));
+    own.into_iter().chain(host.filter(|_| !is_same).map(|root| (false, root)))
+}
+
+fn by_build_id(id: &BuildId, debug_dirs: &[PathBuf]) -> Vec<PathBuf> {
+    let hex = id.to_string();
+    // An id of one byte has no file name left.
+    let Some((first, rest)) = hex.split_at_checked(2).filter(|(_, rest)| !rest.is_empty()) else {
+        return Vec::new();
+    };
+    let file = format!(".build-id/{first}/{rest}.debug");
+    debug_dirs.iter().map(|dir| dir.join(&file)).collect()
 }
 
 /// The places to look at, best first, as paths within a root.
@@ -69,15 +112,7 @@ fn candidates(
     debug_dirs: &[PathBuf],
     beside: bool,
 ) -> Vec<PathBuf> {
-    let mut places = Vec::new();
-    if let Some(id) = &elf.gnu_build_id {
-        let hex = id.to_string();
-        // An id of one byte has no file name left.
-        if let Some((first, rest)) = hex.split_at_checked(2).filter(|(_, rest)| !rest.is_empty()) {
-            let file = format!(".build-id/{first}/{rest}.debug");
-            places.extend(debug_dirs.iter().map(|dir| dir.join(&file)));
-        }
-    }
+    let mut places = elf.gnu_build_id.as_ref().map(|id| by_build_id(id, debug_dirs)).unwrap_or_default();
     if let (Some((name, _)), Some(directory)) = (link, path.parent()) {
         let name = OsString::from_vec(name.clone());
         if beside {
@@ -123,16 +158,24 @@ fn content_checksum(file: &File) -> io::Result<u32> {
 }
 
 /// A directory that nothing below it can lead out of, whatever symbolic links a container puts there.
-struct Root(OwnedFd);
+struct Root {
+    fd: OwnedFd,
+    /// Device and inode.
+    directory: (u64, u64),
+}
 
 impl Root {
     fn open(path: &Path) -> io::Result<Self> {
         let path = CString::new(path.as_os_str().as_bytes())?;
         // SAFETY: a C string; the returned descriptor belongs to nobody else.
-        unsafe {
-            let fd = libc::open(path.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC);
-            if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(OwnedFd::from_raw_fd(fd))) }
-        }
+        let file = unsafe {
+            match libc::open(path.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) {
+                fd if fd < 0 => return Err(io::Error::last_os_error()),
+                fd => File::from_raw_fd(fd),
+            }
+        };
+        let metadata = file.metadata()?;
+        Ok(Self { directory: (metadata.dev(), metadata.ino()), fd: file.into() })
     }
 
     /// Opens a regular file. Devices and pipes, whose mere opening may block or act, are not opened.
@@ -154,7 +197,7 @@ impl Root {
             how.flags = (libc::O_PATH | libc::O_CLOEXEC) as u64;
             how.resolve = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLINKS;
             let size = size_of::<libc::open_how>();
-            let fd = libc::syscall(libc::SYS_openat2, self.0.as_raw_fd(), path.as_ptr(), &how, size);
+            let fd = libc::syscall(libc::SYS_openat2, self.fd.as_raw_fd(), path.as_ptr(), &how, size);
             if fd < 0 { Err(io::Error::last_os_error()) } else { Ok(File::from_raw_fd(fd as i32)) }
         }
     }

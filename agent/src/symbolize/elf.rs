@@ -25,6 +25,10 @@ const MAX_BUILD_ID_BYTES: usize = 64;
 /// A file name cannot be longer (NAME_MAX), and its checksum follows.
 const MAX_DEBUG_LINK_BYTES: u64 = 255 + 1 + 3 + 4;
 
+/// A path cannot be longer (PATH_MAX), and a build id follows.
+const MAX_ALTERNATE_LINK_BYTES: u64 = 4096 + MAX_BUILD_ID_BYTES as u64;
+
+pub(super) const SHT_PROGBITS: u32 = 1;
 pub(super) const SHT_NOTE: u32 = 7;
 pub(super) const SHT_NOBITS: u32 = 8;
 pub(super) const SHF_COMPRESSED: u64 = 1 << 11;
@@ -42,6 +46,20 @@ impl BuildId {
     /// The bytes, 20 for the usual SHA-1 note, 16 for the hash that stands in.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl BuildId {
+    /// The ELF note that would hold it.
+    pub(super) fn to_note(&self) -> Vec<u8> {
+        let mut note = Vec::new();
+        for word in [4, self.0.len() as u32, NT_GNU_BUILD_ID] {
+            note.extend(word.to_ne_bytes());
+        }
+        note.extend(b"GNU\0");
+        note.extend(&self.0);
+        note.resize(note.len().next_multiple_of(4), 0);
+        note
     }
 }
 
@@ -93,9 +111,9 @@ struct Segment {
 pub(super) enum ElfError {
     #[error("not an ELF file")]
     NotElf,
-    #[error("an ELF file of another byte order")]
+    #[error("it has another byte order")]
     ByteOrder,
-    #[error("malformed ELF file: {0}")]
+    #[error("{0}")]
     Malformed(&'static str),
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -180,6 +198,16 @@ impl Elf {
         // The format has no directories; with one it would be a path to anywhere.
         let is_file_name = !name.is_empty() && !name.contains(&b'/') && name != b"." && name != b"..";
         is_file_name.then(|| (name.to_vec(), checksum))
+    }
+
+    /// The path and build id of the file that holds what several debug files have in common, as `dwz` leaves it.
+    pub(super) fn alternate_link(&self, file: &File) -> Option<(Vec<u8>, BuildId)> {
+        let section = self.section(".gnu_debugaltlink")?;
+        let data = read_range(file, section.offset, section.size, MAX_ALTERNATE_LINK_BYTES).ok()?;
+        let length = data.iter().position(|&byte| byte == 0).filter(|&length| length > 0)?;
+        let id = &data[length + 1..];
+        let is_id = (1..=MAX_BUILD_ID_BYTES).contains(&id.len());
+        is_id.then(|| (data[..length].to_vec(), BuildId(id.to_vec())))
     }
 
     /// The GNU build id, or a hash that stands in for it.
@@ -417,6 +445,8 @@ mod tests {
         assert_eq!(build_id_note(&notes[..2].concat()), None);
         assert_eq!(build_id_note(&note(3, b"GNU\0", &[7; 65])), None);
         assert_eq!(build_id_note(&[0xff; 40]), None);
+        let id = BuildId(vec![1, 2, 3, 4, 5]);
+        assert_eq!(build_id_note(&id.to_note()), Some(id));
     }
 
     #[test]

@@ -7,8 +7,8 @@
 
 use std::any::Any;
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::{Once, OnceLock};
 
 /// Why guarded code has no result.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,10 +21,19 @@ pub(super) enum Fault {
 
 /// Runs `f`; a panic or a lost file page becomes a [`Fault`].
 ///
-/// The caller drops whatever `f` was changing when it gets one.
+/// The caller drops whatever `f` was changing when it gets one, and tells of it: a panic in here prints nothing, or
+/// a directory of malformed files would fill the agent's log.
 pub(super) fn guarded<T>(f: impl FnOnce() -> T) -> Result<T, Fault> {
-    static PREVIOUS: OnceLock<()> = OnceLock::new();
-    PREVIOUS.get_or_init(install_handler);
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        install_handler();
+        let report = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| {
+            if !ACTIVE.get() {
+                report(panic);
+            }
+        }));
+    });
 
     PAGES_LOST.set(false);
     ACTIVE.set(true);

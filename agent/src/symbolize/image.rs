@@ -94,6 +94,15 @@ impl Builder {
         Ok(())
     }
 
+    /// Adds a section of our own making, a few bytes long.
+    pub(super) fn add(&mut self, name: &str, kind: u32, content: &[u8]) -> Result<(), ImageError> {
+        let start = self.end;
+        self.append(&mut &content[..], content.len() as u64)?;
+        self.sections.push((name.to_owned(), kind, start, content.len() as u64, 0));
+        self.end = self.end.next_multiple_of(16);
+        Ok(())
+    }
+
     /// Writes the headers and seals the file.
     pub(super) fn finish(self) -> Result<Image, ImageError> {
         let mut names = vec![0];
@@ -257,5 +266,44 @@ impl Read for Range<'_> {
         self.at = self.at.saturating_add(read as u64);
         self.left -= read as u64;
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn section(offset: u64, size: u64) -> Section {
+        let (name, kind, flags, entry_size) = (".debug_info".to_owned(), 1, 0, 0);
+        Section { name, kind, flags, offset, size, entry_size }
+    }
+
+    #[test]
+    fn sections_are_copied_whole_or_not_at_all() {
+        let own = File::open("/proc/self/exe").unwrap();
+        let length = own.metadata().unwrap().len();
+        let mut elf = Elf::read(&own).unwrap();
+        let copy = |elf: &Elf| {
+            let mut builder = Builder::new(elf)?;
+            builder.copy(elf, &own, &[".debug_info"])?;
+            builder.finish()
+        };
+        elf.sections = vec![section(1000, 5000)];
+        let image = copy(&elf).unwrap();
+        let copied = Elf::read(&image.file).unwrap();
+        let section_of_copy = copied.section(".debug_info").unwrap();
+        let (mut expected, mut found) = (vec![0; 5000], vec![0; 5000]);
+        own.read_exact_at(&mut expected, 1000).unwrap();
+        image.file.read_exact_at(&mut found, section_of_copy.offset).unwrap();
+        assert_eq!((section_of_copy.size, found), (5000, expected));
+        // Sealed: what blazesym maps cannot shrink or change under it.
+        assert!(image.file.write_at(b"x", 0).is_err() && image.file.set_len(0).is_err());
+
+        elf.sections = vec![section(length - 10, 11)];
+        assert!(matches!(copy(&elf), Err(ImageError::Unreadable(_))));
+        elf.sections = vec![section(u64::MAX - 5, 11)];
+        assert!(matches!(copy(&elf), Err(ImageError::Unreadable(_))));
+        elf.sections = vec![section(0, MAX_BYTES)];
+        assert!(matches!(copy(&elf), Err(ImageError::TooLarge)));
     }
 }

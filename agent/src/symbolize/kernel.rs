@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
+use super::cache::return_free_memory;
 use super::name;
-use super::symbolizer::{SourceLine, SymbolizeError, Symbolized};
+use super::symbols::{SourceLine, SymbolizeError, Symbolized};
 use crate::address::AbsoluteAddress;
 
 /// Reading the file again costs tens of milliseconds; twice a minute that is a tenth of a percent of one CPU.
@@ -51,7 +52,8 @@ impl Kernel {
             read_at.elapsed() > RELOAD_AFTER && addresses.iter().any(|&address| !table.is_core_text(address))
         });
         if is_stale {
-            self.read()?;
+            // Failing, it leaves the table that was right half a minute ago.
+            let _ = self.read();
         }
         let Some((table, _)) = &self.table else { unreachable!("loaded above") };
         Ok(addresses.iter().map(|&address| table.symbolize(address)).collect())
@@ -64,6 +66,8 @@ impl Kernel {
             return Err(SymbolizeError::KernelAddressesHidden);
         }
         self.table = Some((table, Instant::now()));
+        // What the vectors outgrew on their way.
+        return_free_memory();
         Ok(())
     }
 }
@@ -123,7 +127,7 @@ impl Table {
         }
         table.text = text.0.zip(text.1);
         // The best of the names of one address comes last, which is where a lookup ends.
-        table.entries.sort_by_key(|entry| (entry.address, entry.preference));
+        table.entries.sort_unstable_by_key(|entry| (entry.address, entry.preference));
         table.entries.dedup_by(|later, kept| {
             let same = later.address == kept.address;
             if same {
@@ -212,8 +216,10 @@ ffffffff81000000 T _text
 ffffffff81000100 T do_one
 ffffffff81000100 t __do_one
 ffffffff810001f0 t __pfx_schedule
-ffffffff81000200 T __schedule_start
 ffffffff81000200 T schedule
+ffffffff81000200 T __schedule_start
+ffffffff81000280 T wake_up
+ffffffff81000280 T __wake_up
 ffffffff81000300 T _etext
 ffffffff82000000 D some_data
 ffffffff82000010 d more_data
@@ -233,6 +239,7 @@ ffffffffc0100080 t bpf_prog_0123456789abcdef_on_cpu\t[bpf]
         check(&table, 0xffff_ffff_8100_0100, Some("do_one"), None);
         check(&table, 0xffff_ffff_8100_01ff, Some("do_one"), None);
         check(&table, 0xffff_ffff_8100_0200, Some("schedule"), None);
+        check(&table, 0xffff_ffff_8100_0281, Some("wake_up"), None);
         check(&table, 0xffff_ffff_8200_0005, None, None);
         check(&table, 0xffff_ffff_c010_007f, Some("nft_do_chain"), Some("[nf_tables]"));
         check(&table, 0xffff_ffff_c010_0090, Some("bpf_prog_0123456789abcdef_on_cpu"), Some("[bpf]"));

@@ -3,13 +3,14 @@
 //! [`Symbolizer`] is the only door. It takes open files, never paths to look up: what a process executes is the
 //! file it mapped, whatever has that name by now. blazesym reads the symbol tables and the DWARF; around it stand:
 //!
-//! - [`elf`], our own bounded look at a file before blazesym maps it, and the build id;
-//! - [`debug_file`], the search for separate debug files, also in a container's root;
-//! - [`image`], which decompresses sections into a sealed file of bounded size;
-//! - [`guard`], where a panic or a vanishing file page becomes an error;
-//! - [`cache`], which files stay open, and what they may cost;
-//! - [`name`], demangling and cleaning of whatever a file claims to be a name;
-//! - [`kernel`], [`perf_map`] and [`vdso`], the sources that are not ELF files on disk.
+//! - `elf`, our own bounded look at a file before blazesym maps it, and the build id;
+//! - `debug_file`, the search for separate debug files, also in a container's root;
+//! - `image`, which decompresses sections into a sealed file of bounded size;
+//! - `guard`, where a panic or a vanishing file page becomes an error;
+//! - `cache`, which files stay open, and what they may cost;
+//! - `name`, demangling and cleaning of whatever a file claims to be a name;
+//! - `symbols`, the question and the answer;
+//! - `kernel`, `perf_map` and `vdso`, the sources that are not ELF files on disk.
 
 mod cache;
 mod debug_file;
@@ -20,10 +21,10 @@ mod kernel;
 mod name;
 mod perf_map;
 mod symbolizer;
+mod symbols;
 mod vdso;
 
 pub use elf::BuildId;
 pub use perf_map::PerfMapSymbols;
-pub use symbolizer::{
-    BinarySymbols, Counters, Note, Options, SourceLine, SymbolizeError, Symbolized, Symbolizer,
-};
+pub use symbolizer::Symbolizer;
+pub use symbols::{BinarySymbols, Counters, Note, Options, SourceLine, SymbolizeError, Symbolized};

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::name;
-use super::symbolizer::{SourceLine, Symbolized};
+use super::symbols::{SourceLine, Symbolized};
 use crate::address::AbsoluteAddress;
 
 /// The most that is read of one map, from its end, where the newest entries are: 64 MB are some 800,000 functions

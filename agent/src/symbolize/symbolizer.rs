@@ -9,18 +9,19 @@ use blazesym::symbolize as blaze;
 
 use super::cache::{self, Binary, Cache, Identity, Layer, Resident};
 use super::debug_file;
-use super::elf::{BuildId, Elf, ElfError, SHF_COMPRESSED};
+use super::elf::{BuildId, Elf, ElfError, SHF_COMPRESSED, SHT_NOTE, SHT_PROGBITS};
 use super::guard::{Fault, guarded};
 use super::image::{self, Image, ImageError};
 use super::kernel::Kernel;
 use super::name;
 use super::perf_map::{self, PerfMapSymbols};
+use super::symbols::{BinarySymbols, Counters, Note, Options, SourceLine, SymbolizeError, Symbolized};
 use super::vdso;
 use crate::address::{AbsoluteAddress, FileOffset, VirtualOffset};
 
 /// How many addresses, in the order of the file, are looked up between two looks at the memory that costs. A look
-/// costs microseconds; 32 addresses in distinct large units of a debug build cost up to 8 MB.
-const CHUNK: usize = 32;
+/// costs microseconds; an address in a large unit of a debug build up to 2 MB.
+const CHUNK: usize = 8;
 
 /// Resident file pages beyond this are given back, within a batch and at its end.
 const MAX_FILE_PAGES_BYTES: u64 = 8 << 20;
@@ -29,135 +30,14 @@ const MAX_FILE_PAGES_BYTES: u64 = 8 << 20;
 /// the file is in use. `librustc_driver` has 0.4 million.
 const MAX_SYMBOL_TABLE_BYTES: u64 = 128 << 20;
 
-/// What to look for, where, and what it may cost.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Report the functions that were inlined at an address as frames of their own. On: without them a flame graph of
-    /// optimised code blames callers, and they cost nothing beside the lines.
-    pub inlined: bool,
-    /// Report source files and lines. On.
-    pub source_lines: bool,
-    /// Where separate debug files are looked for, in each root.
-    pub debug_dirs: Vec<PathBuf>,
-    /// Binaries with more `.debug_info` than this, uncompressed, are symbolized from their symbol tables, with a
-    /// [`Note`]. The first lookup reads the header of every unit, which takes about a second and makes about as much
-    /// memory resident as there is `.debug_info`, for a moment. The default of 256 MB takes about 0.2 s.
-    pub max_debug_info_bytes: u64,
-    /// What binaries may cost in memory between batches.
-    pub cache_bytes: u64,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            inlined: true,
-            source_lines: true,
-            debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
-            max_debug_info_bytes: 256 << 20,
-            cache_bytes: 24 << 20,
-        }
-    }
-}
-
-/// A function, and where in its source an address is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SourceLine {
-    /// The demangled name, without control characters.
-    pub function: String,
-    /// The source file as the compiler recorded it; empty where unknown.
-    pub file: String,
-    /// 0 where unknown.
-    pub line: u32,
-}
-
-/// An address and what is there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Symbolized<A> {
-    /// The address.
-    pub address: A,
-    /// In the kernel, the module that it belongs to, as `[nf_tables]`, or `[bpf]`; else `None`.
-    pub module: Option<Box<str>>,
-    /// The function, preceded by those inlined into it, innermost first. Empty where nothing is known.
-    pub lines: Vec<SourceLine>,
-}
-
-/// What is known of a batch of addresses in one binary.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BinarySymbols {
-    /// The build that was mapped.
-    pub build_id: BuildId,
-    /// Parallel to the offsets asked for. An offset that the loader maps nowhere has no address.
-    pub symbols: Vec<Symbolized<Option<VirtualOffset>>>,
-    /// Why there is less than there could be.
-    pub notes: Vec<Note>,
-}
-
-/// Why a binary is symbolized with less than all it has.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// Its debug information is over [`Options::max_debug_info_bytes`], or, compressed, unfolds to too much.
-    DebugInfoTooLarge,
-    /// Its debug information could not be read, for this reason.
-    DebugInfoDamaged(String),
-    /// Its symbol tables are larger than any real ones, or could not be read.
-    SymbolsDamaged,
-    /// This many separate debug files were in place but belong to another build.
-    DebugFilesOfOtherBuilds(u64),
-}
-
-/// What happened since the symbolizer was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Binaries opened, again after eviction included.
-    pub binaries: u64,
-    /// Separate debug files in use.
-    pub debug_files: u64,
-    /// Separate debug files in place that belong to another build.
-    pub debug_files_rejected: u64,
-    /// Binaries whose debug information was left out for its size.
-    pub debug_info_too_large: u64,
-    /// Binaries of which debug information or symbols could not be read.
-    pub damaged: u64,
-    /// Panics of the parsers, each on a malformed file.
-    pub panics: u64,
-    /// Binaries that lost content while they were read.
-    pub shrunk: u64,
-    /// Binaries dropped from the cache.
-    pub evicted: u64,
-    /// Lines of perf maps that are not of the format.
-    pub perf_map_lines_skipped: u64,
-    /// Bytes of perf maps too large to read in full.
-    pub perf_map_bytes_unread: u64,
-}
-
-/// Why nothing is known of a whole batch.
-#[derive(Debug, thiserror::Error)]
-pub enum SymbolizeError {
-    /// A directory, pipe or device stands where a binary or a map should be.
-    #[error("not a regular file")]
-    NotRegular,
-    /// What is mapped is not a binary.
-    #[error("not an ELF file")]
-    NotElf,
-    /// The headers contradict themselves or the file.
-    #[error("malformed ELF file: {0}")]
-    Malformed(String),
-    /// The file cannot be read.
-    #[error("cannot read the file: {0}")]
-    Io(#[from] io::Error),
-    /// The kernel's symbols cannot be read.
-    #[error("cannot read /proc/kallsyms: {0}")]
-    Kernel(#[source] io::Error),
-    /// `/proc/kallsyms` has no addresses.
-    #[error(
-        "the kernel hides its addresses; give the agent CAP_SYSLOG, or set kernel.kptr_restrict to 0 or 1 if it is 2"
-    )]
-    KernelAddressesHidden,
-}
-
 /// Finds functions and lines; keeps binaries open and indexed between batches, within bounds.
 ///
 /// Lives on one thread. Batches are worth their while: what an address needs is mostly what its neighbours need.
+///
+/// Two attacks on it are not fended off, because blazesym offers no way and only a process of its own would: debug
+/// information with thousands of functions inlined into each other, which real code does not have, overflows the
+/// thread's stack; and a file larger than an image may be, whose owner rewrites its headers in the microseconds
+/// between our look at them and blazesym's, can make blazesym open a file of the owner's choice or reserve too much.
 pub struct Symbolizer {
     options: Options,
     engine: blaze::Symbolizer,
@@ -208,14 +88,14 @@ impl Symbolizer {
     ) -> Result<BinarySymbols, SymbolizeError> {
         let metadata = regular(file)?;
         let identity = Identity::of(&metadata);
-        let before = Resident::now();
+        let mut before = Resident::now();
         let mut binary = match self.cache.take(identity) {
             Some(binary) => binary,
             None => self.open(file, identity, Some((path_in_process, root)))?,
         };
         let images_bytes = binary.cost_bytes;
 
-        let found = self.symbolize(&mut binary, offsets, before);
+        let found = self.symbolize(&mut binary, offsets, &mut before);
 
         let grown = Resident::now().anonymous_bytes.saturating_sub(before.anonymous_bytes);
         binary.cost_bytes = images_bytes + grown;
@@ -237,7 +117,7 @@ impl Symbolizer {
             Some(binary) => binary,
             None => self.open(&file, identity, None)?,
         };
-        let symbols = self.symbolize(&mut binary, offsets, Resident::now());
+        let symbols = self.symbolize(&mut binary, offsets, &mut Resident::now());
         let build_id = binary.build_id.clone();
         self.cache.put(binary);
         Ok(BinarySymbols { build_id, symbols, notes: Vec::new() })
@@ -275,7 +155,7 @@ impl Symbolizer {
 
         let own = Rc::new(file.try_clone()?);
         if binary.elf.has_debug_info() {
-            self.add_debug_info(&mut binary, &own, None);
+            self.add_debug_info(&mut binary, &own, None, place);
         } else if let Some((path, root)) = place {
             let search = debug_file::find(file, &binary.elf, path, root, &self.options.debug_dirs);
             if search.rejected > 0 {
@@ -285,7 +165,7 @@ impl Symbolizer {
             if let Some(found) = search.found {
                 self.counters.debug_files += 1;
                 let file = Rc::new(found.file);
-                self.add_debug_info(&mut binary, &file, Some(&found.elf));
+                self.add_debug_info(&mut binary, &file, Some(&found.elf), Some((&found.path, root)));
                 self.add_symbols(&mut binary, &file, Some(&found.elf));
             }
         }
@@ -294,7 +174,13 @@ impl Symbolizer {
     }
 
     /// Adds the DWARF of the binary itself or of its debug file, unless nobody asks for it or it is too large.
-    fn add_debug_info(&mut self, binary: &mut Binary, file: &Rc<File>, separate: Option<&Elf>) {
+    fn add_debug_info(
+        &mut self,
+        binary: &mut Binary,
+        file: &Rc<File>,
+        separate: Option<&Elf>,
+        place: Option<(&Path, &Path)>,
+    ) {
         let elf = separate.unwrap_or(&binary.elf);
         let Some(debug_info) = elf.section(".debug_info") else { return };
         if !self.options.inlined && !self.options.source_lines || has_absurd_symbol_table(elf) {
@@ -310,15 +196,21 @@ impl Symbolizer {
             section.flags & SHF_COMPRESSED != 0 || links.contains(&section.name.as_str())
         });
         if !needs_image {
-            return binary.layers.push(Layer { file: Rc::clone(file), dwarf: true });
+            return binary.layers.push(Layer { file: Rc::clone(file), dwarf: true, common: None });
         }
+        let common = place.and_then(|(path, root)| self.common_image(file, elf, path, root));
         let image = image::Builder::new(elf).and_then(|mut builder| {
             builder.copy(elf, file, &image::DWARF_SECTIONS)?;
             builder.copy(elf, file, &image::SYMBOL_SECTIONS)?;
+            if let Some((common, id)) = &common {
+                let path = cache::path_of(&common.file);
+                let link = [path.as_os_str().as_encoded_bytes(), b"\0", id.as_bytes()].concat();
+                builder.add(".gnu_debugaltlink", SHT_PROGBITS, &link)?;
+            }
             builder.finish()
         });
         match image {
-            Ok(image) => self.add_image(binary, image, true),
+            Ok(image) => self.add_image(binary, image, true, common.map(|(common, _)| common)),
             Err(ImageError::TooLarge) => {
                 self.counters.debug_info_too_large += 1;
                 binary.note(Note::DebugInfoTooLarge);
@@ -340,7 +232,7 @@ impl Symbolizer {
         let mini_debug_info = match (elf.section(".symtab"), elf.section(".gnu_debugdata")) {
             (None, Some(mini_debug_info)) => mini_debug_info,
             (None, None) if elf.section(".dynsym").is_none() => return,
-            _ => return binary.layers.push(Layer { file: Rc::clone(file), dwarf: false }),
+            _ => return binary.layers.push(Layer { file: Rc::clone(file), dwarf: false, common: None }),
         };
         let dynamic_symbols = |mut builder: image::Builder| {
             builder.copy(elf, file, &image::DYNAMIC_SYMBOL_SECTIONS)?;
@@ -363,21 +255,33 @@ impl Symbolizer {
             binary.note(Note::DebugInfoDamaged(error.to_string()));
         }
         match image {
-            Ok(image) => self.add_image(binary, image, false),
+            Ok(image) => self.add_image(binary, image, false, None),
             Err(_) => binary.note(Note::SymbolsDamaged),
         }
     }
 
-    fn add_image(&self, binary: &mut Binary, image: Image, dwarf: bool) {
-        binary.cost_bytes += image.bytes;
-        binary.layers.push(Layer { file: Rc::new(image.file), dwarf });
+    fn add_image(&self, binary: &mut Binary, image: Image, dwarf: bool, common: Option<Image>) {
+        binary.cost_bytes += image.bytes + common.as_ref().map_or(0, |common| common.bytes);
+        let common = common.map(|common| Rc::new(common.file));
+        binary.layers.push(Layer { file: Rc::new(image.file), dwarf, common });
+    }
+
+    /// What debug information has in common with others, and the id it is referred to by. Without it there are
+    /// functions without names, which the symbol table then has, so that its failures are none.
+    fn common_image(&self, file: &File, elf: &Elf, path: &Path, root: &Path) -> Option<(Image, BuildId)> {
+        let found = debug_file::find_common(file, elf, path, root, &self.options.debug_dirs)?;
+        let id = found.elf.gnu_build_id.clone()?;
+        let mut builder = image::Builder::new(&found.elf).ok()?;
+        builder.copy(&found.elf, &found.file, &image::DWARF_SECTIONS).ok()?;
+        builder.add(".note.gnu.build-id", SHT_NOTE, &id.to_note()).ok()?;
+        Some((builder.finish().ok()?, id))
     }
 
     fn symbolize(
         &mut self,
         binary: &mut Binary,
         offsets: &[FileOffset],
-        before: Resident,
+        before: &mut Resident,
     ) -> Vec<Symbolized<Option<VirtualOffset>>> {
         let addresses: Vec<_> = offsets.iter().map(|&offset| binary.elf.virtual_offset(offset)).collect();
         let mut sorted: Vec<u64> = addresses.iter().flatten().map(|address| address.0).collect();
@@ -390,9 +294,11 @@ impl Symbolizer {
             if open.is_empty() {
                 return true;
             }
-            match self.ask(layer, &sorted, &open, &mut found, before) {
+            match self.ask(layer, &sorted, &open, &mut found, *before) {
                 Ok(()) => true,
                 Err(reason) => {
+                    // Nothing is held of it any more; what it left behind is not the next layer's.
+                    *before = Resident::now();
                     self.counters.damaged += 1;
                     binary.note(match layer.dwarf {
                         true => Note::DebugInfoDamaged(reason),
@@ -421,13 +327,14 @@ impl Symbolizer {
         found: &mut [Vec<SourceLine>],
         before: Resident,
     ) -> Result<(), String> {
-        let path = layer.path();
-        let mut elf = blaze::source::Elf::new(&path);
+        let mut elf = blaze::source::Elf::new(cache::path_of(&layer.file));
         elf.debug_syms = layer.dwarf;
         let source = blaze::source::Source::Elf(elf);
         let mut file_pages_bytes = before.file_bytes;
         let mut anonymous_bytes = before.anonymous_bytes;
-        for chunk in open.chunks(CHUNK) {
+        // The first lookup in a file indexes all of it; what that touched is given back before the next.
+        let (first, rest) = open.split_at(open.len().min(1));
+        for chunk in [first].into_iter().chain(rest.chunks(CHUNK)) {
             let addresses: Vec<u64> = chunk.iter().map(|&at| sorted[at]).collect();
             let engine = &self.engine;
             let options = &self.options;
@@ -473,10 +380,12 @@ impl Symbolizer {
 
     /// Drops what blazesym holds of one file.
     fn forget(&mut self, layer: &Layer) {
-        let evict = blaze::evict::Evict::Elf(blaze::evict::Elf::new(layer.path()));
-        // There is no error for a path; were there one, a new engine has nothing of the file either.
-        if self.engine.evict(&evict).is_err() {
-            self.reset();
+        for file in [Some(&layer.file), layer.common.as_ref()].into_iter().flatten() {
+            let evict = blaze::evict::Evict::Elf(blaze::evict::Elf::new(cache::path_of(file)));
+            // There is no error for a path; were there one, a new engine has nothing of the file either.
+            if self.engine.evict(&evict).is_err() {
+                self.reset();
+            }
         }
     }
 
@@ -536,14 +445,4 @@ fn lines(symbol: &blaze::Symbolized<'_>, options: &Options) -> Vec<SourceLine> {
 fn regular(file: &File) -> Result<std::fs::Metadata, SymbolizeError> {
     let metadata = file.metadata()?;
     if metadata.is_file() { Ok(metadata) } else { Err(SymbolizeError::NotRegular) }
-}
-
-impl From<ElfError> for SymbolizeError {
-    fn from(error: ElfError) -> Self {
-        match error {
-            ElfError::NotElf => Self::NotElf,
-            ElfError::Io(error) => Self::Io(error),
-            error => Self::Malformed(error.to_string()),
-        }
-    }
 }

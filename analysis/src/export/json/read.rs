@@ -176,6 +176,7 @@ impl Seen<'_> {
         let outcomes = |stacks: Outcomes| coverage::StackOutcomes {
             walked: stacks.walked,
             truncated: stacks.truncated,
+            broken: stacks.broken,
             unreadable: stacks.unreadable,
             absent: stacks.absent,
         };

@@ -1,0 +1,183 @@
+//! The on-CPU source: weights, stacks and modes are right.
+
+use chokepoint_tests::stacks::{functions, share_with, weight_where};
+use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, skip_if};
+
+/// Frequency and seconds of a recording that is to have some thousand samples; under emulation far less runs.
+fn plenty() -> [&'static str; 4] {
+    if in_vm() { ["-F", "199", "-d", "6"] } else { ["-F", "997", "-d", "3"] }
+}
+
+/// A workload burns CPU time in three functions and keeps account; the profile must show the same shares.
+fn shares_are_true(workload: &str) {
+    let _live = live();
+    let workload = Workload::start(workload, &[]);
+    let pid = workload.pid().to_string();
+    let profile = agent::record(&[&["--pid", &pid], &plenty()[..]].concat());
+    let truth = workload.truth();
+
+    let samples = profile.total_count();
+    assert!(samples > 200, "{samples} samples are too few to judge");
+    let total: f64 = truth.values().sum();
+    assert_eq!(truth.len(), 3, "{truth:?}");
+    // The time between the three, which none of them accounts for, is in no function of the truth.
+    let in_functions: f64 = truth.keys().map(|function| share_with(&profile, function)).sum();
+    assert!(in_functions > 0.9, "only {in_functions} of the samples show a function of the workload");
+    for (function, nanoseconds) in &truth {
+        let expected = nanoseconds / total;
+        let measured = share_with(&profile, function) / in_functions;
+        let tolerance = share_tolerance(expected, samples);
+        assert!(
+            (measured - expected).abs() < tolerance,
+            "{function}: {measured:.4} measured, {expected:.4} true, tolerance {tolerance:.4} from {samples} samples"
+        );
+    }
+}
+
+#[test]
+fn shares_are_true_in_c() {
+    shares_are_true("shares_c");
+}
+
+#[test]
+fn shares_are_true_in_cpp() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
+    shares_are_true("shares_cc");
+}
+
+#[test]
+fn shares_are_true_in_rust() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
+    shares_are_true("shares_rs");
+}
+
+#[test]
+fn shares_are_true_in_go() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
+    shares_are_true("shares_go");
+}
+
+#[test]
+fn a_stack_has_its_callers_in_order_with_files_and_lines() {
+    let _live = live();
+    let workload = Workload::start("nest_c", &[]);
+    let pid = workload.pid().to_string();
+    let profile = agent::record(&["--pid", &pid, "--user-only", "-d", "2"]);
+
+    let chain = ["main", "outer", "middle", "inner"];
+    let total = profile.total_weight();
+    let in_chain = weight_where(&profile, |names| names.ends_with(&chain));
+    // The caller is missing only from samples in a function's first or last instructions, where the frame is not set up.
+    assert!(in_chain as f64 > 0.97 * total as f64, "{in_chain} of {total} samples show {chain:?}");
+
+    let sample = profile.samples.iter().find(|sample| functions(&profile, sample).ends_with(&chain)).unwrap();
+    let leaf = profile.location(profile.stack(sample.stack)[0]);
+    let line = leaf.lines[0];
+    assert!(
+        profile.function(line.function).file.ends_with("nest.c"),
+        "{:?}",
+        profile.function(line.function)
+    );
+    assert!((7..=15).contains(&line.line), "inner is in lines 7 to 15, not in {}", line.line);
+}
+
+#[test]
+fn weights_add_up_to_the_cpu_time_used() {
+    let _live = live();
+    let workload = Workload::start("nest_c", &[]);
+    let pid = workload.pid();
+    let before = cpu_time_ns(pid);
+    let profile = agent::record(&["--pid", &pid.to_string(), "-d", "3", "-F", "199"]);
+    let used = cpu_time_ns(pid) - before;
+
+    // `used` also covers loading, before the first sample, and symbolizing, after the last. So the profile may lack up to the
+    // time the agent ran outside of its window, and one tick on each side.
+    let weight = profile.total_weight();
+    let window = profile.header.duration_ns;
+    assert!(weight <= used + 2 * profile.header.period, "{weight} ns sampled, only {used} ns used");
+    assert!(weight <= window + 2 * profile.header.period, "one thread cannot run longer than the window");
+    skip_if!(in_vm(), "loading takes most of the time under emulation");
+    assert!(weight as f64 > 0.6 * used as f64, "{weight} ns sampled of {used} ns used");
+}
+
+/// utime + stime of a process, to the nanosecond.
+fn cpu_time_ns(pid: u32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn every_tick_is_accounted_for() {
+    let _live = live();
+    let _workload = Workload::start("nest_c", &[]);
+    let coverage = agent::record(&["-d", "2"]).coverage;
+    let told = coverage.idle + coverage.outside_target + coverage.other_mode + coverage.attempted;
+    assert_eq!(coverage.fired, told, "{coverage:?}");
+    assert_eq!(coverage.attempted, coverage.captured + coverage.total_lost(), "{coverage:?}");
+    assert!(coverage.captured > 0);
+    let stacks = coverage.user_stacks;
+    let ends = stacks.walked + stacks.truncated + stacks.broken + stacks.unreadable + stacks.absent;
+    assert_eq!(coverage.captured, ends, "{coverage:?}");
+}
+
+#[test]
+fn threads_are_told_apart_by_name() {
+    let _live = live();
+    let workload = Workload::start("threads_c", &[]);
+    let pid = workload.pid().to_string();
+    let profile = agent::record(&["--pid", &pid, "-d", "2", "--per-thread"]);
+    for (thread, function) in [("alpha", "burn_alpha"), ("beta", "burn_beta")] {
+        let samples: Vec<_> = profile
+            .samples
+            .iter()
+            .filter(|sample| profile.thread(sample.thread).thread_name == thread)
+            .collect();
+        assert!(!samples.is_empty(), "no sample of thread {thread}");
+        for sample in samples {
+            assert_eq!(profile.thread(sample.thread).process_name, "threads_c");
+            let names = functions(&profile, sample);
+            let other = if function == "burn_alpha" { "burn_beta" } else { "burn_alpha" };
+            assert!(!names.contains(&other), "thread {thread} is said to run {names:?}");
+        }
+    }
+}
+
+#[test]
+fn time_in_the_kernel_is_seen_as_asked() {
+    let _live = live();
+    let workload = Workload::start("syscalls_c", &[]);
+    let pid = workload.pid().to_string();
+    let record = |mode: &[&str]| agent::record(&[&["--pid", &pid, "-d", "1", "-F", "499"], mode].concat());
+    let in_kernel = |name: &str| name == "read_zero" || name.contains("clear_user");
+
+    let both = record(&[]);
+    let joined = weight_where(&both, |names| {
+        let user = names.iter().position(|name| *name == "read_zeros");
+        let kernel = names.iter().position(|name| in_kernel(name));
+        user.is_some_and(|user| kernel.is_some_and(|kernel| user < kernel))
+    });
+    assert!(joined as f64 > 0.3 * both.total_weight() as f64, "kernel frames lie on top of read_zeros");
+
+    let user_only = record(&["--user-only"]);
+    let share = share_with(&user_only, "read_zeros");
+    assert!(share > 0.3, "time in the kernel counts for the caller, which has {share}");
+    assert_eq!(weight_where(&user_only, |names| names.iter().any(|name| in_kernel(name))), 0);
+
+    let kernel_only = record(&["--kernel-only"]);
+    assert!(kernel_only.coverage.other_mode > 0, "time in user mode is left out and counted");
+    assert!(kernel_only.total_count() > 0);
+    assert_eq!(weight_where(&kernel_only, |names| names.contains(&"read_zeros")), 0);
+}
+
+#[test]
+fn the_kernel_programs_log_when_asked() {
+    let _live = live();
+    let workload = Workload::start("nest_c", &[]);
+    let pid = workload.pid().to_string();
+    let record = |log: &[&str]| Agent::new(["record", "-d", "1", "--pid", &pid].iter().chain(log)).run().succeeded().stderr;
+    let message = format!("first sample of process {pid}");
+    let asked = record(&["--log", "debug"]);
+    assert!(asked.contains(&message), "{asked}");
+    let quiet = record(&[]);
+    assert!(!quiet.contains(&message), "{quiet}");
+}
