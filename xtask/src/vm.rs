@@ -50,15 +50,15 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = Args::default().test_limit_s,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub test_limit_s: u64,
-    /// Arguments that select tests, as test binaries understand them
+    /// Run only tests whose names, as they are shown, contain one of these
     #[arg(last = true, value_name = "FILTER")]
-    pub selection: Vec<String>,
+    pub filters: Vec<String>,
 }
 
 impl Default for Args {
     fn default() -> Self {
         // Ten times what the slowest test should take there.
-        Self { kernels: Vec::new(), refresh: false, test_limit_s: 120, selection: Vec::new() }
+        Self { kernels: Vec::new(), refresh: false, test_limit_s: 120, filters: Vec::new() }
     }
 }
 
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     for series in series {
         kernels.push(Kernel::obtain(series, args.refresh)?);
     }
-    let suite = Suite::build(&args.selection)?;
+    let suite = Suite::build(&args.filters)?;
     ensure!(!suite.tests.is_empty(), "no test is selected");
 
     let limit = Duration::from_secs(args.test_limit_s);

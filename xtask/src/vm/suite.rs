@@ -35,6 +35,13 @@ pub struct Test {
     pub binary: PathBuf,
 }
 
+impl Test {
+    /// Whether its title contains one of the filters, if there are any.
+    fn is_selected(&self, filters: &[String]) -> bool {
+        filters.is_empty() || filters.iter().any(|filter| self.title.contains(filter))
+    }
+}
+
 /// The tests to run, and what they need.
 #[derive(Debug)]
 pub struct Suite {
@@ -51,9 +58,8 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// Builds the tests and what they need. `selection` goes to the test binaries, which decide what it
-    /// selects.
-    pub fn build(selection: &[String]) -> Result<Self> {
+    /// Builds the tests and what they need.
+    pub fn build(filters: &[String]) -> Result<Self> {
         build::binaries()?;
         let directory = root().join("tests");
         // The whole workspace, as `cargo xtask test` builds it: for one package alone, cargo would build the
@@ -75,7 +81,7 @@ impl Suite {
         built.sort_by(|a, b| a.target.name.cmp(&b.target.name));
         let mut tests = Vec::new();
         for artifact in &built {
-            tests.extend(list(artifact, &directory, selection)?);
+            tests.extend(list(artifact, &directory)?.into_iter().filter(|test| test.is_selected(filters)));
         }
         let programs = built.into_iter().map(|artifact| artifact.executable).collect();
         Ok(Self { tests, programs, agent: build::binary_path(AGENT), directory, bin_dir })
@@ -132,10 +138,11 @@ fn executable(message: &str) -> Option<Artifact> {
     serde_json::from_str(message).ok()
 }
 
-fn list(artifact: &Artifact, directory: &Path, selection: &[String]) -> Result<Vec<Test>> {
-    let list = |extra: &[&str]| {
+/// The tests of a binary, without the ones that are marked to be ignored.
+fn list(artifact: &Artifact, directory: &Path) -> Result<Vec<Test>> {
+    let list = |which: &[&str]| {
         let mut command = Command::new(&artifact.executable);
-        command.current_dir(directory).args(["--list", "--format", "terse"]).args(extra).args(selection);
+        command.current_dir(directory).args(["--list", "--format", "terse"]).args(which);
         let output = command.output().with_context(|| format!("cannot run {}", shown(&command)))?;
         if !output.status.success() {
             bail!("{} failed: {}", shown(&command), String::from_utf8_lossy(&output.stderr).trim());
@@ -164,6 +171,22 @@ mod tests {
     fn tests_are_listed_without_benchmarks() {
         let names = listed("record::host: test\nrecord::speed: benchmark\na: test\n");
         assert_eq!(names, ["record::host", "a"]);
+    }
+
+    #[test]
+    fn a_test_is_selected_by_any_part_of_its_title() {
+        let test =
+            Test { title: "gate::a_cgroup".to_owned(), name: "a_cgroup".to_owned(), binary: PathBuf::new() };
+        for (filters, expected) in [
+            (&[][..], true),
+            (&["gate::"], true),
+            (&["x", "cgr"], true),
+            (&["x"], false),
+            (&["gate", "x"], true),
+        ] {
+            let filters: Vec<_> = filters.iter().map(|&filter: &&str| filter.to_owned()).collect();
+            assert_eq!(test.is_selected(&filters), expected, "{filters:?}");
+        }
     }
 
     #[test]
