@@ -143,7 +143,10 @@ impl StackEntry {
     /// The stretch without what is no frame.
     fn whole(&self) -> std::ops::Range<usize> {
         let start = self.start as usize;
-        start..start + usize::from(self.kernel_frames) + usize::from(self.broken_at.unwrap_or(self.user_frames))
+        start
+            ..start
+                + usize::from(self.kernel_frames)
+                + usize::from(self.broken_at.unwrap_or(self.user_frames))
     }
 }
 
@@ -323,11 +326,8 @@ impl Aggregate {
     fn stack(&mut self, sample: &Sample<'_>, now: Instant) -> Option<u32> {
         let header = &sample.header;
         let process = if header.user_frames > 0 {
-            let key = ProcessKey {
-                tgid: header.tgid,
-                start_ns: header.process_start_ns,
-                exec_id: header.exec_id,
-            };
+            let key =
+                ProcessKey { tgid: header.tgid, start_ns: header.process_start_ns, exec_id: header.exec_id };
             Some(self.processes.identify(key, now)?)
         } else {
             None

@@ -14,15 +14,15 @@ use chokepoint_analysis::profile::{Header, Profile, Unit};
 use chokepoint_ebpf::counters::Counter;
 
 use crate::aggregate::{Aggregate, Limits};
-use crate::drain::Drain;
+use crate::drain::{Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs};
 use crate::record::Options;
-use crate::symbolized;
 use crate::symbolize::{self, Symbolizer};
+use crate::symbolized;
 
 /// Samples kept one by one where the format shows them at their times: 24 MB, three hours of one CPU at 99 Hz.
 const TIMELINE_SAMPLES: usize = 1_000_000;
@@ -113,10 +113,15 @@ impl Session {
             stacks: options.stacks,
             frequency_hz: options.frequency_hz,
             ring_bytes: ring_bytes(cpus.len(), options.frequency_hz),
-            perf_max_stack: host::sysctl("kernel.perf_event_max_stack").and_then(|max| max.try_into().ok()).unwrap_or(127),
+            perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
+                .and_then(|max| max.try_into().ok())
+                .unwrap_or(127),
             kernel_log: options.kernel_log,
         };
         let mut programs = Programs::load(&load, layout)?;
+        if options.kernel_log {
+            kernel_log::forward(&mut programs)?;
+        }
         let drain = Drain::new(programs.take_records()?).map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { programs, options, cpus, drain, gate })
     }
@@ -130,11 +135,6 @@ impl Session {
         }
     }
 
-    /// The loaded programs, for aya-log.
-    pub fn programs_mut(&mut self) -> &mut Programs {
-        &mut self.programs
-    }
-
     /// Begins to sample.
     ///
     /// # Errors
@@ -144,7 +144,14 @@ impl Session {
         let aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
         let tie = ClockTie::now();
         let event = self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?;
-        Ok(Sampling { session: self, aggregate, event, tie, start: Instant::now(), window_start_ns: monotonic_ns() })
+        Ok(Sampling {
+            session: self,
+            aggregate,
+            event,
+            tie,
+            start: Instant::now(),
+            window_start_ns: monotonic_ns(),
+        })
     }
 }
 
@@ -265,7 +272,9 @@ impl Symbolizing {
     /// # Errors
     /// Where the thread died.
     pub fn profile(self, recording: Recording) -> Result<Profile, Failure> {
-        let died = || Failure::new(Kind::Unexpected, "the symbolizing thread died; please report this with --log debug");
+        let died = || {
+            Failure::new(Kind::Unexpected, "the symbolizing thread died; please report this with --log debug")
+        };
         self.recordings.send(recording).map_err(|_| died())?;
         self.thread.join().ok().flatten().ok_or_else(died)
     }
@@ -299,9 +308,9 @@ fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
         return refuse("frequency 0 takes no samples: pass at least 1 with -F".to_owned());
     }
     match host::sysctl(LIMIT) {
-        Some(limit) if i64::from(frequency_hz) > limit => {
-            refuse(format!("frequency {frequency_hz} is above this host's limit of {limit}: pass less with -F, or raise {LIMIT}"))
-        }
+        Some(limit) if i64::from(frequency_hz) > limit => refuse(format!(
+            "frequency {frequency_hz} is above this host's limit of {limit}: pass less with -F, or raise {LIMIT}"
+        )),
         _ => Ok(()),
     }
 }
@@ -332,7 +341,9 @@ fn coverage(counters: &Counters, aggregate: &Aggregate, expected: u64, malformed
     let mut notes = Vec::new();
     let target_table_full = counters.get(Counter::TargetTableFull);
     if target_table_full > 0 {
-        notes.push(format!("{target_table_full} child processes were not followed: the table of target processes was full"));
+        notes.push(format!(
+            "{target_table_full} child processes were not followed: the table of target processes was full"
+        ));
     }
     if dropped.timeline > 0 {
         notes.push(format!("{} samples are missing from the timeline: it was full", dropped.timeline));

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use chokepoint_analysis::coverage::Coverage;
 use chokepoint_analysis::profile::{
-    Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample, Thread,
+    Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
+    Thread,
 };
 
 use crate::address::{AbsoluteAddress, FileOffset};
@@ -204,7 +205,8 @@ impl Naming {
         let mut symbols = symbols.map(|symbols| symbols.symbols).unwrap_or_default().into_iter();
         for (index, offset) in frames {
             let symbol = symbols.next();
-            let address = symbol.as_ref().and_then(|symbol| symbol.address).map_or(offset.0, |address| address.0);
+            let address =
+                symbol.as_ref().and_then(|symbol| symbol.address).map_or(offset.0, |address| address.0);
             let lines = symbol.map(|symbol| symbol.lines).unwrap_or_default();
             self.found[*index] = Some(Found { module: module.clone(), address, lines });
         }
@@ -225,7 +227,8 @@ impl Naming {
         let mut symbols = symbols.map(|symbols| symbols.symbols).unwrap_or_default().into_iter();
         for (index, address) in frames {
             let lines = symbols.next().map(|symbol| symbol.lines).unwrap_or_default();
-            self.found[*index] = Some(Found { module: module(ModuleKind::Jit, "[jit]"), address: address.0, lines });
+            self.found[*index] =
+                Some(Found { module: module(ModuleKind::Jit, "[jit]"), address: address.0, lines });
         }
     }
 }

@@ -98,7 +98,8 @@ impl Target {
 
 /// The process that a thread id belongs to.
 fn process_of(pid: u32) -> Result<u32, TargetError> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoProcess(pid))?;
+    let status =
+        fs::read_to_string(format!("/proc/{pid}/status")).map_err(|_| TargetError::NoProcess(pid))?;
     status
         .lines()
         .find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok())
@@ -160,7 +161,8 @@ fn find_cgroup(path: &Path) -> Option<(PathBuf, bool)> {
     let mut candidates = vec![path.to_owned(), Path::new(CGROUP_ROOT).join(relative)];
     candidates.push(Path::new(CGROUP_ROOT).join("unified").join(relative));
     if let Ok(hierarchies) = fs::read_dir(CGROUP_ROOT) {
-        let mut hierarchies: Vec<PathBuf> = hierarchies.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        let mut hierarchies: Vec<PathBuf> =
+            hierarchies.filter_map(|entry| Some(entry.ok()?.path())).collect();
         hierarchies.sort();
         candidates.extend(hierarchies.into_iter().map(|hierarchy| hierarchy.join(relative)));
     }

@@ -90,7 +90,8 @@ impl Agent {
     /// Starts it.
     #[must_use]
     pub fn start(mut self) -> Running {
-        let child = self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent can be run");
+        let child =
+            self.command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the agent can be run");
         Running { child: Some(child), directory: Some(self.directory) }
     }
 }
@@ -122,7 +123,8 @@ impl Finished {
     #[must_use]
     pub fn profile(&self, name: &str) -> Profile {
         let path = self.file(name);
-        let mut file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}\n{}", path.display(), self.stderr));
+        let mut file =
+            File::open(&path).unwrap_or_else(|error| panic!("{}: {error}\n{}", path.display(), self.stderr));
         json::read(&mut file).expect("the agent's JSON can be read")
     }
 }

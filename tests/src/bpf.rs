@@ -28,19 +28,29 @@ impl Objects {
     #[must_use]
     pub fn now() -> Self {
         let ours = |program: &ProgramInfo| program.name_as_str().is_some_and(|name| PROGRAMS.contains(&name));
-        let programs: Vec<u32> = loaded_programs().flatten().filter(ours).map(|program| program.id()).collect();
-        let maps = loaded_maps().flatten().filter(|map| map.name_as_str().is_some_and(|name| MAPS.contains(&name)));
+        let programs: Vec<u32> =
+            loaded_programs().flatten().filter(ours).map(|program| program.id()).collect();
+        let maps =
+            loaded_maps().flatten().filter(|map| map.name_as_str().is_some_and(|name| MAPS.contains(&name)));
         let links = loaded_links().flatten().filter(|link| programs.contains(&link.program_id()));
-        Self { programs: programs.len(), maps: maps.count(), links: links.count(), perf_events: perf_events() }
+        Self {
+            programs: programs.len(),
+            maps: maps.count(),
+            links: links.count(),
+            perf_events: perf_events(),
+        }
     }
 }
 
 fn perf_events() -> usize {
-    let descriptors = |process: fs::DirEntry| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+    let descriptors =
+        |process: fs::DirEntry| fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
     fs::read_dir("/proc")
         .expect("/proc is mounted")
         .flatten()
-        .filter(|process| fs::read_to_string(process.path().join("comm")).is_ok_and(|comm| comm.trim() == "chokepoint"))
+        .filter(|process| {
+            fs::read_to_string(process.path().join("comm")).is_ok_and(|comm| comm.trim() == "chokepoint")
+        })
         .flat_map(descriptors)
         .filter_map(|descriptor| fs::read_link(descriptor.path()).ok())
         .filter(|target| target.as_os_str() == "anon_inode:[perf_event]")

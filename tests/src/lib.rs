@@ -45,7 +45,11 @@ macro_rules! skip_if {
 #[must_use]
 pub fn target_dir() -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
-    let profile = program.ancestors().skip(1).find(|path| !path.ends_with("deps")).expect("it lies in a profile's directory");
+    let profile = program
+        .ancestors()
+        .skip(1)
+        .find(|path| !path.ends_with("deps"))
+        .expect("it lies in a profile's directory");
     profile.parent().expect("and that in the target directory").to_owned()
 }
 

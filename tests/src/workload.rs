@@ -5,8 +5,8 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::{fs, thread};
 use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use crate::{in_vm, target_dir};
 
@@ -28,7 +28,8 @@ pub fn all() -> Vec<String> {
 /// The compiled workload, made now if it is older than its source.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
-    let directory = std::env::var_os("CHOKEPOINT_TEST_BIN_DIR").map_or_else(|| target_dir().join("test-bin"), PathBuf::from);
+    let directory = std::env::var_os("CHOKEPOINT_TEST_BIN_DIR")
+        .map_or_else(|| target_dir().join("test-bin"), PathBuf::from);
     let program = directory.join(name);
     if in_vm() {
         return program;
@@ -46,14 +47,16 @@ pub fn path(name: &str) -> PathBuf {
     // Another test binary may run the old one; a new file in its place does not disturb it.
     let fresh = directory.join(format!("{name}.{}", std::process::id()));
     let mut compiler = compiler(language);
-    let output = compiler.arg(&fresh).arg(&source).output().unwrap_or_else(|error| panic!("{compiler:?}: {error}"));
+    let output =
+        compiler.arg(&fresh).arg(&source).output().unwrap_or_else(|error| panic!("{compiler:?}: {error}"));
     assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
     fs::rename(&fresh, &program).expect("the workload can take its place");
     program
 }
 
 /// Optimised and with frame pointers, by which stacks are walked; gcc omits them in leaf functions all the same.
-const C_OPTIONS: [&str; 5] = ["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"];
+const C_OPTIONS: [&str; 5] =
+    ["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"];
 
 /// Up to the option that names the output.
 fn compiler(language: &str) -> Command {
@@ -85,7 +88,8 @@ impl Workload {
     #[must_use]
     pub fn start_program(command: &mut Command) -> Self {
         die_with_test(command);
-        let child = command.stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let child =
+            command.stdout(Stdio::piped()).spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         Self { child }
     }
 
@@ -101,7 +105,12 @@ impl Workload {
         // SAFETY: the child has not been waited for, so the number is still its own.
         unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
         let mut text = String::new();
-        self.child.stdout.take().expect("it is piped").read_to_string(&mut text).expect("the workload speaks");
+        self.child
+            .stdout
+            .take()
+            .expect("it is piped")
+            .read_to_string(&mut text)
+            .expect("the workload speaks");
         self.child.wait().expect("the workload ends");
         text.lines()
             .filter_map(|line| {

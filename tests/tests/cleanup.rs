@@ -85,7 +85,9 @@ fn a_killed_agent_takes_the_command_it_held_with_it() {
         unsafe { libc::kill(child.parse().unwrap(), libc::SIGKILL) };
     }
     eventually("the end of the held command", || {
-        std::fs::read_to_string(format!("/proc/{child}/stat")).map_or(true, |stat| stat.contains(") Z ")).then_some(())
+        std::fs::read_to_string(format!("/proc/{child}/stat"))
+            .map_or(true, |stat| stat.contains(") Z "))
+            .then_some(())
     });
     // Only now: the command shares the agent's standard output.
     let _ = running.finish();

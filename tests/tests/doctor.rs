@@ -14,7 +14,8 @@ fn a_host_that_can_profile() {
     let report = checks(&finished);
     assert_eq!(report["schema"], 1);
     assert_eq!(report["can_profile"], true);
-    let names: Vec<&str> = report["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> =
+        report["checks"].as_array().unwrap().iter().map(|check| check["name"].as_str().unwrap()).collect();
     for expected in [
         "kernel",
         "kernel type information",
@@ -49,9 +50,16 @@ fn an_ordinary_user_learns_which_privileges_are_missing() {
         .filter(|check| check["status"] == "failed")
         .map(|check| check["name"].as_str().unwrap())
         .collect();
-    assert!(failed.contains(&"capability CAP_BPF") && failed.contains(&"capability CAP_PERFMON"), "{failed:?}");
+    assert!(
+        failed.contains(&"capability CAP_BPF") && failed.contains(&"capability CAP_PERFMON"),
+        "{failed:?}"
+    );
     for check in report["checks"].as_array().unwrap() {
-        assert_eq!(check["status"] == "ok", check.get("advice").is_none(), "what is not ok has advice: {check}");
+        assert_eq!(
+            check["status"] == "ok",
+            check.get("advice").is_none(),
+            "what is not ok has advice: {check}"
+        );
     }
 }
 

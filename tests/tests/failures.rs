@@ -26,7 +26,11 @@ fn record(arguments: &[&str]) -> Finished {
 fn a_command_line_that_makes_no_sense() {
     let _live = live();
     fails(&record(&["-F", "0"]), 2, &["frequency 0", "at least 1", "-F"]);
-    fails(&record(&["-F", "4000000000"]), 2, &["above this host's limit", "kernel.perf_event_max_sample_rate"]);
+    fails(
+        &record(&["-F", "4000000000"]),
+        2,
+        &["above this host's limit", "kernel.perf_event_max_sample_rate"],
+    );
     fails(&record(&["-o", "flame.bmp"]), 2, &["flame.bmp", "svg", "folded", "--format"]);
     fails(&record(&["--format", "bmp"]), 2, &["bmp", "svg"]);
 }
@@ -61,7 +65,11 @@ fn a_target_that_does_not_exist() {
 #[test]
 fn an_output_that_cannot_be_written() {
     let _live = live();
-    fails(&record(&["-o", "/no/such/directory/flame.svg"]), 6, &["cannot write /no/such/directory/flame.svg", "-o"]);
+    fails(
+        &record(&["-o", "/no/such/directory/flame.svg"]),
+        6,
+        &["cannot write /no/such/directory/flame.svg", "-o"],
+    );
     fails(&record(&["-o", "/proc/flame.svg"]), 6, &["cannot write /proc/flame.svg"]);
     fails(&record(&["-o", "/tmp", "--format", "svg"]), 6, &["cannot write /tmp", "is a directory"]);
 }

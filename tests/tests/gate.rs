@@ -73,7 +73,11 @@ fn a_cgroup_of_version_two() {
 fn a_cgroup_of_a_version_one_controller() {
     let _live = live();
     let mount = Path::new("/sys/fs/cgroup/pids");
-    skip_if!(!mount.join("cgroup.procs").exists(), "no version 1 controller is mounted at {}", mount.display());
+    skip_if!(
+        !mount.join("cgroup.procs").exists(),
+        "no version 1 controller is mounted at {}",
+        mount.display()
+    );
     a_cgroup_with_those_below(mount);
 }
 
@@ -114,7 +118,9 @@ fn a_recording_ends_with_its_target() {
     let _live = live();
     let mut workload = Workload::start("family_c", &["1500", "1"]);
     let finished =
-        Agent::new(["record", "-d", "600", "-o", "profile.json", "--pid", &workload.pid().to_string()]).run().succeeded();
+        Agent::new(["record", "-d", "600", "-o", "profile.json", "--pid", &workload.pid().to_string()])
+            .run()
+            .succeeded();
     assert!(finished.stderr.contains("until the target ended"), "{}", finished.stderr);
     assert!(finished.profile("profile.json").header.duration_ns < 300_000_000_000);
     workload.wait();

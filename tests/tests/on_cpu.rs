@@ -1,7 +1,7 @@
 //! The on-CPU source: weights, stacks and modes are right.
 
 use chokepoint_tests::stacks::{functions, share_with, weight_where};
-use chokepoint_tests::{Workload, agent, in_vm, live, share_tolerance, skip_if};
+use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, skip_if};
 
 /// Frequency and seconds of a recording that is to have some thousand samples; under emulation far less runs.
 fn plenty() -> [&'static str; 4] {
@@ -41,16 +41,19 @@ fn shares_are_true_in_c() {
 
 #[test]
 fn shares_are_true_in_cpp() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
     shares_are_true("shares_cc");
 }
 
 #[test]
 fn shares_are_true_in_rust() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
     shares_are_true("shares_rs");
 }
 
 #[test]
 fn shares_are_true_in_go() {
+    skip_if!(in_vm(), "to the kernel it is the same as C");
     shares_are_true("shares_go");
 }
 
@@ -70,7 +73,11 @@ fn a_stack_has_its_callers_in_order_with_files_and_lines() {
     let sample = profile.samples.iter().find(|sample| functions(&profile, sample).ends_with(&chain)).unwrap();
     let leaf = profile.location(profile.stack(sample.stack)[0]);
     let line = leaf.lines[0];
-    assert!(profile.function(line.function).file.ends_with("nest.c"), "{:?}", profile.function(line.function));
+    assert!(
+        profile.function(line.function).file.ends_with("nest.c"),
+        "{:?}",
+        profile.function(line.function)
+    );
     assert!((7..=15).contains(&line.line), "inner is in lines 7 to 15, not in {}", line.line);
 }
 
@@ -120,8 +127,11 @@ fn threads_are_told_apart_by_name() {
     let pid = workload.pid().to_string();
     let profile = agent::record(&["--pid", &pid, "-d", "2", "--per-thread"]);
     for (thread, function) in [("alpha", "burn_alpha"), ("beta", "burn_beta")] {
-        let samples: Vec<_> =
-            profile.samples.iter().filter(|sample| profile.thread(sample.thread).thread_name == thread).collect();
+        let samples: Vec<_> = profile
+            .samples
+            .iter()
+            .filter(|sample| profile.thread(sample.thread).thread_name == thread)
+            .collect();
         assert!(!samples.is_empty(), "no sample of thread {thread}");
         for sample in samples {
             assert_eq!(profile.thread(sample.thread).process_name, "threads_c");
@@ -157,4 +167,17 @@ fn time_in_the_kernel_is_seen_as_asked() {
     assert!(kernel_only.coverage.other_mode > 0, "time in user mode is left out and counted");
     assert!(kernel_only.total_count() > 0);
     assert_eq!(weight_where(&kernel_only, |names| names.contains(&"read_zeros")), 0);
+}
+
+#[test]
+fn the_kernel_programs_log_when_asked() {
+    let _live = live();
+    let workload = Workload::start("nest_c", &[]);
+    let pid = workload.pid().to_string();
+    let record = |log: &[&str]| Agent::new(["record", "-d", "1", "--pid", &pid].iter().chain(log)).run().succeeded().stderr;
+    let message = format!("first sample of process {pid}");
+    let asked = record(&["--log", "debug"]);
+    assert!(asked.contains(&message), "{asked}");
+    let quiet = record(&[]);
+    assert!(!quiet.contains(&message), "{quiet}");
 }

@@ -14,13 +14,15 @@ const ENOUGH: &[&str] = &["bpf", "perfmon", "sys_ptrace", "dac_read_search", "sy
 fn record_with(capabilities: &[&str]) -> (Workload, Finished) {
     let workload = Workload::start("syscalls_c", &[]);
     let list: Vec<String> = capabilities.iter().map(|name| format!("+{name}")).collect();
-    let (inheritable, ambient) = (format!("--inh-caps={}", list.join(",")), format!("--ambient-caps={}", list.join(",")));
+    let (inheritable, ambient) =
+        (format!("--inh-caps={}", list.join(",")), format!("--ambient-caps={}", list.join(",")));
     let mut prefix = vec!["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     if !list.is_empty() {
         prefix.extend([inheritable.as_str(), ambient.as_str()]);
     }
     let pid = workload.pid().to_string();
-    let agent = Agent::through(&prefix, ["record", "-d", "1", "-F", "499", "-o", "profile.json", "--pid", &pid]);
+    let agent =
+        Agent::through(&prefix, ["record", "-d", "1", "-F", "499", "-o", "profile.json", "--pid", &pid]);
     Command::new("chmod").arg("777").arg(agent.directory()).status().unwrap();
     let finished = agent.run();
     (workload, finished)
@@ -79,6 +81,10 @@ fn without_syslog_kernel_frames_have_no_names_where_the_kernel_restricts_them() 
     assert!(profile.total_count() > 0);
     if restricted {
         assert!(!has_kernel_names(&profile));
-        assert!(profile.coverage.notes.iter().any(|note| note.contains("CAP_SYSLOG")), "{:?}", profile.coverage.notes);
+        assert!(
+            profile.coverage.notes.iter().any(|note| note.contains("CAP_SYSLOG")),
+            "{:?}",
+            profile.coverage.notes
+        );
     }
 }

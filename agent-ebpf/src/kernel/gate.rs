@@ -1,10 +1,7 @@
 //! Decides whether a thread belongs to the target, before anything is paid for it.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid,
-    macros::map,
-    maps::HashMap,
-    programs::BtfTracePointContext,
+    helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap, programs::BtfTracePointContext,
 };
 use chokepoint_ebpf::{
     COMM_LEN,
@@ -14,8 +11,8 @@ use chokepoint_ebpf::{
 
 use super::{
     config::{
-        CGROUP_KN, CGROUP_SELF, CSS_CGROUP, CSS_PARENT, CSS_SET_DFL_CGRP, CSS_SET_SUBSYS, GATE_CGROUP_CONTROLLER,
-        GATE_CGROUP_ID, GATE_COMM, GATE_RULE, KERNFS_NODE_ID, TASK_CGROUPS,
+        CGROUP_KN, CGROUP_SELF, CSS_CGROUP, CSS_PARENT, CSS_SET_DFL_CGRP, CSS_SET_SUBSYS,
+        GATE_CGROUP_CONTROLLER, GATE_CGROUP_ID, GATE_COMM, GATE_RULE, KERNFS_NODE_ID, TASK_CGROUPS,
     },
     counters::count,
     task::{self, KernelPointer},

@@ -122,7 +122,11 @@ unsafe fn capture(
         kernel_outcome: kernel.outcome as u8,
         reserved_tail: 0,
     };
-    let urgency = first_sight(tgid, Image { start_ns: header.process_start_ns, exec_id: u64::from(header.exec_id) });
+    let urgency =
+        first_sight(tgid, Image { start_ns: header.process_start_ns, exec_id: u64::from(header.exec_id) });
+    if urgency == Urgency::Now {
+        debug!(ctx, "first sample of process {}, program {}", tgid, header.exec_id);
+    }
     // SAFETY: the scratch space is this CPU's alone.
     unsafe { (*scratch).header = header };
 

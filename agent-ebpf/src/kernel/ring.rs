@@ -38,7 +38,12 @@ pub unsafe fn emit(record: *const u8, size: u64, urgency: Urgency) -> Result<(),
     let flags = if wake { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP };
     // SAFETY: the caller vouches for the bytes; the map is a ring buffer.
     let result = unsafe {
-        bpf_ringbuf_output((&raw const RECORDS).cast_mut().cast(), record.cast_mut().cast(), size, u64::from(flags))
+        bpf_ringbuf_output(
+            (&raw const RECORDS).cast_mut().cast(),
+            record.cast_mut().cast(),
+            size,
+            u64::from(flags),
+        )
     };
     if result == 0 { Ok(()) } else { Err(RingFull) }
 }

@@ -6,7 +6,9 @@ use aya_ebpf::{
 };
 use chokepoint_ebpf::COMM_LEN;
 
-use super::config::{TASK_COMM, TASK_GROUP_LEADER, TASK_MM, TASK_SELF_EXEC_ID, TASK_START_BOOTTIME, TASK_TGID};
+use super::config::{
+    TASK_COMM, TASK_GROUP_LEADER, TASK_MM, TASK_SELF_EXEC_ID, TASK_START_BOOTTIME, TASK_TGID,
+};
 
 /// Address of a kernel structure.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,9 @@ use crate::failure::Failure;
 
 /// Arguments of `chokepoint doctor`.
 #[derive(Debug, Args)]
-#[command(after_help = "The exit code is 0 where profiling can work, 3 where a privilege is missing, 4 where the host lacks something.")]
+#[command(
+    after_help = "The exit code is 0 where profiling can work, 3 where a privilege is missing, 4 where the host lacks something."
+)]
 pub struct Arguments {
     /// Print the findings as JSON.
     #[arg(long)]
@@ -45,6 +47,10 @@ fn render(report: &Report) -> String {
             text += &format!("      {:width$}  {}\n", "", check.advice);
         }
     }
-    text += if report.can_profile { "\nprofiling works on this host\n" } else { "\nprofiling does not work on this host\n" };
+    text += if report.can_profile {
+        "\nprofiling works on this host\n"
+    } else {
+        "\nprofiling does not work on this host\n"
+    };
     text
 }

@@ -12,8 +12,14 @@ use crate::failure::Failure;
 
 /// Exit codes, shown at the end of `--help`.
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 unexpected failure, 2 the command line makes no sense, 3 a privilege is missing,
-4 this kernel or host lacks something, 5 no such target, 6 the output cannot be written.";
+Exit codes:
+  0  done
+  1  something unexpected
+  2  the command line makes no sense
+  3  a privilege is missing
+  4  this kernel or host lacks something that profiling needs
+  5  the target does not exist, or the command cannot be started
+  6  the output cannot be written";
 
 /// Profiles a Linux host with eBPF and names the constraint that limits it.
 #[derive(Debug, Parser)]
@@ -22,7 +28,7 @@ struct Arguments {
     #[command(subcommand)]
     command: Command,
     /// What to log to standard error, as for the environment variable RUST_LOG: `debug`, `chokepoint=trace`.
-    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", hide_default_value = true)]
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", display_order = 100)]
     log: String,
 }
 
@@ -42,7 +48,8 @@ pub fn main() -> ExitCode {
         eprintln!("chokepoint: ignoring --log {}: {error}", arguments.log);
         EnvFilter::new("warn")
     });
-    let kernel_log = filter.max_level_hint().is_some_and(|level| level >= tracing::level_filters::LevelFilter::DEBUG);
+    let kernel_log =
+        filter.max_level_hint().is_some_and(|level| level >= tracing::level_filters::LevelFilter::DEBUG);
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
         Command::Record(arguments) => record::run(arguments, kernel_log),

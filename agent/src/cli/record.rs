@@ -90,7 +90,9 @@ impl Arguments {
     }
 
     fn output(&self) -> Result<Output, Failure> {
-        let usage = |error: export::UnknownFormat| Failure::new(Kind::Usage, format!("{error}; choose one with --format"));
+        let usage = |error: export::UnknownFormat| {
+            Failure::new(Kind::Usage, format!("{error}; choose one with --format"))
+        };
         let is_stdout = self.output.as_os_str() == "-";
         let format = match &self.format {
             Some(name) => name.parse().map_err(usage)?,
@@ -126,7 +128,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         "h" => 3600.0,
         _ => return Err("give seconds, or a number with ms, s, m or h".to_owned()),
     };
-    let number: f64 = digits.parse().map_err(|_| "give seconds, or a number with ms, s, m or h".to_owned())?;
+    let number: f64 =
+        digits.parse().map_err(|_| "give seconds, or a number with ms, s, m or h".to_owned())?;
     match Duration::try_from_secs_f64(number * factor) {
         Ok(duration) if !duration.is_zero() => Ok(duration),
         _ => Err("the time must be longer than nothing".to_owned()),
@@ -166,7 +169,8 @@ async fn record(command: &[OsString], options: Options, output: &Output) -> Resu
     let symbolizing = Symbolizing::begin(&options)?;
 
     let progress = Progress::new(options.duration);
-    let recording = sampling.finish(target, &mut stop, |elapsed, samples| progress.update(elapsed, samples)).await;
+    let recording =
+        sampling.finish(target, &mut stop, |elapsed, samples| progress.update(elapsed, samples)).await;
     progress.finish();
     let recording = recording?;
     // From here on a signal ends the process at once.
@@ -185,8 +189,11 @@ async fn record(command: &[OsString], options: Options, output: &Output) -> Resu
         cost: Cost::of_this_process(),
     });
     if let Some(running) = &mut running {
-        if facts.end == End::Interrupted {
-            running.terminate();
+        match facts.end {
+            End::Interrupted => running.terminate(),
+            // It is the user's own command: to end it is not for the profiler to decide.
+            End::Elapsed => eprintln!("waiting for {} to end; Ctrl-C ends it", command[0].to_string_lossy()),
+            End::TargetEnded => {}
         }
         let status = running.wait().map_err(|error| Failure::unexpected(&error))?;
         eprintln!("{} {}", command[0].to_string_lossy(), workload::describe(status));
@@ -202,7 +209,8 @@ fn describe_command(command: &[OsString]) -> String {
 /// The signals that end a recording early; what was sampled until then is still written.
 struct Signals([Signal; 3]);
 
-const STOP_SIGNALS: [SignalKind; 3] = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+const STOP_SIGNALS: [SignalKind; 3] =
+    [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
 
 impl Signals {
     fn listen() -> Result<Self, Failure> {
@@ -268,7 +276,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, milliseconds) in [("10", 10_000), ("0.5", 500), ("500ms", 500), ("2s", 2_000), ("1m", 60_000)] {
+        for (text, milliseconds) in
+            [("10", 10_000), ("0.5", 500), ("500ms", 500), ("2s", 2_000), ("1m", 60_000)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
         for text in ["", "0", "-1", "1x", "s", "nan", "1e30h"] {

@@ -45,7 +45,9 @@ fn on_cpu(layout: &KernelLayout) -> Check {
     };
     match attach() {
         Ok(OnCpuEvent::Cycles) => Check::ok(name, "by the processor's cycle counter"),
-        Ok(OnCpuEvent::CpuClock) => Check::ok(name, "by timer (cpu-clock); this machine offers no cycle counter"),
+        Ok(OnCpuEvent::CpuClock) => {
+            Check::ok(name, "by timer (cpu-clock); this machine offers no cycle counter")
+        }
         Err(failure) => refused(name, &failure),
     }
 }
@@ -55,7 +57,9 @@ fn follow_forks(layout: &KernelLayout) -> Check {
     let gate = Gate::Processes { tgids: Vec::new(), follow_forks: true };
     match Programs::load(&trial(gate), layout).map_err(Failure::from) {
         Ok(_) => Check::ok(name, "by tracepoint sched_process_fork"),
-        Err(failure) => Check::warning(name, failure.message, "`record -- command` and --children do not work"),
+        Err(failure) => {
+            Check::warning(name, failure.message, "`record -- command` and --children do not work")
+        }
     }
 }
 

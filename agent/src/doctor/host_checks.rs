@@ -13,12 +13,19 @@ pub(super) fn all() -> Vec<Check> {
     let version = read("/proc/sys/kernel/osrelease");
     let mut checks = vec![
         kernel(&version, std::env::consts::ARCH),
-        btf(fs::read(KERNEL_BTF).map_err(|error| error.to_string()).map(|bytes| KernelLayout::from_btf(&bytes))),
+        btf(fs::read(KERNEL_BTF)
+            .map_err(|error| error.to_string())
+            .map(|bytes| KernelLayout::from_btf(&bytes))),
     ];
-    checks.extend(capabilities::NEEDS.iter().map(|need| capability(*need, capabilities::has(need.capability))));
+    checks
+        .extend(capabilities::NEEDS.iter().map(|need| capability(*need, capabilities::has(need.capability))));
     checks.extend([
         user_namespace(&read("/proc/self/uid_map")),
-        pid_namespace(&fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned()).unwrap_or_default()),
+        pid_namespace(
+            &fs::read_link("/proc/self/ns/pid")
+                .map(|link| link.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+        ),
         lockdown(&read("/sys/kernel/security/lockdown")),
         perf_event_paranoid(host::sysctl("kernel.perf_event_paranoid")),
         perf_event_max_stack(host::sysctl("kernel.perf_event_max_stack")),
@@ -48,9 +55,12 @@ fn parse_version(release: &str) -> Option<(u32, u32)> {
 fn kernel(release: &str, architecture: &str) -> Check {
     let finding = format!("{release} {architecture}");
     match parse_version(release) {
-        Some(version) if version < OLDEST_KERNEL => {
-            Check::failed(Kind::Unsupported, "kernel", finding, "needs Linux 5.8 or later: BPF ring buffers are not in this one")
-        }
+        Some(version) if version < OLDEST_KERNEL => Check::failed(
+            Kind::Unsupported,
+            "kernel",
+            finding,
+            "needs Linux 5.8 or later: BPF ring buffers are not in this one",
+        ),
         _ => Check::ok("kernel", finding),
     }
 }
@@ -59,9 +69,15 @@ fn btf(layout: Result<Result<KernelLayout, LayoutError>, String>) -> Check {
     const NAME: &str = "kernel type information";
     match layout {
         Ok(Ok(layout)) => Check::ok(NAME, format!("{KERNEL_BTF}, all {} fields found", layout.offsets.len())),
-        Ok(Err(error)) => Check::failed(Kind::Unsupported, NAME, error.to_string(), "this kernel is not known; please report its version"),
+        Ok(Err(error)) => Check::failed(
+            Kind::Unsupported,
+            NAME,
+            error.to_string(),
+            "this kernel is not known; please report its version",
+        ),
         Err(error) => {
-            let advice = "needs a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distribution kernels since 2021 are";
+            let advice =
+                "needs a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distribution kernels since 2021 are";
             Check::failed(Kind::Unsupported, NAME, format!("{KERNEL_BTF}: {error}"), advice)
         }
     }
@@ -85,7 +101,8 @@ fn user_namespace(uid_map: &str) -> Check {
     if fields == ["0", "0", "4294967295"] {
         Check::ok(NAME, "the host's")
     } else {
-        let advice = "capabilities do not count for BPF in a user namespace: run outside of the rootless container";
+        let advice =
+            "capabilities do not count for BPF in a user namespace: run outside of the rootless container";
         Check::failed(Kind::Permission, NAME, "not the host's", advice)
     }
 }
@@ -116,7 +133,9 @@ fn lockdown(modes: &str) -> Check {
 fn perf_event_paranoid(level: Option<i64>) -> Check {
     const NAME: &str = "kernel.perf_event_paranoid";
     match level {
-        None => Check::failed(Kind::Unsupported, NAME, "absent", "needs a kernel built with CONFIG_PERF_EVENTS=y"),
+        None => {
+            Check::failed(Kind::Unsupported, NAME, "absent", "needs a kernel built with CONFIG_PERF_EVENTS=y")
+        }
         // Debian's and Ubuntu's kernels know levels above 2, which CAP_PERFMON passes all the same.
         Some(level) => Check::ok(NAME, format!("{level}; CAP_PERFMON passes it")),
     }
@@ -144,7 +163,11 @@ fn kptr_restrict(level: Option<i64>) -> Check {
 fn bpf_jit(enabled: Option<i64>) -> Check {
     const NAME: &str = "net.core.bpf_jit_enable";
     match enabled {
-        Some(0) => Check::warning(NAME, "0", "kernel programs are interpreted and cost several times more: set it to 1"),
+        Some(0) => Check::warning(
+            NAME,
+            "0",
+            "kernel programs are interpreted and cost several times more: set it to 1",
+        ),
         Some(level) => Check::ok(NAME, level.to_string()),
         // Kernels that always compile do not offer the switch to processes in a network namespace of their own.
         None => Check::ok(NAME, "not visible"),
@@ -182,7 +205,13 @@ fn cgroups(mountinfo: &str) -> Check {
         (true, true) => "versions 1 and 2 side by side",
         (true, false) => "version 1",
         (false, true) => "version 2",
-        (false, false) => return Check::warning("cgroups", "not mounted", "--cgroup cannot find groups: mount them at /sys/fs/cgroup"),
+        (false, false) => {
+            return Check::warning(
+                "cgroups",
+                "not mounted",
+                "--cgroup cannot find groups: mount them at /sys/fs/cgroup",
+            );
+        }
     };
     Check::ok("cgroups", finding)
 }
@@ -196,7 +225,11 @@ fn container_runtime() -> Check {
         "/run/podman/podman.sock",
     ];
     let found: Vec<&str> = SOCKETS.into_iter().filter(|socket| Path::new(socket).exists()).collect();
-    let finding = if found.is_empty() { "no socket; containers are known by their cgroup".to_owned() } else { found.join(", ") };
+    let finding = if found.is_empty() {
+        "no socket; containers are known by their cgroup".to_owned()
+    } else {
+        found.join(", ")
+    };
     Check::ok("container runtime", finding)
 }
 

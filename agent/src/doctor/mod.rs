@@ -41,7 +41,13 @@ pub struct Check {
 
 impl Check {
     fn ok(name: impl Into<String>, finding: impl Into<String>) -> Self {
-        Self { name: name.into(), status: Status::Ok, finding: finding.into(), advice: String::new(), kind: None }
+        Self {
+            name: name.into(),
+            status: Status::Ok,
+            finding: finding.into(),
+            advice: String::new(),
+            kind: None,
+        }
     }
 
     fn warning(name: impl Into<String>, finding: impl Into<String>, advice: impl Into<String>) -> Self {

@@ -120,7 +120,10 @@ mod tests {
         assert_eq!(sample.header.tid, 7);
         assert_eq!(sample.user_addresses().collect::<Vec<_>>(), [1, 2, 3]);
         assert_eq!(sample.kernel_addresses().collect::<Vec<_>>(), [u64::MAX, 5]);
-        assert_eq!((sample.user_outcome, sample.kernel_outcome), (StackOutcome::Walked, StackOutcome::Absent));
+        assert_eq!(
+            (sample.user_outcome, sample.kernel_outcome),
+            (StackOutcome::Walked, StackOutcome::Absent)
+        );
     }
 
     #[test]

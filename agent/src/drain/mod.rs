@@ -1,6 +1,7 @@
 //! Empties the ring buffer: bytes from the kernel become typed samples.
 
 pub mod decode;
+pub mod kernel_log;
 
 use std::io;
 use std::time::Duration;

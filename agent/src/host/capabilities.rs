@@ -15,7 +15,11 @@ pub struct Need {
 
 /// The least privilege that suffices, on kernels from 5.8 on.
 pub const NEEDS: &[Need] = &[
-    Need { capability: Capability::CAP_BPF, required: true, purpose: "load the kernel programs and their maps" },
+    Need {
+        capability: Capability::CAP_BPF,
+        required: true,
+        purpose: "load the kernel programs and their maps",
+    },
     Need {
         capability: Capability::CAP_PERFMON,
         required: true,
@@ -49,7 +53,10 @@ pub fn has(capability: Capability) -> bool {
     let effective = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
     let split_from_admin = matches!(
         capability,
-        Capability::CAP_BPF | Capability::CAP_PERFMON | Capability::CAP_SYSLOG | Capability::CAP_CHECKPOINT_RESTORE
+        Capability::CAP_BPF
+            | Capability::CAP_PERFMON
+            | Capability::CAP_SYSLOG
+            | Capability::CAP_CHECKPOINT_RESTORE
     );
     effective(capability) || split_from_admin && effective(Capability::CAP_SYS_ADMIN)
 }

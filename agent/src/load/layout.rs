@@ -148,7 +148,8 @@ impl<'a> Btf<'a> {
             bytes.get(start..start.checked_add(length as usize)?)
         };
         let section = part(header(8)?, header(12)?).ok_or(LayoutError::Malformed("types are cut short"))?;
-        let strings = part(header(16)?, header(20)?).ok_or(LayoutError::Malformed("strings are cut short"))?;
+        let strings =
+            part(header(16)?, header(20)?).ok_or(LayoutError::Malformed("strings are cut short"))?;
 
         // Type ids begin at 1; 0 is void.
         let mut types = vec![Type { name: 0, kind: 0, count: 0, packed_offsets: false, body: 0 }];

@@ -345,8 +345,8 @@ impl Programs {
         self.statistics.is_some()
     }
 
-    /// The loaded object, for aya-log.
-    pub fn ebpf_mut(&mut self) -> &mut Ebpf {
+    /// The loaded object, for [`crate::drain::kernel_log`].
+    pub(crate) fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
     }
 }

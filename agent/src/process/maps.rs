@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn lines_that_are_not_the_kernels_are_passed_over() {
-        for line in ["", "x", "1-2", "2-1 r-xp 0 0:0 0", "zz-ff r-xp 0 0:0 0", "1-2 r-xp 0 00 0", "1-2 r-xp 0 0:0 -1"] {
+        for line in
+            ["", "x", "1-2", "2-1 r-xp 0 0:0 0", "zz-ff r-xp 0 0:0 0", "1-2 r-xp 0 00 0", "1-2 r-xp 0 0:0 -1"]
+        {
             assert_eq!(executable_mappings(line.as_bytes()), [], "{line}");
         }
     }

@@ -198,7 +198,8 @@ impl ProcessTable {
     /// mappings were read.
     pub fn open_late_perf_maps(&mut self) {
         for process in &mut self.entries {
-            let runs_anonymous_code = process.mappings.iter().any(|mapped| matches!(mapped.start, Place::Anonymous(_)));
+            let runs_anonymous_code =
+                process.mappings.iter().any(|mapped| matches!(mapped.start, Place::Anonymous(_)));
             if runs_anonymous_code && process.perf_map.is_none() {
                 process.perf_map = open_perf_map(process.key.tgid);
             }

@@ -59,19 +59,24 @@ impl Output {
                 let mut out = io::stdout().lock();
                 match export::write(profile, self.format, &self.options, &mut out) {
                     // The reader has seen enough.
-                    Err(export::ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                    Err(export::ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+                        Ok(())
+                    }
                     result => Ok(result?),
                 }
             }
             Destination::File(path) if is_special(path) => {
-                let mut file = fs::File::options().write(true).open(path).map_err(|error| unwritable(path, &error))?;
+                let mut file =
+                    fs::File::options().write(true).open(path).map_err(|error| unwritable(path, &error))?;
                 Ok(export::write(profile, self.format, &self.options, &mut file)?)
             }
             Destination::File(path) => {
                 let mut file = temporary_beside(path)?;
-                export::write(profile, self.format, &self.options, file.as_file_mut()).map_err(|error| match error {
-                    export::ExportError::Io(error) => unwritable(path, &error),
-                    other => other.into(),
+                export::write(profile, self.format, &self.options, file.as_file_mut()).map_err(|error| {
+                    match error {
+                        export::ExportError::Io(error) => unwritable(path, &error),
+                        other => other.into(),
+                    }
                 })?;
                 file.as_file_mut().flush().map_err(|error| unwritable(path, &error))?;
                 file.as_file().sync_data().map_err(|error| unwritable(path, &error))?;
@@ -99,10 +104,13 @@ fn temporary_beside(path: &Path) -> Result<NamedTempFile, Failure> {
 
 fn unwritable(path: &Path, error: &io::Error) -> Failure {
     let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space or choose another place with -o",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "free some space or choose another place with -o"
+        }
         _ => "choose another place with -o",
     };
     let cause = error.to_string();
-    let cause = cause.split(" (os error").next().unwrap_or_default().split(" at path").next().unwrap_or_default();
+    let cause =
+        cause.split(" (os error").next().unwrap_or_default().split(" at path").next().unwrap_or_default();
     Failure::new(Kind::Output, format!("cannot write {}: {}: {advice}", path.display(), cause.to_lowercase()))
 }

@@ -15,7 +15,7 @@ impl Progress {
     #[must_use]
     pub fn new(duration: Option<Duration>) -> Self {
         let template = match duration {
-            Some(_) => "recording {wide_bar:.cyan} {elapsed} {msg}",
+            Some(_) => "recording {bar:40.cyan} {elapsed} {msg}",
             None => "recording {elapsed} {msg} (Ctrl-C to stop)",
         };
         let length = duration.map(|duration| duration.as_millis() as u64);

@@ -158,7 +158,8 @@ fn written(text: &mut String, output: &Output, finishing: Duration, style: Style
 fn costs(text: &mut String, profile: &Profile, facts: &Facts, cost: &Cost, style: Style) -> std::fmt::Result {
     let programs = match facts.program_cost {
         Some(cost) => {
-            let each = if cost.run_count == 0 { Duration::ZERO } else { cost.run_time / cost.run_count as u32 };
+            let each =
+                if cost.run_count == 0 { Duration::ZERO } else { cost.run_time / cost.run_count as u32 };
             let share = cost.run_time.as_nanos() as f64 * 100.0 / profile.header.duration_ns.max(1) as f64;
             format!(
                 "kernel programs {:.1} ms ({share:.2}% of one CPU, {:.1} µs a tick)",

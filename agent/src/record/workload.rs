@@ -28,14 +28,16 @@ impl HeldCommand {
     /// # Errors
     /// Where the kernel refuses a pipe or a process.
     pub fn fork(command: &[OsString]) -> Result<Self, Failure> {
-        let failed = |error: io::Error| Failure::new(Kind::Target, format!("cannot start a process: {error}"));
+        let failed =
+            |error: io::Error| Failure::new(Kind::Target, format!("cannot start a process: {error}"));
         let name = command[0].to_string_lossy().into_owned();
         let (mut pid_reader, pid_writer) = pipe().map_err(failed)?;
         let (go_reader, go) = pipe().map_err(failed)?;
 
         let mut child = Command::new(&command[0]);
         child.args(&command[1..]);
-        let (go_descriptor, pid_descriptor, parent_go) = (go_reader.as_raw_fd(), pid_writer.as_raw_fd(), go.as_raw_fd());
+        let (go_descriptor, pid_descriptor, parent_go) =
+            (go_reader.as_raw_fd(), pid_writer.as_raw_fd(), go.as_raw_fd());
         // SAFETY: between fork and exec the closure only calls functions that are safe there: getpid, write, close and read.
         unsafe {
             child.pre_exec(move || {
@@ -65,7 +67,8 @@ impl HeldCommand {
             .map_err(failed)?;
         let mut pid = [0; 4];
         if pid_reader.read_exact(&mut pid).is_err() {
-            let error = spawning.join().ok().and_then(Result::err).unwrap_or_else(|| io::Error::other("no process"));
+            let error =
+                spawning.join().ok().and_then(Result::err).unwrap_or_else(|| io::Error::other("no process"));
             return Err(failed(error));
         }
         Ok(Self { pid: u32::from_ne_bytes(pid), name, go, spawning })
@@ -82,10 +85,12 @@ impl HeldCommand {
     /// # Errors
     /// A [`Kind::Target`] failure where there is no such program.
     pub fn release(mut self) -> Result<RunningCommand, Failure> {
-        let failed =
-            |error: io::Error| Failure::new(Kind::Target, format!("cannot run {}: {}", self.name, lowercase(&error)));
+        let failed = |error: io::Error| {
+            Failure::new(Kind::Target, format!("cannot run {}: {}", self.name, lowercase(&error)))
+        };
         self.go.write_all(&[1]).map_err(failed)?;
-        let child = self.spawning.join().map_err(|_| failed(io::Error::other("its thread died")))?.map_err(failed)?;
+        let child =
+            self.spawning.join().map_err(|_| failed(io::Error::other("its thread died")))?.map_err(failed)?;
         Ok(RunningCommand { child })
     }
 }
@@ -203,7 +208,8 @@ mod tests {
     fn a_held_command_that_is_dropped_never_runs() {
         let directory = tempfile::tempdir().unwrap();
         let witness = directory.path().join("ran");
-        let HeldCommand { go, spawning, .. } = HeldCommand::fork(&["touch".into(), witness.clone().into()]).unwrap();
+        let HeldCommand { go, spawning, .. } =
+            HeldCommand::fork(&["touch".into(), witness.clone().into()]).unwrap();
         drop(go);
         let mut child = spawning.join().unwrap().unwrap();
         child.wait().unwrap();

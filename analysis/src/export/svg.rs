@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap, StrokeColor};
-use inferno::flamegraph::{self, TextTruncateDirection};
+use inferno::flamegraph::{self, Direction, TextTruncateDirection};
 
 use crate::frames::{Frame, Origin};
 use crate::names;
@@ -39,6 +39,8 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
     let mut colours = colours(&labels, &stacks);
     let mut flames = flamegraph::Options::default();
     flames.flame_chart = true;
+    // The root above, so that a deep stack does not push what all have in common out of sight.
+    flames.direction = Direction::Inverted;
     flames.min_width = MIN_WIDTH_PCT;
     flames.title = caption::title(&profile.header);
     flames.subtitle = Some(caption::facts(profile).join(" · "));

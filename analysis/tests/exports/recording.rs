@@ -106,7 +106,7 @@ pub fn everything() -> Profile {
         Loss { cause: "ring buffer full".into(), samples: 4 },
         Loss { cause: "no scratch space".into(), samples: 1 },
     ];
-    r.coverage.user_stacks = StackOutcomes { walked: 80, truncated: 3, unreadable: 1, absent: 1 };
+    r.coverage.user_stacks = StackOutcomes { walked: 80, truncated: 3, broken: 0, unreadable: 1, absent: 1 };
     r.coverage.idle = 400;
     r.coverage.notes = vec!["symbols of 1 binary were not found".to_owned()];
 

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    fs,
     path::{Path, PathBuf},
     process,
     time::{Duration, Instant, SystemTime},
@@ -24,6 +25,8 @@ use crate::workspace::target_dir;
 const IN_VM_ENV: &str = "CHOKEPOINT_VM";
 /// The guest's static programs: its shell and the usual commands.
 const BUSYBOX: &str = "/bin/busybox";
+/// Commands of this machine's that can more than the guest's own.
+const COMMANDS: [&str; 3] = ["/usr/bin/bash", "/usr/bin/setpriv", "/usr/bin/unshare"];
 /// A guest boots in 5 s where nothing else runs.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// A guest ends a test at its limit; one that says nothing for so much longer hangs.
@@ -57,8 +60,14 @@ impl<'a> Guest<'a> {
         image.contents("/etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n");
         image.tree(&suite.directory)?;
         image.tree(&suite.bin_dir)?;
+        for command in COMMANDS {
+            image.program(Path::new(command))?;
+        }
+        // Debug information is most of a test binary, and every guest would unpack it into its memory.
+        let stripped = directory.join("stripped");
+        fs::create_dir_all(&stripped).with_context(|| format!("cannot create {}", stripped.display()))?;
         for program in &suite.programs {
-            image.program(program)?;
+            image.stripped_program(program, &stripped)?;
         }
         image.program(&suite.agent)?;
         // Cargo promises tests this directory.

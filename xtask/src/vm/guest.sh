@@ -4,7 +4,8 @@
 #
 # The kernel writes its log to the first serial port, so nothing here may.
 
-/bin/busybox --install -s /bin
+# What is there already stays.
+/bin/busybox --install -s /bin 2>/dev/null
 export PATH=/bin:/usr/bin
 
 mount -t proc proc /proc

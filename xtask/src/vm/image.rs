@@ -17,6 +17,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use super::cpio;
+use crate::workspace::run;
 
 /// What a guest will find at boot.
 #[derive(Default)]
@@ -28,9 +29,10 @@ pub struct Image {
 enum Entry {
     Directory,
     Symlink(PathBuf),
-    /// A file of this machine's, at the same path.
+    /// A file with the contents of one of this machine's.
     HostFile {
         permissions: u32,
+        source: PathBuf,
     },
     Contents {
         permissions: u32,
@@ -66,6 +68,15 @@ impl Image {
         Ok(())
     }
 
+    /// Adds a program of this machine's without what only debuggers read, by way of a copy in `directory`.
+    pub fn stripped_program(&mut self, path: &Path, directory: &Path) -> Result<()> {
+        self.program(path)?;
+        let copy = directory.join(path.file_name().context("it has no name")?);
+        run(Command::new("strip").arg("--strip-debug").arg("-o").arg(&copy).arg(path))?;
+        self.entries.insert(path.to_owned(), Entry::HostFile { permissions: 0o755, source: copy });
+        Ok(())
+    }
+
     /// Adds a directory of this machine's with all that it holds, programs with their libraries.
     pub fn tree(&mut self, directory: &Path) -> Result<()> {
         self.host_path(directory)?;
@@ -96,8 +107,9 @@ impl Image {
                 Entry::Contents { permissions, contents } => {
                     archive.contents(path, *permissions, contents)?
                 }
-                Entry::HostFile { permissions } => {
-                    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+                Entry::HostFile { permissions, source } => {
+                    let file =
+                        File::open(source).with_context(|| format!("cannot read {}", source.display()))?;
                     archive.file(path, *permissions, file.metadata()?.len(), file)?;
                 }
             }
@@ -139,7 +151,7 @@ impl Image {
             } else if metadata.is_dir() {
                 self.entries.insert(next.clone(), Entry::Directory);
             } else if metadata.is_file() {
-                self.entries.insert(next.clone(), Entry::HostFile { permissions });
+                self.entries.insert(next.clone(), Entry::HostFile { permissions, source: next.clone() });
             } else {
                 bail!("it is neither a file nor a directory");
             }

@@ -40,7 +40,7 @@ pub struct Test {
 pub struct Suite {
     /// In the order they run.
     pub tests: Vec<Test>,
-    /// The test binaries and the programs of their package, which are needed at their own paths.
+    /// The test binaries, which are needed at their own paths.
     pub programs: Vec<PathBuf>,
     /// The agent, as it is released.
     pub agent: PathBuf,
@@ -67,14 +67,16 @@ impl Suite {
         if let Some(make) =
             built.iter().find(|artifact| artifact.is_program() && artifact.target.name == MAKE_WORKLOADS)
         {
-            run_command(Command::new(&make.executable).env(BIN_DIR_ENV, &bin_dir))?;
+            step("making the workloads");
+            run_command(Command::new(&make.executable).env(BIN_DIR_ENV, &bin_dir).stdout(Stdio::null()))?;
         }
 
+        built.retain(Artifact::holds_tests);
+        built.sort_by(|a, b| a.target.name.cmp(&b.target.name));
         let mut tests = Vec::new();
-        for artifact in built.iter().filter(|artifact| artifact.holds_tests()) {
+        for artifact in &built {
             tests.extend(list(artifact, &directory, selection)?);
         }
-        built.retain(|artifact| artifact.holds_tests() || artifact.is_program());
         let programs = built.into_iter().map(|artifact| artifact.executable).collect();
         Ok(Self { tests, programs, agent: build::binary_path(AGENT), directory, bin_dir })
     }
