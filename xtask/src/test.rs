@@ -1,6 +1,7 @@
 //! `cargo xtask test`.
 
 use std::{
+    env::consts::ARCH,
     fmt,
     io::{self, BufRead, BufReader, IsTerminal, Write},
 };
@@ -10,27 +11,52 @@ use anyhow::{Context, Result, bail};
 use crate::{
     build,
     packages::Purpose,
-    setup,
+    setup, vm,
     workspace::{Privilege, cargo, step},
 };
 
 /// Options of the tests.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Run only tests whose names contain this
+    /// Run only tests whose names contain this, and those on this kernel only
     filter: Option<String>,
+    /// Do not boot other kernels
+    #[arg(long)]
+    skip_vm: bool,
 }
 
 /// Builds everything, then runs all tests; fails if anything did.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Test])?;
     build::binaries()?;
-    let summary = cargo_test(args)?;
-    // Tests on other kernels belong here: after the ones that are quicker to fail, before the summary.
+    let mut summary = cargo_test(args)?;
+    if let Err(error) = other_kernels(args, &summary) {
+        eprintln!("{error:#}");
+        summary.failed = true;
+    }
     print!("{summary}");
     if !summary.all_passed() {
         bail!("tests failed");
     }
+    Ok(())
+}
+
+/// Runs the live tests on other kernels, unless there is a reason not to, which it says. They come after the
+/// tests that are quicker to fail.
+fn other_kernels(args: &Args, summary: &Summary) -> Result<()> {
+    let skipped_because = if args.skip_vm {
+        "as asked"
+    } else if args.filter.is_some() {
+        "a filter is given; `cargo xtask vm -- FILTER` takes one"
+    } else if ARCH != "x86_64" {
+        "their guests are x86-64"
+    } else if !summary.all_passed() {
+        "tests failed on this one"
+    } else {
+        step("running the live tests on other kernels");
+        return vm::run(vm::Args::default());
+    };
+    step(&format!("other kernels skipped: {skipped_because}"));
     Ok(())
 }
 
