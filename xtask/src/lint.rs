@@ -69,7 +69,7 @@ fn dependency_checks() -> Vec<(&'static str, Command)> {
     fetch.args(["deny", "--log-level", "off", "fetch", "db"]).stderr(Stdio::null());
     match run_command(&mut fetch) {
         Ok(()) => checks.push(("known vulnerabilities", deny(&["--disable-fetch", "advisories"]))),
-        Err(_) => step("known vulnerabilities: skipped, their list at github.com cannot be fetched"),
+        Err(_) => step("known vulnerabilities: skipped, their list cannot be fetched"),
     }
     checks
 }

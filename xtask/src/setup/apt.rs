@@ -112,7 +112,7 @@ mod tests {
              \x20 Candidate: 1.96.0+dfsg1-1~deb12u2\n\
              \x20 Version table:\n\
              \x20    1.96.0+dfsg1-1~deb12u2 500\n\
-             \x20       500 http://deb.debian.org/debian-security bookworm-security/main amd64 Packages\n\
+             \x20       500 http://mirror/debian-security bookworm-security/main amd64 Packages\n\
              llvm-22-dev:\n\
              \x20 Installed: (none)\n\
              \x20 Candidate: (none)\n\

@@ -11,9 +11,6 @@ use chokepoint_toolchain::{
 
 use crate::packages::{PACKAGES, Package, Purpose, packages_for};
 
-/// The suite that has a new enough compiler on Debian 12; the release itself has an older one.
-const SECURITY_SUITE: &str = "deb http://deb.debian.org/debian-security bookworm-security main";
-
 /// Versions that package lists offer, by package.
 pub type Offered = BTreeMap<String, String>;
 
@@ -187,7 +184,7 @@ fn not_offered(package: &Package, offered: &Offered) -> Option<String> {
 }
 
 fn add_security_suite() -> String {
-    format!("on Debian 12, add the security suite: `echo '{SECURITY_SUITE}' >> /etc/apt/sources.list`")
+    "on Debian 12, add the suite bookworm-security, component main, to the package sources".to_owned()
 }
 
 fn no_compiler(rejected: &[(Compiler, Rejection)]) -> String {

@@ -11,12 +11,10 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::workspace::{shown, step};
 
-/// Overrides where Debian is fetched from, such as `http://mirror.example/debian`; the security updates are
-/// next to it, in `debian-security`.
+/// Names the mirror that Debian is fetched from, such as `http://mirror.example/debian`, instead of the one that
+/// the machine itself uses; the security updates are next to it, in `debian-security`.
 pub const MIRROR_ENV: &str = "CHOKEPOINT_DEBIAN_MIRROR";
 
-const MIRROR: &str = "http://deb.debian.org/debian";
-const RETIRED_MIRROR: &str = "http://archive.debian.org/debian";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// A suite in one of the archives.
@@ -24,37 +22,24 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 pub struct Archive {
     suite: &'static str,
     security: bool,
-    retired: bool,
 }
 
 impl Archive {
     /// A suite of the main archive.
     pub const fn main(suite: &'static str) -> Self {
-        Self { suite, security: false, retired: false }
+        Self { suite, security: false }
     }
 
     /// A suite of security updates.
     pub const fn security(suite: &'static str) -> Self {
-        Self { suite, security: true, retired: false }
-    }
-
-    /// A suite of the main archive that has been retired.
-    pub const fn retired(suite: &'static str) -> Self {
-        Self { suite, security: false, retired: true }
-    }
-
-    /// A suite of security updates that has been retired.
-    pub const fn retired_security(suite: &'static str) -> Self {
-        Self { suite, security: true, retired: true }
+        Self { suite, security: true }
     }
 
     fn source(self, mirror: &str) -> String {
-        let mirror = if self.retired { RETIRED_MIRROR } else { mirror.trim_end_matches('/') };
+        let mirror = mirror.trim_end_matches('/');
         let security = if self.security { "-security" } else { "" };
-        // A retired suite is signed, but no longer every week.
-        let options = if self.retired { " check-valid-until=no" } else { "" };
         let Self { suite, .. } = self;
-        format!("deb [arch=amd64 signed-by={KEYRING}{options}] {mirror}{security} {suite} main\n")
+        format!("deb [arch=amd64 signed-by={KEYRING}] {mirror}{security} {suite} main\n")
     }
 }
 
@@ -65,7 +50,15 @@ pub fn download(
     directory: &Path,
     choose: impl Fn(&str) -> Option<&str>,
 ) -> Result<PathBuf> {
-    let mirror = env::var(MIRROR_ENV).unwrap_or_else(|_| MIRROR.to_owned());
+    let mirror = match env::var(MIRROR_ENV) {
+        Ok(mirror) => mirror,
+        Err(_) => {
+            let targets = output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI)"]))?;
+            mirror_among(&targets).with_context(|| {
+                format!("this machine's package sources name no Debian mirror; name one in {MIRROR_ENV}")
+            })?
+        }
+    };
     let mut reasons = Vec::new();
     for archive in archives {
         match download_from(*archive, &mirror, directory, &choose) {
@@ -75,6 +68,15 @@ pub fn download(
     }
     Err(anyhow!("{}", reasons.join("\n  ")))
         .with_context(|| format!("no archive has it; {MIRROR_ENV} names another mirror than {mirror}"))
+}
+
+/// The first of these addresses that is a main archive of Debian's.
+fn mirror_among(addresses: &str) -> Option<String> {
+    addresses
+        .lines()
+        .map(|address| address.trim_end_matches('/'))
+        .find(|address| address.ends_with("/debian"))
+        .map(str::to_owned)
 }
 
 /// Unpacks a package below `directory`, and returns where.
@@ -172,17 +174,16 @@ mod tests {
         for (archive, expected) in [
             (Archive::main("trixie"), "] http://mirror/debian trixie main\n"),
             (Archive::security("trixie-security"), "] http://mirror/debian-security trixie-security main\n"),
-            (
-                Archive::retired("bullseye"),
-                " check-valid-until=no] http://archive.debian.org/debian bullseye main\n",
-            ),
-            (
-                Archive::retired_security("bullseye-security"),
-                " check-valid-until=no] http://archive.debian.org/debian-security bullseye-security main\n",
-            ),
         ] {
             let source = archive.source("http://mirror/debian/");
             assert_eq!(source, format!("deb [arch=amd64 signed-by={KEYRING}{expected}"));
         }
+    }
+
+    #[test]
+    fn the_machine_s_own_mirror_is_found() {
+        let addresses = "http://mirror/debian-security/\nhttp://other/nodistro/\nhttp://mirror/debian/\n";
+        assert_eq!(mirror_among(addresses).as_deref(), Some("http://mirror/debian"));
+        assert_eq!(mirror_among("http://mirror/ubuntu\n"), None);
     }
 }

@@ -38,22 +38,12 @@ impl Series {
     }
 
     /// Where its packages are, best first. Suites of security updates have small indexes and the newest
-    /// builds; a suite that is no longer supported moves to the archive.
-    const fn archives(self) -> [Archive; 4] {
+    /// builds.
+    fn archives(self) -> Vec<Archive> {
         match self {
-            Self::V5_10 => [
-                Archive::security("bullseye-security"),
-                Archive::main("bullseye"),
-                Archive::retired_security("bullseye-security"),
-                Archive::retired("bullseye"),
-            ],
-            Self::V6_1 => [
-                Archive::security("bookworm-security"),
-                Archive::main("bookworm"),
-                Archive::retired_security("bookworm-security"),
-                Archive::retired("bookworm"),
-            ],
-            Self::V6_12 => [
+            Self::V5_10 => vec![Archive::security("bullseye-security"), Archive::main("bullseye")],
+            Self::V6_1 => vec![Archive::security("bookworm-security"), Archive::main("bookworm")],
+            Self::V6_12 => vec![
                 Archive::security("bookworm-security"),
                 Archive::main("bookworm-backports"),
                 Archive::security("trixie-security"),
