@@ -71,7 +71,7 @@ fn folded_stacks_add_up_and_mark_the_kernel() {
         let marked = |frame: &&str| frame.ends_with("_[k]");
         // The kernel lies above its caller, never between two of its frames.
         let user = frames.iter().take_while(|frame| !marked(frame)).count();
-        assert!(frames[user..].iter().all(|frame| marked(frame)), "{elements:?}");
+        assert!(frames[user..].iter().all(marked), "{elements:?}");
         let caller = frames[..user].contains(&"read_zeros");
         let zeros =
             frames[user..].iter().any(|frame| *frame == "read_zero_[k]" || frame.contains("clear_user"));
