@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod record;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -43,7 +44,11 @@ pub fn main() -> ExitCode {
         EnvFilter::new("warn")
     });
     let kernel_log = filter.max_level_hint().is_some_and(|level| level >= tracing::level_filters::LevelFilter::DEBUG);
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .init();
     let result = match arguments.command {
         Command::Record(arguments) => record::run(arguments, kernel_log),
         Command::Doctor(arguments) => doctor::run(&arguments),
