@@ -18,6 +18,7 @@ use crate::drain::{Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::host::clock::{ClockTie, monotonic_ns};
+use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs};
 use crate::record::Options;
@@ -192,6 +193,7 @@ impl Sampling {
             progress(start.elapsed(), aggregate.samples());
         }
         let duration = start.elapsed();
+        log_phase("sampled", Cost::of_this_process().cpu);
         let measured = programs.cost_is_measured();
         let program_cost = programs.stop()?;
         let now = Instant::now();
@@ -259,6 +261,7 @@ impl Symbolizing {
                     // The recording says so too, if it has kernel frames.
                     tracing::debug!(%error, "kernel symbols");
                 }
+                log_phase("kernel symbols", thread_cpu());
                 let recording = received.recv().ok()?;
                 let Recording { aggregate, header, window_start_ns, coverage, .. } = recording;
                 Some(symbolized::profile(&aggregate, &mut symbolizer, header, window_start_ns, coverage))

@@ -1,8 +1,9 @@
 //! The one entry to every tool of the project: `cargo xtask COMMAND`, or `./x COMMAND` where there may be no
 //! cargo yet.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod bench;
 mod build;
 mod burn;
 mod demo;
@@ -42,9 +43,14 @@ enum Command {
     Lint,
     /// Profile this host for a few seconds while a known workload runs, and leave a flame graph
     Demo(demo::Args),
+    /// Measure cost and speed against peers, in the same run
+    Bench(bench::Args),
     /// Burn CPU time in three functions until standard input closes
     #[command(hide = true)]
     Burn,
+    /// Tell how much of a CPU's time interrupts take
+    #[command(hide = true)]
+    Gauge(bench::gauge::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +61,8 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::run(args),
         Command::Lint => lint::run(),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Gauge(args) => bench::gauge::run(&args),
         Command::Burn => burn::run(),
     };
     match outcome {

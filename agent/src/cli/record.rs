@@ -11,7 +11,7 @@ use clap::Args;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::failure::{Failure, Kind};
-use crate::host::cost::Cost;
+use crate::host::cost::{Cost, log_phase};
 use crate::load::Stacks;
 use crate::pipeline::{End, Session, Stop, Symbolizing};
 use crate::record::output::{Destination, Output};
@@ -161,6 +161,7 @@ async fn record(command: &[OsString], options: Options, output: &Output) -> Resu
     };
     let mut watched = session.target_processes().to_vec();
     let sampling = session.start()?;
+    log_phase("loaded", Cost::of_this_process().cpu);
     let mut running = held.map(HeldCommand::release).transpose()?;
     if let Some(running) = &running {
         watched = vec![running.pid()];
@@ -180,7 +181,9 @@ async fn record(command: &[OsString], options: Options, output: &Output) -> Resu
     let finishing = Instant::now();
     let facts = recording.facts();
     let profile = symbolizing.profile(recording)?;
+    log_phase("symbolized", Cost::of_this_process().cpu);
     output.write(&profile)?;
+    log_phase("written", Cost::of_this_process().cpu);
     summary::print(&Finished {
         profile: &profile,
         facts,

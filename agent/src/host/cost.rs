@@ -15,16 +15,34 @@ impl Cost {
     /// As of now.
     #[must_use]
     pub fn of_this_process() -> Self {
-        // SAFETY: all zeros is a valid rusage.
-        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: the pointer is valid for the call.
-        unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) };
+        let usage = usage(libc::RUSAGE_SELF);
         Self {
             cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
             // Linux gives KiB.
             peak_resident_bytes: usage.ru_maxrss as u64 * 1024,
         }
     }
+}
+
+/// CPU time of the calling thread.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    let usage = usage(libc::RUSAGE_THREAD);
+    duration(usage.ru_utime) + duration(usage.ru_stime)
+}
+
+/// Says at the log target `chokepoint::phase` that a phase is over, and the CPU time it brought the process (or, where it
+/// has a thread of its own, that thread) to. Benchmarks read it.
+pub fn log_phase(phase: &'static str, cpu: Duration) {
+    tracing::info!(target: "chokepoint::phase", cpu_us = cpu.as_micros() as u64, "{phase}");
+}
+
+fn usage(who: libc::c_int) -> libc::rusage {
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is valid for the call.
+    unsafe { libc::getrusage(who, &mut usage) };
+    usage
 }
 
 fn duration(time: libc::timeval) -> Duration {

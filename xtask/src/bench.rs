@@ -1,0 +1,71 @@
+//! `cargo xtask bench`: the project's figures beside its peers', both measured in the same run.
+
+pub mod gauge;
+mod machine;
+mod record;
+mod report;
+mod sides;
+mod stats;
+mod sys;
+mod workload;
+
+use std::{fs, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use self::{record::Plan, sides::Sides};
+use crate::{
+    build,
+    packages::Purpose,
+    setup,
+    workspace::{Privilege, root, step, target_dir},
+};
+
+/// Options of the benchmarks.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run only this one
+    #[arg(value_enum)]
+    only: Option<Subject>,
+    /// Take a minute for it, and leave docs/benchmarks.md as it is
+    #[arg(long)]
+    quick: bool,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Subject {
+    /// `chokepoint record` against `perf record` and `perf script`
+    Record,
+}
+
+/// Measures, prints the tables, and puts them into the documentation.
+pub fn run(args: &Args) -> Result<()> {
+    setup::ensure(&[Purpose::Bench])?;
+    build::binaries()?;
+    ensure!(Privilege::probe() != Privilege::User, "profiling the host needs root: run `sudo -v` first");
+    let started = Instant::now();
+    for subject in args.only.map_or_else(|| vec![Subject::Record], |only| vec![only]) {
+        match subject {
+            Subject::Record => {
+                let plan = if args.quick { Plan::quick() } else { Plan::full() };
+                let text = record::measure(&Sides::new(target_dir().join("bench"))?, &plan)?;
+                print!("{text}");
+                if !args.quick {
+                    keep("record", &text)?;
+                }
+            }
+        }
+    }
+    step(&format!("measured in {:.0} s", started.elapsed().as_secs_f64()));
+    Ok(())
+}
+
+/// Puts the figures into their section of the documentation.
+fn keep(section: &str, text: &str) -> Result<()> {
+    let path = root().join("docs/benchmarks.md");
+    let document = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let document = report::replace_section(&document, section, text)
+        .with_context(|| format!("{} has no section {section}", path.display()))?;
+    fs::write(&path, document).with_context(|| format!("cannot write {}", path.display()))
+}

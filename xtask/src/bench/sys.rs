@@ -1,0 +1,85 @@
+//! What the benchmarks ask of the operating system beyond the standard library.
+
+use std::{
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{Child, ExitStatus},
+    time::Duration,
+};
+
+/// What a process and the children it waited for have used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time in user mode.
+    pub user: Duration,
+    /// CPU time in the kernel on the process's own behalf; interrupts count for whom they interrupted.
+    pub system: Duration,
+    /// The most memory that was resident at one time in one of them.
+    pub peak_resident_bytes: u64,
+}
+
+impl Usage {
+    /// CPU time in either mode.
+    pub fn cpu(&self) -> Duration {
+        self.user + self.system
+    }
+}
+
+/// Waits for a child's end.
+#[expect(unsafe_code, reason = "the standard library waits without telling the usage")]
+pub fn wait(mut child: Child) -> io::Result<(ExitStatus, Usage)> {
+    // A child that reads its input would never end.
+    drop(child.stdin.take());
+    let pid = libc::pid_t::try_from(child.id()).map_err(io::Error::other)?;
+    let mut status = 0;
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are valid for the call; `child` has not been waited for, so the id is still its own.
+        if unsafe { libc::wait4(pid, &mut status, 0, &mut usage) } == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    let duration = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1_000);
+    let usage = Usage {
+        user: duration(usage.ru_utime),
+        system: duration(usage.ru_stime),
+        // Linux gives KiB.
+        peak_resident_bytes: usage.ru_maxrss as u64 * 1024,
+    };
+    Ok((ExitStatus::from_raw(status), usage))
+}
+
+/// Time of the clock that perf is told to stamp its samples with.
+#[expect(unsafe_code, reason = "the standard library keeps the value of this clock to itself")]
+pub fn monotonic() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is valid for the call, which cannot fail for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_childs_usage_is_its_own() {
+        let loops = "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; exit 3";
+        let (status, usage) = wait(Command::new("sh").args(["-c", loops]).spawn().unwrap()).unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert!(usage.user > Duration::from_millis(5), "{usage:?}");
+        assert!(usage.peak_resident_bytes > 500_000, "{usage:?}");
+    }
+
+    #[test]
+    fn the_clock_goes_on() {
+        let earlier = monotonic();
+        assert!(monotonic() >= earlier && !earlier.is_zero());
+    }
+}
