@@ -1,4 +1,4 @@
-// Forks children that burn CPU time for ARG milliseconds each, ARG at a time one after the other, ARG in all; then ends.
+// Forks children one after the other, each of which burns so many milliseconds of CPU time; then ends.
 // usage: family MILLISECONDS CHILDREN
 #include <stdint.h>
 #include <stdlib.h>
@@ -9,16 +9,13 @@
 static volatile uint64_t sink;
 
 __attribute__((noinline)) void burn_in_child(uint64_t milliseconds) {
-    struct timespec start, now;
-    clock_gettime(CLOCK_MONOTONIC, &start);
+    struct timespec used;
     do {
         for (int i = 0; i < 10000; i++) {
             sink = sink * 0x5851f42d4c957f2du + 1;
         }
-        clock_gettime(CLOCK_MONOTONIC, &now);
-    } while ((uint64_t)(now.tv_sec - start.tv_sec) * 1000 + (uint64_t)(now.tv_nsec / 1000000) -
-                 (uint64_t)(start.tv_nsec / 1000000) <
-             milliseconds);
+        clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    } while ((uint64_t)used.tv_sec * 1000 + (uint64_t)(used.tv_nsec / 1000000) < milliseconds);
 }
 
 int main(int argc, char **argv) {

@@ -104,8 +104,9 @@ unsafe fn capture(
     let tgid = (pid_tgid >> 32) as u32;
     let header = SampleHeader {
         kind: Kind::Sample as u32,
-        // SAFETY: these helpers have no preconditions.
+        // SAFETY: the helper has no preconditions.
         cpu: unsafe { bpf_get_smp_processor_id() },
+        // SAFETY: the helper has no preconditions.
         time_ns: unsafe { bpf_ktime_get_ns() },
         weight: ON_CPU_PERIOD_NS.load(),
         tgid,

@@ -76,13 +76,12 @@ impl KernelLayout {
         let btf = Btf::parse(bytes)?;
         let mut structures = HashMap::new();
         let mut controllers = HashMap::new();
+        let is_wanted = |name: &[u8]| WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name);
         for (id, entry) in btf.types.iter().enumerate() {
             let name = btf.name(entry.name);
             match entry.kind {
-                KIND_STRUCT if entry.count > 0 => {
-                    if WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name) {
-                        structures.entry(name).or_insert(id);
-                    }
+                KIND_STRUCT if entry.count > 0 && is_wanted(name) => {
+                    structures.entry(name).or_insert(id);
                 }
                 KIND_ENUM if name == CONTROLLERS.as_bytes() => controllers = btf.controllers(entry),
                 _ => {}
