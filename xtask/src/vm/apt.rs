@@ -66,8 +66,8 @@ pub fn download(
             Err(error) => reasons.push(format!("{}: {error:#}", archive.suite)),
         }
     }
-    Err(anyhow!("{}", reasons.join("\n  ")))
-        .with_context(|| format!("no archive has it; {MIRROR_ENV} names another mirror than {mirror}"))
+    Err(anyhow!("{}", reasons.join("; ")))
+        .with_context(|| format!("is {mirror} within reach? {MIRROR_ENV} can name another mirror"))
 }
 
 /// The first of these addresses that is a main archive of Debian's.
@@ -156,11 +156,10 @@ fn prepare(archive: Archive, mirror: &str, root: &Path) -> Result<PathBuf> {
 fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot run {}", shown(command)))?;
     if !output.status.success() {
-        let program = command.get_program().to_string_lossy().into_owned();
         let complaints = String::from_utf8_lossy(&output.stderr);
-        let complaints: Vec<_> =
-            complaints.lines().map(|line| line.trim_start_matches(['E', 'W', ':', ' '])).collect();
-        bail!("{program}: {}", complaints.join("; "));
+        // Each says what went wrong with one file; what follows from it is said last.
+        let first = complaints.lines().map(|line| line.trim_start_matches(['E', 'W', ':', ' '])).next();
+        bail!("{}", first.unwrap_or("it failed without a word"));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
