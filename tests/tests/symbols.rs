@@ -188,7 +188,9 @@ fn a_process_that_becomes_another_program() {
     let (first, second) = (path("burst_c"), path("jit_c"));
     skip_if!(cfg!(not(target_arch = "x86_64")), "jit.c has machine code of x86-64");
     let [first, second] = [&first, &second].map(|program| program.to_str().unwrap());
-    let profile = record_command(&[first, until_exec, second, until_end]);
+    // Both are at the same addresses, so that one's functions would be taken for the other's.
+    let fixed = ["setarch", std::env::consts::ARCH, "-R"];
+    let profile = record_command(&[&fixed[..], &[first, until_exec, second, until_end]].concat());
     let pids: BTreeSet<u32> = profile.threads.iter().map(|thread| thread.pid).collect();
     let _maps: Vec<PerfMap> = pids.iter().map(|pid| PerfMap::of(*pid)).collect();
     assert_eq!(pids.len(), 1, "one process, two programs: {:?}", profile.threads);
