@@ -248,8 +248,9 @@ impl Symbolizing {
         let thread = std::thread::Builder::new()
             .name("symbolize".to_owned())
             .spawn(move || {
-                let mut symbolizer =
-                    Symbolizer::new(symbolize::Options { inlined, ..symbolize::Options::default() });
+                // A recording asks for each binary once.
+                let options = symbolize::Options { inlined, cache_binaries: 0, ..symbolize::Options::default() };
+                let mut symbolizer = Symbolizer::new(options);
                 if wants_kernel && let Err(error) = symbolizer.load_kernel() {
                     // The recording says so too, if it has kernel frames.
                     tracing::debug!(%error, "kernel symbols");
