@@ -79,10 +79,11 @@ impl KernelLayout {
         for (id, entry) in btf.types.iter().enumerate() {
             let name = btf.name(entry.name);
             match entry.kind {
-                KIND_STRUCT if entry.count > 0 => {
-                    if WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name) {
-                        structures.entry(name).or_insert(id);
-                    }
+                KIND_STRUCT
+                    if entry.count > 0
+                        && WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name) =>
+                {
+                    structures.entry(name).or_insert(id);
                 }
                 KIND_ENUM if name == CONTROLLERS.as_bytes() => controllers = btf.controllers(entry),
                 _ => {}
