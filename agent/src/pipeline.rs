@@ -108,6 +108,8 @@ impl Session {
     }
 
     fn load_with_gate(options: Options, gate: Gate, layout: &KernelLayout) -> Result<Self, Failure> {
+        // Not before a command has been forked, which is to have the limits it would have without a profiler.
+        host::raise_open_files_limit();
         let cpus = host::online_cpus().map_err(|error| Failure::unexpected(&error))?;
         let load = LoadOptions {
             gate: gate.clone(),
@@ -255,8 +257,9 @@ impl Symbolizing {
         let thread = std::thread::Builder::new()
             .name("symbolize".to_owned())
             .spawn(move || {
-                let mut symbolizer =
-                    Symbolizer::new(symbolize::Options { inlined, ..symbolize::Options::default() });
+                // A recording asks for each binary once.
+                let options = symbolize::Options { inlined, cache_binaries: 0, ..symbolize::Options::default() };
+                let mut symbolizer = Symbolizer::new(options);
                 if wants_kernel && let Err(error) = symbolizer.load_kernel() {
                     // The recording says so too, if it has kernel frames.
                     tracing::debug!(%error, "kernel symbols");

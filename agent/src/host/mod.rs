@@ -67,6 +67,19 @@ pub fn memlock_limit_bytes() -> u64 {
     limit.rlim_cur
 }
 
+/// Lets this process open as many files as it may: one stays open for each mapped binary, and the usual soft limit of 1,024
+/// is there for programs that use `select`, not to save anything.
+pub fn raise_open_files_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointers are valid for the calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            libc::setrlimit(libc::RLIMIT_NOFILE, &limit);
+        }
+    }
+}
+
 /// Debian's and Ubuntu's kernels know levels of `kernel.perf_event_paranoid` above the original ones; at those CAP_PERFMON is
 /// not enough.
 pub const STRICTEST_PARANOID_FOR_PERFMON: i64 = 2;

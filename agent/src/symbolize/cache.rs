@@ -16,9 +16,6 @@ use std::rc::Rc;
 use super::elf::{BuildId, Elf};
 use super::symbols::Note;
 
-/// Each cached binary keeps up to three descriptors open, of the usual 1,024.
-const MAX_BINARIES: usize = 64;
-
 /// Which content a file has, as far as its metadata tells: device and inode say which file, size and times whether
 /// it still has the content it had. The time of change cannot be set back by its owner.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,13 +84,14 @@ pub(super) fn path_of(file: &File) -> PathBuf {
 pub(super) struct Cache {
     binaries: Vec<Binary>,
     limit_bytes: u64,
+    max_binaries: usize,
     clock: u64,
 }
 
 impl Cache {
-    /// Holds at most [`MAX_BINARIES`], costing at most `limit_bytes` once [`Cache::surplus`] is emptied.
-    pub(super) fn new(limit_bytes: u64) -> Self {
-        Self { binaries: Vec::new(), limit_bytes, clock: 0 }
+    /// Holds at most `max_binaries`, costing at most `limit_bytes` once [`Cache::surplus`] is emptied.
+    pub(super) fn new(limit_bytes: u64, max_binaries: usize) -> Self {
+        Self { binaries: Vec::new(), limit_bytes, max_binaries, clock: 0 }
     }
 
     /// Takes a binary out to work on it; [`Cache::put`] it back.
@@ -111,7 +109,7 @@ impl Cache {
     /// The binary to give up next, while there are too many or they cost too much.
     pub(super) fn surplus(&mut self) -> Option<Binary> {
         let cost: u64 = self.binaries.iter().map(|binary| binary.cost_bytes).sum();
-        if cost <= self.limit_bytes && self.binaries.len() <= MAX_BINARIES {
+        if cost <= self.limit_bytes && self.binaries.len() <= self.max_binaries {
             return None;
         }
         // Among those that cost nothing worth speaking of, giving one up helps only against their number.
@@ -228,7 +226,8 @@ mod tests {
 
     #[test]
     fn the_binary_used_longest_ago_goes_first_and_only_if_it_costs() {
-        let mut cache = Cache::new(100);
+        const MAX_BINARIES: usize = 64;
+        let mut cache = Cache::new(100, MAX_BINARIES);
         for (inode, cost) in [(1, 0), (2, 60), (3, 30), (4, 50)] {
             cache.put(binary(inode, cost));
         }

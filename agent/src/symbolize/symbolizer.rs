@@ -52,7 +52,7 @@ impl Symbolizer {
     pub fn new(options: Options) -> Self {
         Self {
             engine: engine(&options),
-            cache: Cache::new(options.cache_bytes),
+            cache: Cache::new(options.cache_bytes, options.cache_binaries),
             options,
             kernel: Kernel::default(),
             vdso: None,

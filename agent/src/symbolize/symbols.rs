@@ -22,6 +22,9 @@ pub struct Options {
     pub max_debug_info_bytes: u64,
     /// What binaries may cost in memory between batches.
     pub cache_bytes: u64,
+    /// How many binaries stay open between batches. Each keeps up to three descriptors, of the usual 1,024, and file pages
+    /// resident. None, where each binary is asked for once.
+    pub cache_binaries: usize,
 }
 
 impl Default for Options {
@@ -32,6 +35,7 @@ impl Default for Options {
             debug_dirs: vec![PathBuf::from("/usr/lib/debug")],
             max_debug_info_bytes: 256 << 20,
             cache_bytes: 24 << 20,
+            cache_binaries: 64,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Measures from the inside what a profiler's interrupts take from a running program.
 //!
 //! A loop reads the clock, without end. Where two readings lie further apart than the loop takes, something ran in
-//! between: an interrupt if it was short, another thread if it was long. The short ones summed up are what interrupts
+//! between: another thread if the loop lost its CPU meanwhile, else an interrupt. Those summed up are what interrupts
 //! cost, whoever they are charged to; without a profiler they are the timer's. That is sharper by far than the work the
 //! loop gets done, which the gauge counts too: caches and frequencies move that by more than a sample costs.
 
@@ -13,10 +13,12 @@ use std::{
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::sys::context_switches;
+
 /// Shorter gaps are the loop itself.
 const SHORTEST_INTERRUPT: Duration = Duration::from_nanos(800);
-/// Longer gaps are other threads' turns.
-const LONGEST_INTERRUPT: Duration = Duration::from_micros(150);
+/// Longer gaps are those in which the machine's host gave the CPU to another machine.
+const LONGEST_INTERRUPT: Duration = Duration::from_micros(500);
 /// Frames of the stack that the profilers find.
 const FRAMES: u32 = 30;
 
@@ -36,7 +38,7 @@ pub struct Reading {
     pub interrupts: u64,
     /// Time they took.
     pub interrupted_ns: u64,
-    /// Time taken by other threads.
+    /// Time taken by other threads and other machines.
     pub preempted_ns: u64,
     /// Time in all.
     pub elapsed_ns: u64,
@@ -57,11 +59,11 @@ impl Reading {
         self.elapsed_ns.saturating_sub(self.preempted_ns).max(1) as f64
     }
 
-    fn add_gap(&mut self, gap: Duration) {
+    fn add_gap(&mut self, gap: Duration, lost_cpu: bool) {
         let gap_ns = gap.as_nanos() as u64;
-        if gap > LONGEST_INTERRUPT {
+        if lost_cpu || gap > LONGEST_INTERRUPT {
             self.preempted_ns += gap_ns;
-        } else if gap >= SHORTEST_INTERRUPT {
+        } else {
             self.interrupts += 1;
             self.interrupted_ns += gap_ns;
         }
@@ -89,10 +91,18 @@ fn measure(duration: Duration) -> Reading {
     let mut reading = Reading::default();
     let start = Instant::now();
     let mut last = start;
+    let mut switches = context_switches();
     while last.duration_since(start) < duration {
-        let now = Instant::now();
+        let mut now = Instant::now();
         reading.turns += 1;
-        reading.add_gap(now.duration_since(last));
+        let gap = now.duration_since(last);
+        if gap >= SHORTEST_INTERRUPT {
+            let switches_before = switches;
+            switches = context_switches();
+            reading.add_gap(gap, switches != switches_before);
+            // The question took time too; what interrupts it goes unseen, which is rare.
+            now = Instant::now();
+        }
         last = now;
     }
     reading.elapsed_ns = last.duration_since(start).as_nanos() as u64;
@@ -104,15 +114,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gaps_are_told_apart_by_their_length() {
+    fn gaps_are_told_apart() {
         let mut reading = Reading { turns: 600, elapsed_ns: 10_000_000, ..Reading::default() };
-        for gap_us in [0, 5, 15, 4_000] {
-            reading.add_gap(Duration::from_micros(gap_us));
+        for (gap_us, lost_cpu) in [(5, false), (20, true), (15, false), (3_980, false)] {
+            reading.add_gap(Duration::from_micros(gap_us), lost_cpu);
         }
-        assert_eq!(
-            (reading.interrupts, reading.interrupted_ns, reading.preempted_ns),
-            (2, 20_000, 4_000_000)
-        );
+        let expected = (2, 20_000, 4_000_000);
+        assert_eq!((reading.interrupts, reading.interrupted_ns, reading.preempted_ns), expected);
         assert_eq!(reading.turns_per_s(), 100_000.0);
         assert!((reading.interrupted_ppm() - 3_333.3).abs() < 0.1);
     }

@@ -44,7 +44,7 @@ impl Plan {
     /// About nine minutes.
     pub fn full() -> Self {
         Self {
-            turns: 7,
+            turns: 5,
             cost_turns: 3,
             cost_window: Duration::from_secs(30),
             gauge_frequencies_hz: vec![FREQUENCY_HZ, 999, 4_000],

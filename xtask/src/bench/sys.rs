@@ -54,6 +54,16 @@ pub fn wait(mut child: Child) -> io::Result<(ExitStatus, Usage)> {
     Ok((ExitStatus::from_raw(status), usage))
 }
 
+/// How often the calling thread has given up its CPU, or lost it to another one.
+#[expect(unsafe_code, reason = "the standard library has no rusage")]
+pub fn context_switches() -> i64 {
+    // SAFETY: all zeros is a valid rusage.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is valid for the call, which cannot fail for the calling thread.
+    unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
+    usage.ru_nvcsw + usage.ru_nivcsw
+}
+
 /// Time of the clock that perf is told to stamp its samples with.
 #[expect(unsafe_code, reason = "the standard library keeps the value of this clock to itself")]
 pub fn monotonic() -> Duration {
@@ -75,6 +85,13 @@ mod tests {
         assert_eq!(status.code(), Some(3));
         assert!(usage.user > Duration::from_millis(5), "{usage:?}");
         assert!(usage.peak_resident_bytes > 500_000, "{usage:?}");
+    }
+
+    #[test]
+    fn sleeping_gives_up_the_cpu() {
+        let before = context_switches();
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(context_switches() > before);
     }
 
     #[test]
