@@ -258,7 +258,8 @@ impl Symbolizing {
             .name("symbolize".to_owned())
             .spawn(move || {
                 // A recording asks for each binary once.
-                let options = symbolize::Options { inlined, cache_binaries: 0, ..symbolize::Options::default() };
+                let options =
+                    symbolize::Options { inlined, cache_binaries: 0, ..symbolize::Options::default() };
                 let mut symbolizer = Symbolizer::new(options);
                 if wants_kernel && let Err(error) = symbolizer.load_kernel() {
                     // The recording says so too, if it has kernel frames.

@@ -381,3 +381,18 @@ fn a_file_that_cannot_be_replaced_stays_as_it_was() {
     assert_eq!(finished.stdout, "old\nfiller\nflame.svg\n");
     assert_eq!(finished.left_behind(), Vec::<String>::new());
 }
+
+#[test]
+fn a_link_is_followed_and_permissions_stay() {
+    let _live = live();
+    let agent = Agent::new(["record", "-d", "300ms", "-o", "link.svg"]);
+    let (file, link) = (agent.directory().join("secret.svg"), agent.directory().join("link.svg"));
+    fs::write(&file, "old").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink("secret.svg", &link).unwrap();
+    let finished = agent.run().succeeded();
+    assert!(fs::symlink_metadata(finished.file("link.svg")).unwrap().is_symlink());
+    let facts = fs::metadata(finished.file("secret.svg")).unwrap();
+    assert_eq!(facts.permissions().mode() & 0o777, 0o600);
+    assert!(fs::read_to_string(finished.file("secret.svg")).unwrap().starts_with("<?xml"));
+}

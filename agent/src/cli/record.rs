@@ -45,11 +45,13 @@ pub struct Arguments {
     /// Profile this cgroup and those below it: a directory, or a path as in /proc/PID/cgroup.
     #[arg(long, value_name = "PATH", group = "target")]
     cgroup: Option<PathBuf>,
-    /// Start this command, and profile it and its children until it ends.
+    /// Start this command, and profile it and its children until it ends. How it ended is told, and does not change the exit
+    /// code.
     #[arg(last = true, value_name = "COMMAND", group = "target")]
     command: Vec<OsString>,
 
-    /// How long to record: seconds, or with a unit (500ms, 30s, 5m) [default: 10s; with COMMAND: until it ends]
+    /// How long to record: seconds, or with a unit (500ms, 30s, 5m) [default: 10s; with COMMAND: until it ends]. A COMMAND that
+    /// takes longer goes on, and is waited for.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
     duration: Option<Duration>,
     /// Samples a second on each CPU.

@@ -71,7 +71,14 @@ impl Output {
                 Ok(export::write(profile, self.format, &self.options, &mut file)?)
             }
             Destination::File(path) => {
+                // A link stays a link, and what it leads to keeps its permissions.
+                let path = &fs::canonicalize(path).unwrap_or_else(|_| path.clone());
                 let mut file = temporary_beside(path)?;
+                if let Ok(replaced) = fs::metadata(path) {
+                    file.as_file()
+                        .set_permissions(replaced.permissions())
+                        .map_err(|error| unwritable(path, &error))?;
+                }
                 export::write(profile, self.format, &self.options, file.as_file_mut()).map_err(|error| {
                     match error {
                         export::ExportError::Io(error) => unwritable(path, &error),
