@@ -17,6 +17,8 @@ use crate::workspace::step;
 const FREQUENCY_HZ: u32 = 99;
 /// The window after which the result should be there soon.
 const SHORT_WINDOW: Duration = Duration::from_secs(1);
+/// From this rate on, interrupts rise above the noise.
+const MIN_SCALED_HZ: u32 = 900;
 /// Enough for a first sample.
 const START_WINDOW: Duration = Duration::from_millis(200);
 /// A first sample "after about 300 ms" comes no later.
@@ -34,7 +36,7 @@ pub struct Plan {
     pub cost_turns: usize,
     /// Length of the long recording.
     pub cost_window: Duration,
-    /// Rates at which the interrupts are measured, the first one being [`FREQUENCY_HZ`].
+    /// Rates at which the interrupts are measured.
     pub gauge_frequencies_hz: Vec<u32>,
     /// Length of one measurement of the interrupts.
     pub gauge_window: Duration,
@@ -162,12 +164,8 @@ fn measure_cost(sides: &Sides, plan: &Plan, bars: &mut Table, details: &mut Stri
     }
     let interrupts = Interrupts::measure(sides, plan)?;
 
-    // The gauge ran on one CPU; every other one is interrupted as often.
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let host_ms = |ppm: f64| ppm * cpus * seconds / 1e3;
-    let at_rate = &interrupts.rates[&FREQUENCY_HZ];
-    let chokepoint_interrupts = at_rate.chokepoint.interrupted.less(&at_rate.alone.interrupted).map(host_ms);
-    let perf_interrupts = at_rate.perf.interrupted.less(&at_rate.alone.interrupted).map(host_ms);
+    let chokepoint_interrupts = interrupts.host_ms(seconds, |rate| &rate.chokepoint);
+    let perf_interrupts = interrupts.host_ms(seconds, |rate| &rate.perf);
     let cpu =
         |outcomes: &[Outcome]| outcomes.iter().map(|outcome| ms(outcome.usage.cpu())).collect::<Readings>();
     let (chokepoint_cpu, perf_cpu) = (cpu(&chokepoint), cpu(&perf));
@@ -285,6 +283,18 @@ impl Interrupts {
             }
         }
         Ok(Self { rates })
+    }
+
+    /// What a side's interrupts take on all CPUs at [`FREQUENCY_HZ`], in milliseconds. At that rate itself they drown in
+    /// the noise of a busy host, so it follows from the lowest rate above [`MIN_SCALED_HZ`].
+    fn host_ms(&self, seconds: f64, side: impl Fn(&Rate) -> &GaugeReadings) -> Readings {
+        let Some((&measured_hz, rate)) = self.rates.range(MIN_SCALED_HZ..).next() else {
+            return Readings::default();
+        };
+        // The gauge ran on one CPU; every other one is interrupted as often.
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from) as f64;
+        let scale = f64::from(FREQUENCY_HZ) / f64::from(measured_hz) * cpus * seconds / 1e3;
+        side(rate).interrupted.less(&rate.alone.interrupted).map(|ppm| ppm * scale)
     }
 
     fn describe(&self) -> Result<String, std::fmt::Error> {
