@@ -14,7 +14,7 @@ use hashbrown::HashTable;
 
 use crate::drain::decode::Sample;
 use crate::process::binaries::BinaryId;
-use crate::process::table::{Place, ProcessId, ProcessKey, ProcessTable};
+use crate::process::table::{Place, ProcessId, ProcessKey, ProcessTable, Reason};
 use chokepoint_analysis::coverage::StackOutcomes;
 
 /// Where a frame's code lies. Of callers it is the call's last byte, not the instruction after it, which may belong to
@@ -132,6 +132,8 @@ struct StackEntry {
     /// Where the user stack leaves the process's code, by that reading: the frames from there on are none, they come of a
     /// frame pointer that held something else.
     broken_at: Option<u16>,
+    /// Whether what was executed lay in none of the mappings.
+    leaf_unmapped: bool,
 }
 
 impl StackEntry {
@@ -341,7 +343,7 @@ impl Aggregate {
         let id = id?;
 
         let entry = self.stacks[id as usize];
-        if entry.broken_at.is_some() || entry.generation == 0 && entry.process.is_some() {
+        if entry.broken_at.is_some() || entry.leaf_unmapped {
             self.place_again(id, now);
         }
         Some(id)
@@ -378,6 +380,7 @@ impl Aggregate {
             kernel_frames,
             user_frames,
             generation: 0,
+            leaf_unmapped: false,
             broken_at: None,
         });
         self.stack_ids.insert_unique(hash, id, |id| self.stacks[*id as usize].hash);
@@ -389,7 +392,9 @@ impl Aggregate {
     fn place_again(&mut self, id: u32, now: Instant) {
         let entry = self.stacks[id as usize];
         let Some(process) = entry.process else { return };
-        self.processes.refresh(process, now);
+        let reason =
+            if entry.leaf_unmapped { Reason::ExecutedElsewhere } else { Reason::CalledFromElsewhere };
+        self.processes.refresh(process, now, reason);
         if self.processes.get(process).generation() != entry.generation {
             self.place(id);
         }
@@ -399,7 +404,7 @@ impl Aggregate {
     fn place(&mut self, id: u32) {
         let entry = self.stacks[id as usize];
         let generation = entry.process.map_or(0, |process| self.processes.get(process).generation());
-        let mut broken_at = None;
+        let (mut leaf_unmapped, mut broken_at) = (false, None);
         for (position, at) in entry.range().enumerate() {
             let kernel_frames = usize::from(entry.kernel_frames);
             let is_leaf = position == 0 || position == kernel_frames;
@@ -415,8 +420,10 @@ impl Aggregate {
                         Some(Place::Vdso(offset)) => RawFrame::Vdso(offset),
                         Some(Place::Anonymous(address)) => RawFrame::Jit(process, address),
                         None => {
-                            // The leaf was executed, so it is a frame wherever it lies.
-                            if generation > 0 && !is_leaf {
+                            if is_leaf {
+                                // It was executed, so it is a frame wherever it lies.
+                                leaf_unmapped = true;
+                            } else if generation > 0 {
                                 broken_at = Some((position - kernel_frames) as u16);
                             }
                             RawFrame::Unmapped(address)
@@ -430,6 +437,7 @@ impl Aggregate {
         }
         let entry = &mut self.stacks[id as usize];
         entry.generation = generation;
+        entry.leaf_unmapped = leaf_unmapped;
         entry.broken_at = broken_at;
     }
 

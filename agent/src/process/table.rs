@@ -51,9 +51,9 @@ pub struct Process {
     mappings: Vec<Mapped>,
     /// Counts the successful readings of the mappings; 0 means that they were never had.
     generation: u32,
-    /// When they may be read again.
-    next_reading: Instant,
-    /// Grows with each reading, so that addresses that are in no mapping do not cost a reading for each sample.
+    last_reading: Instant,
+    /// Until they may be read again. Grows with each reading, so that addresses that are in no mapping do not cost a reading
+    /// for each sample.
     pause: Duration,
     perf_map: Option<File>,
 }
@@ -96,8 +96,19 @@ impl Process {
 
 /// The most programs that are kept.
 const MAX_PROCESSES: usize = 65_536;
+/// Why the mappings are to be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The process executed what is in none of them: something has been mapped since, or they were never had.
+    ExecutedElsewhere,
+    /// A caller is in none of them. Mostly that is no caller, but what a stack without frame pointers looks like.
+    CalledFromElsewhere,
+}
+
 /// Shortest time between two readings of one process's mappings.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The same for a reason that most often is none.
+const FIRST_PAUSE_FOR_CALLERS: Duration = Duration::from_secs(1);
 /// Longest such time.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -130,12 +141,12 @@ impl ProcessTable {
             key,
             mappings: Vec::new(),
             generation: 0,
-            next_reading: now,
-            pause: FIRST_PAUSE,
+            last_reading: now,
+            pause: Duration::ZERO,
             perf_map: None,
         });
         self.ids.insert(key, id);
-        self.refresh(id, now);
+        self.refresh(id, now, Reason::ExecutedElsewhere);
         Some(id)
     }
 
@@ -152,13 +163,17 @@ impl ProcessTable {
     }
 
     /// Reads the mappings again, unless that was done a moment ago. Whether they were read.
-    pub fn refresh(&mut self, id: ProcessId, now: Instant) -> bool {
+    pub fn refresh(&mut self, id: ProcessId, now: Instant, reason: Reason) -> bool {
         let process = &mut self.entries[id.index()];
-        if now < process.next_reading {
+        let pause = match reason {
+            Reason::ExecutedElsewhere => process.pause,
+            Reason::CalledFromElsewhere => process.pause.max(FIRST_PAUSE_FOR_CALLERS),
+        };
+        if now < process.last_reading + pause {
             return false;
         }
-        process.next_reading = now + process.pause;
-        process.pause = (process.pause * 2).min(LONGEST_PAUSE);
+        process.last_reading = now;
+        process.pause = (process.pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE);
         let tgid = process.key.tgid;
         let text = match read_maps(tgid) {
             Ok(text) if !text.is_empty() => text,
@@ -208,7 +223,9 @@ impl ProcessTable {
 }
 
 fn read_maps(tgid: u32) -> io::Result<Vec<u8>> {
-    let mut text = Vec::new();
+    /// The kernel gives a page at a time; with less room there would be many small readings.
+    const TYPICAL_BYTES: usize = 16 << 10;
+    let mut text = Vec::with_capacity(TYPICAL_BYTES);
     File::open(format!("/proc/{tgid}/maps"))?.take(MAX_MAPS_BYTES).read_to_end(&mut text)?;
     Ok(text)
 }
@@ -257,10 +274,14 @@ mod tests {
         let start = Instant::now();
         let id = table.identify(own_key(), start).unwrap();
         assert_eq!(table.get(id).generation(), 1);
-        assert!(!table.refresh(id, start));
-        assert!(table.refresh(id, start + FIRST_PAUSE));
-        assert!(!table.refresh(id, start + FIRST_PAUSE * 2));
-        assert!(table.refresh(id, start + FIRST_PAUSE * 3));
+        let mut read_at = |pauses: u32, reason| table.refresh(id, start + FIRST_PAUSE * pauses, reason);
+        assert!(!read_at(0, Reason::ExecutedElsewhere));
+        assert!(read_at(1, Reason::ExecutedElsewhere));
+        assert!(!read_at(2, Reason::ExecutedElsewhere));
+        assert!(read_at(3, Reason::ExecutedElsewhere));
+        // A second for callers.
+        assert!(!read_at(3 + 49, Reason::CalledFromElsewhere));
+        assert!(read_at(3 + 50, Reason::CalledFromElsewhere));
     }
 
     #[test]
