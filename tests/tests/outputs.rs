@@ -349,14 +349,15 @@ fn chromium(what: &[&str], file: &Path) -> Output {
 #[test]
 fn a_file_is_replaced_as_a_whole_with_the_usual_permissions() {
     let _live = live();
-    for (umask, expected) in [("022", 0o644), ("077", 0o600), ("002", 0o644)] {
-        let script =
-            format!("umask {umask}; echo old > out.folded; exec \"$0\" record -d 200ms -o out.folded");
-        let finished = Agent::through(&["sh", "-c", &script], Vec::<&str>::new()).run().succeeded();
-        let mode = fs::metadata(finished.file("out.folded")).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, expected, "{mode:o} under umask {umask}");
-        assert_ne!(fs::read_to_string(finished.file("out.folded")).unwrap(), "old\n");
-        assert_eq!(finished.left_behind(), ["out.folded"]);
+    for (umask, expected) in [("022", 0o644), ("077", 0o600), ("002", 0o664)] {
+        for before in ["", "echo old > out.folded; "] {
+            let script = format!("umask {umask}; {before}exec \"$0\" record -d 200ms -o out.folded");
+            let finished = Agent::through(&["sh", "-c", &script], Vec::<&str>::new()).run().succeeded();
+            let mode = fs::metadata(finished.file("out.folded")).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, expected, "{mode:o} under umask {umask}, {before}");
+            assert_ne!(fs::read_to_string(finished.file("out.folded")).unwrap(), "old\n");
+            assert_eq!(finished.left_behind(), ["out.folded"]);
+        }
     }
 }
 
