@@ -74,6 +74,7 @@ fn a_binary_that_was_deleted() {
 
 #[test]
 fn a_binary_that_was_replaced_at_its_path() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let (directory, program) = copy("nest_c");
     let workload = start(&program);
@@ -123,6 +124,7 @@ fn a_binary_in_a_mount_namespace_of_its_own() {
 
 #[test]
 fn a_binary_whose_namespace_has_ended_with_its_process() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let directory = tempfile::tempdir().unwrap();
     let milliseconds = if in_vm() { "3000" } else { "400" };
@@ -162,6 +164,7 @@ fn in_process(profile: &Profile, process: &str, at_least: f64, function: &str) {
 
 #[test]
 fn processes_that_live_for_some_milliseconds() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let burst = path("burst_c");
     // Emulation makes the start of a process tens of times slower, also against its own work.
@@ -182,6 +185,7 @@ fn processes_that_live_for_some_milliseconds() {
 
 #[test]
 fn a_process_that_becomes_another_program() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     // CPU time: milliseconds of the first program, and the seconds of both after which the kernel ends the second.
     let (first_ms, both_s) = if in_vm() { (2000, 4) } else { (300, 1) };
@@ -246,6 +250,7 @@ impl Drop for PerfMap {
 
 #[test]
 fn code_that_a_process_compiles() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(cfg!(not(target_arch = "x86_64")), "jit.c has machine code of x86-64");
     let _live = live();
     let workload = Workload::start("jit_c", &[]);
@@ -283,6 +288,7 @@ fn in_namespaces(unshare: &[&str], command: &[&str], text: &str) -> (Workload, u
 
 #[test]
 fn code_that_a_process_compiles_in_namespaces_of_its_own() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(cfg!(not(target_arch = "x86_64")), "jit.c has machine code of x86-64");
     let _live = live();
     for unshare in namespaces() {
@@ -331,6 +337,7 @@ fn the_kernels_code_in_a_process() {
 
 #[test]
 fn inlined_functions_with_their_lines() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let workload = Workload::start("inlined_c", &[]);
     let profile = record(&workload, &["--user-only"]);
@@ -364,6 +371,7 @@ fn inlined_functions_with_their_lines() {
 
 #[test]
 fn names_of_other_languages() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let is_in = |workload: &str, name: &str| {
         let workload = Workload::start(workload, &[]);
