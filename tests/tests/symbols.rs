@@ -127,6 +127,7 @@ fn a_binary_in_a_mount_namespace_of_its_own() {
 #[test]
 fn a_binary_whose_namespace_has_ended_with_its_process() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let directory = tempfile::tempdir().unwrap();
     let milliseconds = if in_vm() { "3000" } else { "400" };
@@ -167,6 +168,7 @@ fn in_process(profile: &Profile, process: &str, at_least: f64, function: &str) {
 #[test]
 fn processes_that_live_for_some_milliseconds() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let burst = path("burst_c");
     // Emulation makes the start of a process tens of times slower, also against its own work.
@@ -187,6 +189,7 @@ fn processes_that_live_for_some_milliseconds() {
 
 #[test]
 fn a_process_that_becomes_another_program() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     // CPU time: milliseconds of the first program, and the seconds of both after which the kernel ends the second.
@@ -253,6 +256,7 @@ impl Drop for PerfMap {
 #[test]
 fn code_that_a_process_compiles() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(cfg!(not(target_arch = "x86_64")), "jit.c has machine code of x86-64");
     let _live = live();
     let workload = Workload::start("jit_c", &[]);
@@ -290,6 +294,7 @@ fn in_namespaces(unshare: &[&str], command: &[&str], text: &str) -> (Workload, u
 
 #[test]
 fn code_that_a_process_compiles_in_namespaces_of_its_own() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(cfg!(not(target_arch = "x86_64")), "jit.c has machine code of x86-64");
     let _live = live();
@@ -340,6 +345,7 @@ fn the_kernels_code_in_a_process() {
 #[test]
 fn inlined_functions_with_their_lines() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let workload = Workload::start("inlined_c", &[]);
     let profile = record(&workload, &["--user-only"]);
@@ -373,6 +379,7 @@ fn inlined_functions_with_their_lines() {
 
 #[test]
 fn names_of_other_languages() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let is_in = |workload: &str, name: &str| {
