@@ -74,7 +74,6 @@ fn a_binary_that_was_deleted() {
 
 #[test]
 fn a_binary_that_was_replaced_at_its_path() {
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let (directory, program) = copy("nest_c");
     let workload = start(&program);
@@ -127,7 +126,6 @@ fn a_binary_in_a_mount_namespace_of_its_own() {
 #[test]
 fn a_binary_whose_namespace_has_ended_with_its_process() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let directory = tempfile::tempdir().unwrap();
     let milliseconds = if in_vm() { "3000" } else { "400" };
@@ -168,7 +166,6 @@ fn in_process(profile: &Profile, process: &str, at_least: f64, function: &str) {
 #[test]
 fn processes_that_live_for_some_milliseconds() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let burst = path("burst_c");
     // Emulation makes the start of a process tens of times slower, also against its own work.
@@ -189,7 +186,6 @@ fn processes_that_live_for_some_milliseconds() {
 
 #[test]
 fn a_process_that_becomes_another_program() {
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     // CPU time: milliseconds of the first program, and the seconds of both after which the kernel ends the second.
@@ -256,7 +252,6 @@ impl Drop for PerfMap {
 #[test]
 fn code_that_a_process_compiles() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(cfg!(not(target_arch = "x86_64")), "jit.c has machine code of x86-64");
     let _live = live();
     let workload = Workload::start("jit_c", &[]);
@@ -294,7 +289,6 @@ fn in_namespaces(unshare: &[&str], command: &[&str], text: &str) -> (Workload, u
 
 #[test]
 fn code_that_a_process_compiles_in_namespaces_of_its_own() {
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(cfg!(not(target_arch = "x86_64")), "jit.c has machine code of x86-64");
     let _live = live();
@@ -345,7 +339,6 @@ fn the_kernels_code_in_a_process() {
 #[test]
 fn inlined_functions_with_their_lines() {
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let workload = Workload::start("inlined_c", &[]);
     let profile = record(&workload, &["--user-only"]);
@@ -379,7 +372,6 @@ fn inlined_functions_with_their_lines() {
 
 #[test]
 fn names_of_other_languages() {
-    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
     let _live = live();
     let is_in = |workload: &str, name: &str| {
