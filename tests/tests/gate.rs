@@ -94,7 +94,9 @@ fn children_forked_before_and_after() {
     let with = agent::record(&["--pid", &pid, "--children", "-d", duration]);
     let children: Vec<u32> = pids(&with).into_iter().filter(|sampled| *sampled != workload.pid()).collect();
     assert!(children.len() >= 3, "the child of the start and those forked later: {children:?}");
-    assert!(share_with(&with, "burn_in_child") > 0.9);
+    // What is sampled while libc reads the clock has lost its caller: libc has no frame pointers.
+    let share = share_with(&with, "burn_in_child");
+    assert!(share > 0.8, "{share}");
 }
 
 #[test]

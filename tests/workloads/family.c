@@ -11,7 +11,7 @@ static volatile uint64_t sink;
 __attribute__((noinline)) void burn_in_child(uint64_t milliseconds) {
     struct timespec used;
     do {
-        for (int i = 0; i < 10000; i++) {
+        for (int i = 0; i < 200000; i++) {
             sink = sink * 0x5851f42d4c957f2du + 1;
         }
         clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
