@@ -326,7 +326,7 @@ impl Programs {
         Ok(counters)
     }
 
-    /// What the programs have cost so far; `None` in it means that the kernel would not measure.
+    /// What the programs have cost so far; zero unless [`Programs::cost_is_measured`].
     #[must_use]
     pub fn cost(&self) -> ProgramCost {
         self.ebpf
