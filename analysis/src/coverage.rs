@@ -31,8 +31,6 @@ pub struct Coverage {
     pub user_stacks: StackOutcomes,
     /// Kernel stacks, by how their capture ended.
     pub kernel_stacks: StackOutcomes,
-    /// Samples of processes that ended before their mappings could be read; their user frames have no module.
-    pub unread_processes: u64,
     /// Further remarks, each a sentence that a user can act on.
     pub notes: Vec<String>,
 }
@@ -47,19 +45,31 @@ pub struct Loss {
 }
 
 /// Captured samples by the end of one of their stacks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StackOutcomes {
-    /// The walk ended by itself.
-    pub walked: u64,
+    /// The outermost frame is the thread's start.
+    pub complete: u64,
     /// The outermost frames are missing: the depth limit was met.
     pub truncated: u64,
-    /// The walk left the process's code: a frame pointer was none, as in code compiled without them. The frames before that
-    /// are kept, the outermost ones are missing.
-    pub broken: u64,
-    /// There is a stack, but it could not be read.
-    pub unreadable: u64,
+    /// The outermost frames are missing for another reason, by cause. Causes that did not occur are left out.
+    pub incomplete: Vec<Loss>,
     /// The thread has no such stack, or it was not asked for.
     pub absent: u64,
+}
+
+impl StackOutcomes {
+    /// Stacks that end early for another reason than their depth.
+    #[must_use]
+    pub fn total_incomplete(&self) -> u64 {
+        self.incomplete.iter().fold(0, |sum, loss| sum.saturating_add(loss.samples))
+    }
+
+    /// Share of the stacks there are whose outermost frame is the thread's start; `None` where there are none.
+    #[must_use]
+    pub fn complete_pct(&self) -> Option<f64> {
+        let all = self.complete.saturating_add(self.truncated).saturating_add(self.total_incomplete());
+        (all > 0).then(|| 100.0 * self.complete as f64 / all as f64)
+    }
 }
 
 impl Coverage {
@@ -79,24 +89,21 @@ impl Coverage {
             format!("{} of {} samples", self.captured, self.attempted)
         }];
         if self.total_lost() > 0 {
-            let causes: Vec<String> = self
-                .lost
-                .iter()
-                .map(|loss| format!("{} {}", names::printable(&loss.cause), loss.samples))
-                .collect();
-            statements.push(format!("{} lost ({})", self.total_lost(), causes.join(", ")));
+            statements.push(format!("{} lost ({})", self.total_lost(), by_cause(&self.lost)));
         }
-        let gaps = [
-            (self.user_stacks.truncated.saturating_add(self.kernel_stacks.truncated), "stacks truncated"),
-            (self.user_stacks.broken, "user stacks broken off in code without frame pointers"),
-            (self.user_stacks.unreadable.saturating_add(self.kernel_stacks.unreadable), "stacks unreadable"),
-            (self.unread_processes, "of processes that ended too soon to be read"),
-        ];
-        statements.extend(
-            gaps.iter()
-                .filter(|(samples, _)| *samples > 0)
-                .map(|(samples, gap): &(u64, _)| format!("{samples} {gap}")),
-        );
+        let truncated = self.user_stacks.truncated.saturating_add(self.kernel_stacks.truncated);
+        if truncated > 0 {
+            statements.push(format!("{truncated} stacks truncated"));
+        }
+        for (stacks, kind) in [(&self.user_stacks, "user"), (&self.kernel_stacks, "kernel")] {
+            if stacks.total_incomplete() > 0 {
+                statements.push(format!(
+                    "{} {kind} stacks incomplete ({})",
+                    stacks.total_incomplete(),
+                    by_cause(&stacks.incomplete)
+                ));
+            }
+        }
         let withheld = self.expected.saturating_sub(self.fired);
         if withheld.saturating_mul(100) > self.expected.saturating_mul(WITHHELD_TOLERANCE_PCT) {
             let pct = 100.0 * withheld as f64 / self.expected as f64;
@@ -104,6 +111,12 @@ impl Coverage {
         }
         statements
     }
+}
+
+fn by_cause(losses: &[Loss]) -> String {
+    let causes: Vec<String> =
+        losses.iter().map(|loss| format!("{} {}", names::printable(&loss.cause), loss.samples)).collect();
+    causes.join(", ")
 }
 
 /// Below this share, ticks that did not come are what a window's edges and the clock's drift account for.
@@ -126,9 +139,16 @@ mod tests {
                 Loss { cause: "ring buffer full".into(), samples: 4 },
                 Loss { cause: "no scratch space".into(), samples: 1 },
             ],
-            user_stacks: StackOutcomes { truncated: 3, broken: 6, unreadable: 2, ..StackOutcomes::default() },
+            user_stacks: StackOutcomes {
+                complete: 90,
+                truncated: 3,
+                incomplete: vec![
+                    Loss { cause: "no table yet".into(), samples: 6 },
+                    Loss { cause: "stack not readable".into(), samples: 1 },
+                ],
+                ..StackOutcomes::default()
+            },
             kernel_stacks: StackOutcomes { truncated: 1, ..StackOutcomes::default() },
-            unread_processes: 7,
             ..whole
         };
         assert_eq!(
@@ -137,11 +157,11 @@ mod tests {
                 "495 of 500 samples",
                 "5 lost (ring buffer full 4, no scratch space 1)",
                 "4 stacks truncated",
-                "6 user stacks broken off in code without frame pointers",
-                "2 stacks unreadable",
-                "7 of processes that ended too soon to be read",
+                "7 user stacks incomplete (no table yet 6, stack not readable 1)",
                 "20 % of the ticks never came",
             ]
         );
+        assert_eq!(partial.user_stacks.complete_pct(), Some(90.0));
+        assert_eq!(StackOutcomes::default().complete_pct(), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The frames of a profile as people read them: one for each function, inlined ones included, with a name for every
 //! address that has no symbol.
 
+use crate::interpreters;
 use crate::names;
 use crate::profile::{Function, Interner, Location, Module, ModuleId, ModuleKind, Profile, Stack};
 
@@ -27,13 +28,15 @@ pub(crate) enum Origin {
     User,
     Kernel,
     Jit,
+    /// A runtime that interprets a program here.
+    Interpreter,
 }
 
 impl Frame {
     /// The name with the mark that tools colour frames by.
     pub(crate) fn label(&self) -> String {
         match self.origin {
-            Origin::User => self.name.clone(),
+            Origin::User | Origin::Interpreter => self.name.clone(),
             Origin::Kernel => format!("{}_[k]", self.name),
             Origin::Jit => format!("{}_[j]", self.name),
         }
@@ -108,6 +111,14 @@ fn in_location(profile: &Profile, location: &Location) -> Vec<Frame> {
     if location.lines.is_empty() {
         return vec![frame(address_name(module, location.address), false, "")];
     }
-    let named = |function: &Function| frame(names::element(&function.name), true, &function.file);
+    // A name where there is no code says why nothing is known.
+    let symbolized = module.kind != ModuleKind::Unknown;
+    let named = |function: &Function| {
+        let mut frame = frame(names::element(&function.name), symbolized, &function.file);
+        if frame.origin != Origin::Kernel && interpreters::runtime(&function.name).is_some() {
+            frame.origin = Origin::Interpreter;
+        }
+        frame
+    };
     location.lines.iter().rev().map(|line| named(profile.function(line.function))).collect()
 }

@@ -8,6 +8,7 @@
 pub mod coverage;
 pub mod export;
 mod frames;
+pub mod interpreters;
 pub mod names;
 pub mod profile;
 pub mod top;

@@ -50,6 +50,7 @@ impl<'p> Recording<'p> {
             ("User", CategoryColor::Yellow),
             ("Kernel", CategoryColor::Orange),
             ("JIT", CategoryColor::Green),
+            ("Interpreter", CategoryColor::Purple),
         ]
         .map(|(name, colour)| CategoryPairHandle::from(firefox.add_category(name, colour)));
         let infos = frames
@@ -61,6 +62,7 @@ impl<'p> Recording<'p> {
                     Origin::User => category[0],
                     Origin::Kernel => category[1],
                     Origin::Jit => category[2],
+                    Origin::Interpreter => category[3],
                 },
                 flags: FrameFlags::empty(),
             })

@@ -93,17 +93,19 @@ enum Class {
     /// C++, Rust and others whose names have namespaces.
     Namespaced,
     Jit,
+    Interpreter,
     NoSymbol,
     /// Processes and threads.
     Above,
 }
 
 impl Class {
-    const LEGEND: [(Self, &'static str); 5] = [
+    const LEGEND: [(Self, &'static str); 6] = [
         (Self::Kernel, "kernel"),
         (Self::Native, "native"),
         (Self::Namespaced, "C++, Rust"),
         (Self::Jit, "JIT"),
+        (Self::Interpreter, "interpreter"),
         (Self::NoSymbol, "no symbol"),
     ];
 
@@ -112,6 +114,7 @@ impl Class {
             _ if !frame.symbolized => Self::NoSymbol,
             Origin::Kernel => Self::Kernel,
             Origin::Jit => Self::Jit,
+            Origin::Interpreter => Self::Interpreter,
             Origin::User if frame.name.contains("::") => Self::Namespaced,
             Origin::User => Self::Native,
         }
@@ -129,6 +132,7 @@ impl Class {
             Self::Native => [[235, 116, 84], [246, 158, 126]],
             Self::Namespaced => [[240, 184, 72], [250, 212, 122]],
             Self::Jit => [[112, 184, 116], [158, 212, 154]],
+            Self::Interpreter => [[190, 142, 204], [214, 174, 224]],
             Self::NoSymbol => [[186, 186, 186], [208, 208, 208]],
             Self::Above => [[206, 208, 222], [222, 224, 234]],
         };

@@ -31,11 +31,11 @@ fn damaged_files_are_refused_with_the_reason() {
     let good = text(&recording::interleaved(), Format::Json, &Options::default());
     for (from, to, expected) in [
         (
-            r#""version":1"#,
             r#""version":2"#,
-            "version 2; this program reads \"chokepoint-profile\" version 1",
+            r#""version":1"#,
+            "version 1; this program reads \"chokepoint-profile\" version 2",
         ),
-        (r#""chokepoint-profile""#, r#""another""#, "\"another\" version 1"),
+        (r#""chokepoint-profile""#, r#""another""#, "\"another\" version 2"),
         (r#"{"module":0,"#, r#"{"module":1,"#, "refers to modules[1], and there are 1"),
         (r#"{"function":2,"#, r#"{"function":3,"#, "refers to functions[3], and there are 3"),
         (r#""stacks":[[0]"#, r#""stacks":[[4294967295]"#, "refers to locations[4294967295], and there are 3"),

@@ -106,7 +106,12 @@ pub fn everything() -> Profile {
         Loss { cause: "ring buffer full".into(), samples: 4 },
         Loss { cause: "no scratch space".into(), samples: 1 },
     ];
-    r.coverage.user_stacks = StackOutcomes { walked: 80, truncated: 3, broken: 0, unreadable: 1, absent: 1 };
+    r.coverage.user_stacks = StackOutcomes {
+        complete: 80,
+        truncated: 3,
+        incomplete: vec![Loss { cause: "stack not in memory".into(), samples: 1 }],
+        absent: 1,
+    };
     r.coverage.idle = 400;
     r.coverage.notes = vec!["symbols of 1 binary were not found".to_owned()];
 

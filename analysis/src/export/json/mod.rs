@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use serde::{Deserialize, Serialize};
 
 use crate::coverage::{self, Coverage};
+use crate::interpreters;
 use crate::profile::{self, ModuleKind, Profile};
 
 mod read;
@@ -14,7 +15,7 @@ mod read;
 pub use read::{ReadError, read};
 
 const SCHEMA: &str = "chokepoint-profile";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     Ok(serde_json::to_writer(out, &File::from(profile))?)
@@ -57,6 +58,9 @@ enum Unit {
 struct Function<'p> {
     name: Cow<'p, str>,
     file: Cow<'p, str>,
+    /// Follows from the name; not read back.
+    #[serde(default)]
+    interpreter: Cow<'p, str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -125,9 +129,8 @@ struct Seen<'p> {
     attempted: u64,
     captured: u64,
     lost: Vec<Loss<'p>>,
-    user_stacks: Outcomes,
-    kernel_stacks: Outcomes,
-    unread_processes: u64,
+    user_stacks: Outcomes<'p>,
+    kernel_stacks: Outcomes<'p>,
     notes: Cow<'p, [String]>,
 }
 
@@ -138,11 +141,10 @@ struct Loss<'p> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Outcomes {
-    walked: u64,
+struct Outcomes<'p> {
+    complete: u64,
     truncated: u64,
-    broken: u64,
-    unreadable: u64,
+    incomplete: Vec<Loss<'p>>,
     absent: u64,
 }
 
@@ -171,6 +173,7 @@ impl<'p> From<&'p Profile> for File<'p> {
                 .map(|function| Function {
                     name: Cow::Borrowed(&function.name),
                     file: Cow::Borrowed(&function.file),
+                    interpreter: Cow::Borrowed(interpreters::runtime(&function.name).unwrap_or_default()),
                 })
                 .collect(),
             modules: profile.modules.iter().map(Module::from).collect(),
@@ -243,11 +246,16 @@ impl From<&profile::Location> for Location {
 
 impl<'p> From<&'p Coverage> for Seen<'p> {
     fn from(coverage: &'p Coverage) -> Self {
-        let outcomes = |stacks: &coverage::StackOutcomes| Outcomes {
-            walked: stacks.walked,
+        let losses = |losses: &'p [coverage::Loss]| {
+            losses
+                .iter()
+                .map(|loss| Loss { cause: Cow::Borrowed(&*loss.cause), samples: loss.samples })
+                .collect()
+        };
+        let outcomes = |stacks: &'p coverage::StackOutcomes| Outcomes {
+            complete: stacks.complete,
             truncated: stacks.truncated,
-            broken: stacks.broken,
-            unreadable: stacks.unreadable,
+            incomplete: losses(&stacks.incomplete),
             absent: stacks.absent,
         };
         Self {
@@ -258,14 +266,9 @@ impl<'p> From<&'p Coverage> for Seen<'p> {
             other_mode: coverage.other_mode,
             attempted: coverage.attempted,
             captured: coverage.captured,
-            lost: coverage
-                .lost
-                .iter()
-                .map(|loss| Loss { cause: Cow::Borrowed(&*loss.cause), samples: loss.samples })
-                .collect(),
+            lost: losses(&coverage.lost),
             user_stacks: outcomes(&coverage.user_stacks),
             kernel_stacks: outcomes(&coverage.kernel_stacks),
-            unread_processes: coverage.unread_processes,
             notes: Cow::Borrowed(&coverage.notes),
         }
     }

@@ -81,7 +81,7 @@ impl File<'_> {
         let functions: Vec<_> = self
             .functions
             .into_iter()
-            .map(|Function { name, file }| {
+            .map(|Function { name, file, .. }| {
                 builder.function(profile::Function { name: name.into_owned(), file: file.into_owned() })
             })
             .collect();
@@ -173,11 +173,19 @@ impl Header<'_> {
 
 impl Seen<'_> {
     fn into_model(self) -> Coverage {
-        let outcomes = |stacks: Outcomes| coverage::StackOutcomes {
-            walked: stacks.walked,
+        let losses = |losses: Vec<Loss<'_>>| {
+            losses
+                .into_iter()
+                .map(|Loss { cause, samples }| coverage::Loss {
+                    cause: Cow::Owned(cause.into_owned()),
+                    samples,
+                })
+                .collect()
+        };
+        let outcomes = |stacks: Outcomes<'_>| coverage::StackOutcomes {
+            complete: stacks.complete,
             truncated: stacks.truncated,
-            broken: stacks.broken,
-            unreadable: stacks.unreadable,
+            incomplete: losses(stacks.incomplete),
             absent: stacks.absent,
         };
         Coverage {
@@ -188,17 +196,9 @@ impl Seen<'_> {
             other_mode: self.other_mode,
             attempted: self.attempted,
             captured: self.captured,
-            lost: self
-                .lost
-                .into_iter()
-                .map(|Loss { cause, samples }| coverage::Loss {
-                    cause: Cow::Owned(cause.into_owned()),
-                    samples,
-                })
-                .collect(),
+            lost: losses(self.lost),
             user_stacks: outcomes(self.user_stacks),
             kernel_stacks: outcomes(self.kernel_stacks),
-            unread_processes: self.unread_processes,
             notes: self.notes.into_owned(),
         }
     }
