@@ -25,11 +25,14 @@ pub enum Counter {
     OnCpuScratchMissing = 7,
     /// A child of the target was not followed: the table of target processes was full.
     TargetTableFull = 8,
+    /// A file could not be announced to the agent: the ring buffer or the table of files was full. It is tried again with
+    /// the next sample.
+    FileNotAnnounced = 9,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 9;
+    pub const COUNT: u32 = 10;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -41,5 +44,6 @@ impl Counter {
         Self::OnCpuRingFull,
         Self::OnCpuScratchMissing,
         Self::TargetTableFull,
+        Self::FileNotAnnounced,
     ];
 }

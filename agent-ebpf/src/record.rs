@@ -6,6 +6,8 @@
 pub enum Kind {
     /// A [`crate::sample::SampleHeader`] and its frames.
     Sample = 1,
+    /// A [`crate::unwind::file::NewFile`].
+    NewFile = 2,
 }
 
 impl Kind {
@@ -14,6 +16,7 @@ impl Kind {
     pub const fn from_u32(value: u32) -> Option<Self> {
         match value {
             1 => Some(Self::Sample),
+            2 => Some(Self::NewFile),
             _ => None,
         }
     }

@@ -2,10 +2,11 @@
 
 use crate::COMM_LEN;
 
-/// Deepest user stack that is kept, in frames. `bpf_get_stack` refuses more than the sysctl
+/// Deepest user stack that is kept, in frames. Deep recursion and asynchronous code reach hundreds; the verifier pays for
+/// each.
+pub const MAX_USER_FRAMES: usize = 512;
+/// Deepest kernel stack that is kept, in frames. `bpf_get_stack` refuses more than the sysctl
 /// `kernel.perf_event_max_stack`, which is 127 unless raised.
-pub const MAX_USER_FRAMES: usize = 127;
-/// Deepest kernel stack that is kept, in frames. Same reason.
 pub const MAX_KERNEL_FRAMES: usize = 127;
 /// Room for both stacks of one sample.
 pub const MAX_FRAMES: usize = MAX_USER_FRAMES + MAX_KERNEL_FRAMES;
@@ -19,6 +20,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// One more than the largest number.
+    pub const COUNT: u32 = 2;
+
     /// The source with this number; `None` for an unknown one.
     #[must_use]
     pub const fn from_u8(value: u8) -> Option<Self> {
@@ -37,16 +41,37 @@ pub enum StackOutcome {
     NotWanted = 0,
     /// The thread has none: a kernel thread has no user stack, user mode has no kernel stack.
     Absent = 1,
-    /// The walk ended by itself. By frame pointer this does not prove that the outermost frame is the thread's
-    /// start: code compiled without frame pointers ends the chain early.
+    /// The kernel's own walk ended by itself.
     Walked = 2,
     /// The walk met the depth limit; the outermost frames are missing.
     DepthLimit = 3,
-    /// The stack could not be read.
+    /// The kernel could not capture its own stack.
     Unreadable = 4,
+    /// The outermost frame is the thread's start, by its call-frame information or because the chain of frame pointers
+    /// says so.
+    Complete = 5,
+    /// A frame's file has call-frame information that the agent has not loaded, or not yet.
+    TableMissing = 6,
+    /// A return address lay in no executable mapping.
+    NoMapping = 7,
+    /// No call-frame information covers a frame, and its frame pointer led nowhere.
+    NoRule = 8,
+    /// A frame's call-frame information has a form that the unwinder does not know.
+    UnsupportedRule = 9,
+    /// A caller's frame would not lie above its callee's.
+    BadFrame = 10,
+    /// A part of the stack was not in memory, or is not the process's.
+    StackUnreadable = 11,
+    /// The thread runs 32-bit code.
+    ThirtyTwoBit = 12,
+    /// The user registers could not be had.
+    NoRegisters = 13,
 }
 
 impl StackOutcome {
+    /// One more than the largest number.
+    pub const COUNT: usize = 14;
+
     /// The outcome with this number; `None` for an unknown one.
     #[must_use]
     pub const fn from_u8(value: u8) -> Option<Self> {
@@ -56,13 +81,23 @@ impl StackOutcome {
             2 => Some(Self::Walked),
             3 => Some(Self::DepthLimit),
             4 => Some(Self::Unreadable),
+            5 => Some(Self::Complete),
+            6 => Some(Self::TableMissing),
+            7 => Some(Self::NoMapping),
+            8 => Some(Self::NoRule),
+            9 => Some(Self::UnsupportedRule),
+            10 => Some(Self::BadFrame),
+            11 => Some(Self::StackUnreadable),
+            12 => Some(Self::ThirtyTwoBit),
+            13 => Some(Self::NoRegisters),
             _ => None,
         }
     }
 }
 
-/// The fixed part of a sample. After it come `user_frames` and then `kernel_frames` absolute addresses of eight
-/// bytes each, leaf first; every address but a stack's first is a return address.
+/// The fixed part of a sample. After it come `user_frames` frames ([`crate::unwind::frame::Frame`]) and then
+/// `kernel_frames` absolute addresses, eight bytes each, leaf first. Every kernel address but the first is a return
+/// address.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct SampleHeader {

@@ -1,21 +1,22 @@
-//! Sums samples by thread and stack while they come in, and places each new stack's addresses in files.
+//! Sums samples by thread and stack while they come in.
 //!
-//! A stack is identified by its process and all of its addresses; the hash only finds it. Addresses are placed when a stack
-//! is first seen, while its process lives: what they mean later, when code was unloaded or the process has ended, cannot be
-//! known any more. Every table has a limit, and what meets it is counted in [`Dropped`].
+//! User frames come as positions in files, so a stack means the same in every process. It is identified by all of its frames
+//! and how it ended, and by the process where a frame lies in memory of no file; the hash only finds it. Every table has a
+//! limit, and what meets it is counted in [`Dropped`].
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
-use std::time::Instant;
 
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::sample::StackOutcome;
+use chokepoint_ebpf::unwind::file::NewFile;
+use chokepoint_ebpf::unwind::frame::{Frame, Place};
 use hashbrown::HashTable;
 
 use crate::drain::decode::Sample;
-use crate::process::binaries::BinaryId;
-use crate::process::table::{Place, ProcessId, ProcessKey, ProcessTable, Reason};
-use chokepoint_analysis::coverage::StackOutcomes;
+use crate::process::binaries::{Announced, Binaries, BinaryId};
+use crate::process::table::{ProcessId, ProcessKey, ProcessTable};
+use chokepoint_analysis::coverage::{Loss, StackOutcomes};
 
 /// Where a frame's code lies. Of callers it is the call's last byte, not the instruction after it, which may belong to
 /// another function.
@@ -23,14 +24,16 @@ use chokepoint_analysis::coverage::StackOutcomes;
 pub enum RawFrame {
     /// In the kernel, absolute.
     Kernel(u64),
-    /// In a file, at this file offset.
-    Binary(BinaryId, u64),
+    /// In a file by the kernel programs' id, at this file offset.
+    File(u32, u64),
     /// In the vDSO, at this offset.
     Vdso(u64),
     /// In code that this process's runtime compiled, absolute.
     Jit(ProcessId, u64),
     /// In none of the process's mappings, absolute.
     Unmapped(u64),
+    /// Stands for the outermost frames of a user stack that are missing, and says why.
+    Missing(StackOutcome),
 }
 
 /// Index of a [`RawFrame`].
@@ -45,8 +48,8 @@ impl RawFrameId {
     }
 }
 
-/// Stands where a broken stack has an address that is no frame; never looked up.
-const NO_FRAME: RawFrameId = RawFrameId(u32::MAX);
+/// Ends the words of a stack whose outermost frames are missing; the outcome is in the low bits. No frame has this kind.
+const MISSING: u64 = 0xf << 60;
 
 /// A thread under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,8 +97,6 @@ pub struct Dropped {
     pub thread_table: u64,
     /// Not dropped, but without a place in the timeline: it was full.
     pub timeline: u64,
-    /// Not dropped, but without modules: the process's mappings could not be read, most often because it had ended.
-    pub unread_process: u64,
 }
 
 /// Limits of an [`Aggregate`].
@@ -122,48 +123,34 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug)]
 struct StackEntry {
     hash: u64,
-    /// `None` for stacks without user frames.
+    /// `None` for stacks that mean the same in every process.
     process: Option<ProcessId>,
     start: u32,
     kernel_frames: u16,
-    user_frames: u16,
-    /// The reading of the process's mappings that placed the frames; 0 when there was none.
-    generation: u32,
-    /// Where the user stack leaves the process's code, by that reading: the frames from there on are none, they come of a
-    /// frame pointer that held something else.
-    broken_at: Option<u16>,
-    /// Whether what was executed lay in none of the mappings.
-    leaf_unmapped: bool,
+    /// User frames, and the word that says that some are missing.
+    user_words: u16,
 }
 
 impl StackEntry {
     fn range(&self) -> std::ops::Range<usize> {
         let start = self.start as usize;
-        start..start + usize::from(self.kernel_frames) + usize::from(self.user_frames)
-    }
-
-    /// The stretch without what is no frame.
-    fn whole(&self) -> std::ops::Range<usize> {
-        let start = self.start as usize;
-        start
-            ..start
-                + usize::from(self.kernel_frames)
-                + usize::from(self.broken_at.unwrap_or(self.user_frames))
+        start..start + usize::from(self.kernel_frames) + usize::from(self.user_words)
     }
 }
 
 /// Samples summed by thread and stack. See the module's documentation.
 pub struct Aggregate {
     limits: Limits,
+    binaries: Binaries,
     processes: ProcessTable,
     frames: Vec<RawFrame>,
     frame_ids: HashMap<RawFrame, RawFrameId>,
     stacks: Vec<StackEntry>,
     stack_ids: HashTable<u32>,
     hasher: RandomState,
-    /// Addresses of all stacks, one after the other, as the kernel gave them.
-    addresses: Vec<u64>,
-    /// What each of them was placed as.
+    /// Words of all stacks, one after the other, as the kernel gave them.
+    words: Vec<u64>,
+    /// What each of them is.
     placed: Vec<RawFrameId>,
     threads: Vec<RawThread>,
     thread_ids: HashMap<RawThread, u32>,
@@ -171,8 +158,8 @@ pub struct Aggregate {
     samples: u64,
     timeline: Vec<RawMoment>,
     dropped: Dropped,
-    user_stacks: StackOutcomes,
-    kernel_stacks: StackOutcomes,
+    user_stacks: Outcomes,
+    kernel_stacks: Outcomes,
     scratch: Vec<u64>,
 }
 
@@ -182,13 +169,14 @@ impl Aggregate {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            binaries: Binaries::default(),
             processes: ProcessTable::new(),
             frames: Vec::new(),
             frame_ids: HashMap::new(),
             stacks: Vec::new(),
             stack_ids: HashTable::new(),
             hasher: RandomState::new(),
-            addresses: Vec::new(),
+            words: Vec::new(),
             placed: Vec::new(),
             threads: Vec::new(),
             thread_ids: HashMap::new(),
@@ -196,16 +184,26 @@ impl Aggregate {
             samples: 0,
             timeline: Vec::new(),
             dropped: Dropped::default(),
-            user_stacks: StackOutcomes::default(),
-            kernel_stacks: StackOutcomes::default(),
+            user_stacks: Outcomes::default(),
+            kernel_stacks: Outcomes::default(),
             scratch: Vec::new(),
         }
     }
 
+    /// Takes note of a file, while the process that maps it lives.
+    pub fn announce(&mut self, file: &NewFile) -> Option<Announced> {
+        self.binaries.announce(file)
+    }
+
+    /// Opens the files that a process maps executable, before it is sampled.
+    pub fn open_files_of(&mut self, tgid: u32) -> Vec<BinaryId> {
+        self.binaries.open_all(tgid)
+    }
+
     /// Adds one sample.
-    pub fn add(&mut self, sample: &Sample<'_>, now: Instant) {
+    pub fn add(&mut self, sample: &Sample<'_>) {
         let header = &sample.header;
-        let Some(stack) = self.stack(sample, now) else {
+        let Some(stack) = self.stack(sample) else {
             self.dropped.stack_table += 1;
             return;
         };
@@ -232,16 +230,8 @@ impl Aggregate {
         sum.weight += header.weight;
         self.samples += 1;
 
-        let entry = &self.stacks[stack as usize];
-        if entry.broken_at.is_some() {
-            self.user_stacks.broken += 1;
-        } else {
-            count_outcome(&mut self.user_stacks, sample.user_outcome);
-        }
-        count_outcome(&mut self.kernel_stacks, sample.kernel_outcome);
-        if entry.user_frames > 0 && entry.generation == 0 {
-            self.dropped.unread_process += 1;
-        }
+        self.user_stacks.count(sample.user_outcome);
+        self.kernel_stacks.count(sample.kernel_outcome);
         if self.timeline.len() < self.limits.timeline {
             self.timeline.push(RawMoment { time_ns: header.time_ns, thread, stack, weight: header.weight });
         } else if self.limits.timeline > 0 {
@@ -255,7 +245,13 @@ impl Aggregate {
         self.samples
     }
 
-    /// The processes, and through them the files.
+    /// The files.
+    #[must_use]
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// The processes that run code of no file.
     #[must_use]
     pub fn processes(&self) -> &ProcessTable {
         &self.processes
@@ -280,7 +276,7 @@ impl Aggregate {
 
     /// The distinct stacks, leaf first: the kernel's frames, then the user's.
     pub fn stacks(&self) -> impl Iterator<Item = &[RawFrameId]> {
-        self.stacks.iter().map(|entry| &self.placed[entry.whole()])
+        self.stacks.iter().map(|entry| &self.placed[entry.range()])
     }
 
     /// The sums, as position of the thread, position of the stack, sum.
@@ -303,13 +299,13 @@ impl Aggregate {
     /// How the captures of user stacks ended.
     #[must_use]
     pub fn user_stacks(&self) -> StackOutcomes {
-        self.user_stacks
+        self.user_stacks.summary()
     }
 
     /// How the captures of kernel stacks ended.
     #[must_use]
     pub fn kernel_stacks(&self) -> StackOutcomes {
-        self.kernel_stacks
+        self.kernel_stacks.summary()
     }
 
     fn thread(&mut self, thread: RawThread) -> Option<u32> {
@@ -325,128 +321,71 @@ impl Aggregate {
         Some(id)
     }
 
-    fn stack(&mut self, sample: &Sample<'_>, now: Instant) -> Option<u32> {
+    fn stack(&mut self, sample: &Sample<'_>) -> Option<u32> {
         let header = &sample.header;
-        let process = if header.user_frames > 0 {
+        let runs_anonymous_code =
+            sample.user_frames().any(|frame| matches!(frame.place(), Some(Place::Anonymous(_))));
+        let process = if runs_anonymous_code {
             let key =
                 ProcessKey { tgid: header.tgid, start_ns: header.process_start_ns, exec_id: header.exec_id };
-            Some(self.processes.identify(key, now)?)
+            Some(self.processes.identify(key)?)
         } else {
             None
         };
         let mut scratch = std::mem::take(&mut self.scratch);
         scratch.clear();
         scratch.extend(sample.kernel_addresses());
-        scratch.extend(sample.user_addresses());
-        let id = self.find_or_insert(process, &scratch, header.kernel_frames, header.user_frames);
-        self.scratch = scratch;
-        let id = id?;
-
-        let entry = self.stacks[id as usize];
-        if entry.broken_at.is_some() || entry.leaf_unmapped {
-            self.place_again(id, now);
+        scratch.extend(sample.user_frames().map(|frame| frame.0));
+        if cause(sample.user_outcome).is_some() || sample.user_outcome == StackOutcome::DepthLimit {
+            scratch.push(MISSING | sample.user_outcome as u64);
         }
-        Some(id)
+        let id = self.find_or_insert(process, &scratch, header.kernel_frames);
+        self.scratch = scratch;
+        id
     }
 
     fn find_or_insert(
         &mut self,
         process: Option<ProcessId>,
-        addresses: &[u64],
+        words: &[u64],
         kernel_frames: u16,
-        user_frames: u16,
     ) -> Option<u32> {
-        let hash = self.hasher.hash_one((process, kernel_frames, addresses));
+        let hash = self.hasher.hash_one((process, kernel_frames, words));
         let found = self.stack_ids.find(hash, |id| {
             let entry = &self.stacks[*id as usize];
             entry.hash == hash
                 && entry.process == process
                 && entry.kernel_frames == kernel_frames
-                && &self.addresses[entry.range()] == addresses
+                && &self.words[entry.range()] == words
         });
         if let Some(id) = found {
             return Some(*id);
         }
-        if self.addresses.len() + addresses.len() > self.limits.frames {
+        if self.words.len() + words.len() > self.limits.frames {
             return None;
         }
         let id = self.stacks.len() as u32;
-        let start = self.addresses.len() as u32;
-        self.addresses.extend_from_slice(addresses);
+        let start = self.words.len() as u32;
+        self.words.extend_from_slice(words);
         self.stacks.push(StackEntry {
             hash,
             process,
             start,
             kernel_frames,
-            user_frames,
-            generation: 0,
-            leaf_unmapped: false,
-            broken_at: None,
+            user_words: words.len() as u16 - kernel_frames,
         });
         self.stack_ids.insert_unique(hash, id, |id| self.stacks[*id as usize].hash);
-        self.place(id);
-        Some(id)
-    }
-
-    /// Tries to place a stack better, after reading the mappings again: code may have been mapped since.
-    fn place_again(&mut self, id: u32, now: Instant) {
-        let entry = self.stacks[id as usize];
-        let Some(process) = entry.process else { return };
-        let reason =
-            if entry.leaf_unmapped { Reason::ExecutedElsewhere } else { Reason::CalledFromElsewhere };
-        self.processes.refresh(process, now, reason);
-        if self.processes.get(process).generation() != entry.generation {
-            self.place(id);
-        }
-    }
-
-    /// Places a stack's addresses by what is known of its process now.
-    fn place(&mut self, id: u32) {
-        let entry = self.stacks[id as usize];
-        let generation = entry.process.map_or(0, |process| self.processes.get(process).generation());
-        let (mut leaf_unmapped, mut broken_at) = (false, None);
-        for (position, at) in entry.range().enumerate() {
-            let kernel_frames = usize::from(entry.kernel_frames);
-            let is_leaf = position == 0 || position == kernel_frames;
-            let address = self.addresses[at].saturating_sub(u64::from(!is_leaf));
-            if broken_at.is_some() {
-                self.set_placed(at, NO_FRAME);
-                continue;
-            }
-            let frame = match entry.process {
-                Some(process) if position >= kernel_frames => {
-                    match self.processes.get(process).place(address) {
-                        Some(Place::File(binary, offset)) => RawFrame::Binary(binary, offset),
-                        Some(Place::Vdso(offset)) => RawFrame::Vdso(offset),
-                        Some(Place::Anonymous(address)) => RawFrame::Jit(process, address),
-                        None => {
-                            if is_leaf {
-                                // It was executed, so it is a frame wherever it lies.
-                                leaf_unmapped = true;
-                            } else if generation > 0 {
-                                broken_at = Some((position - kernel_frames) as u16);
-                            }
-                            RawFrame::Unmapped(address)
-                        }
-                    }
-                }
-                _ => RawFrame::Kernel(address),
+        for (position, word) in words.iter().enumerate() {
+            let frame = if position < usize::from(kernel_frames) {
+                // Every kernel address but the first is a return address.
+                RawFrame::Kernel(word.saturating_sub(u64::from(position > 0)))
+            } else {
+                user_frame(process, *word)
             };
             let frame = self.frame(frame);
-            self.set_placed(at, frame);
-        }
-        let entry = &mut self.stacks[id as usize];
-        entry.generation = generation;
-        entry.leaf_unmapped = leaf_unmapped;
-        entry.broken_at = broken_at;
-    }
-
-    fn set_placed(&mut self, at: usize, frame: RawFrameId) {
-        if at < self.placed.len() {
-            self.placed[at] = frame;
-        } else {
             self.placed.push(frame);
         }
+        Some(id)
     }
 
     fn frame(&mut self, frame: RawFrame) -> RawFrameId {
@@ -458,12 +397,61 @@ impl Aggregate {
     }
 }
 
-fn count_outcome(outcomes: &mut StackOutcomes, outcome: StackOutcome) {
-    let counter = match outcome {
-        StackOutcome::NotWanted | StackOutcome::Absent => &mut outcomes.absent,
-        StackOutcome::Walked => &mut outcomes.walked,
-        StackOutcome::DepthLimit => &mut outcomes.truncated,
-        StackOutcome::Unreadable => &mut outcomes.unreadable,
-    };
-    *counter += 1;
+fn user_frame(process: Option<ProcessId>, word: u64) -> RawFrame {
+    match (Frame(word).place(), process) {
+        (Some(Place::File(id, offset)), _) => RawFrame::File(id, offset),
+        (Some(Place::Vdso(offset)), _) => RawFrame::Vdso(offset),
+        (Some(Place::Anonymous(address)), Some(process)) => RawFrame::Jit(process, address),
+        (Some(Place::Anonymous(address) | Place::Unmapped(address)), _) => RawFrame::Unmapped(address),
+        (None, _) => {
+            RawFrame::Missing(StackOutcome::from_u8((word & 0xff) as u8).unwrap_or(StackOutcome::Unreadable))
+        }
+    }
+}
+
+/// Number of stacks by each [`StackOutcome`].
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcomes([u64; StackOutcome::COUNT]);
+
+impl Outcomes {
+    fn count(&mut self, outcome: StackOutcome) {
+        self.0[outcome as usize] += 1;
+    }
+
+    fn summary(&self) -> StackOutcomes {
+        let mut summary = StackOutcomes::default();
+        for (number, samples) in self.0.iter().enumerate().filter(|(_, samples)| **samples > 0) {
+            let Some(outcome) = StackOutcome::from_u8(number as u8) else { continue };
+            match (outcome, cause(outcome)) {
+                (_, Some(cause)) => {
+                    summary.incomplete.push(Loss { cause: cause.into(), samples: *samples });
+                }
+                (StackOutcome::NotWanted | StackOutcome::Absent, _) => summary.absent += samples,
+                (StackOutcome::DepthLimit, _) => summary.truncated += samples,
+                _ => summary.complete += samples,
+            }
+        }
+        summary
+    }
+}
+
+/// Why a stack is incomplete, in words; `None` where it is not, or was cut on purpose.
+#[must_use]
+pub fn cause(outcome: StackOutcome) -> Option<&'static str> {
+    match outcome {
+        StackOutcome::NotWanted
+        | StackOutcome::Absent
+        | StackOutcome::Walked
+        | StackOutcome::Complete
+        | StackOutcome::DepthLimit => None,
+        StackOutcome::Unreadable => Some("kernel stack not readable"),
+        StackOutcome::TableMissing => Some("no unwind table yet"),
+        StackOutcome::NoMapping => Some("return address outside of all code"),
+        StackOutcome::NoRule => Some("code without call-frame information"),
+        StackOutcome::UnsupportedRule => Some("call-frame information of a form not known"),
+        StackOutcome::BadFrame => Some("damaged frame"),
+        StackOutcome::StackUnreadable => Some("stack not in memory"),
+        StackOutcome::ThirtyTwoBit => Some("32-bit code"),
+        StackOutcome::NoRegisters => Some("registers not readable"),
+    }
 }

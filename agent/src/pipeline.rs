@@ -1,8 +1,9 @@
 //! Wires the stages of a recording, with every capacity in sight.
 //!
-//! kernel programs -> ring buffer -> [`Drain`] -> [`Aggregate`] (with the process table) -> [`Symbolizing`] -> [`Profile`].
+//! kernel programs -> ring buffer -> [`Drain`] -> [`Aggregate`] (with files and processes) -> [`Symbolizing`] -> [`Profile`],
+//! and from the drain's sight of files without tables back to the kernel programs by [`Unwinding`].
 //!
-//! One thread drains and sums; a second one symbolizes. While samples come in it only reads the kernel's symbols, so that
+//! One thread drains and sums, two build unwind tables, another one symbolizes. While samples come in it only reads the kernel's symbols, so that
 //! the cost of recording is the sampling alone.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -14,6 +15,7 @@ use chokepoint_analysis::profile::{Header, Profile, Unit};
 use chokepoint_ebpf::counters::Counter;
 
 use crate::aggregate::{Aggregate, Limits};
+use crate::drain::decode::Record;
 use crate::drain::{Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
@@ -21,9 +23,12 @@ use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs};
+use crate::process::binaries::Announced;
 use crate::record::Options;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized;
+use crate::target::admitted;
+use crate::unwind::{self, Unwinding};
 
 /// Samples kept one by one where the format shows them at their times: 24 MB, three hours of one CPU at 99 Hz.
 const TIMELINE_SAMPLES: usize = 1_000_000;
@@ -34,6 +39,9 @@ const RING_TIME: Duration = Duration::from_secs(1);
 const TYPICAL_SAMPLE_BYTES: u64 = 512;
 /// Limits of the ring buffer's size. The upper one is counted twice in the agent's resident memory where it is all used.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=8 << 20;
+
+/// Target processes whose unwind tables are built before the first sample. Of more, files are built as they are sampled.
+const PREPARED_PROCESSES: usize = 16;
 
 /// Why a recording came to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +74,8 @@ pub struct Facts {
     pub cpus: usize,
     /// Ticks a second on each of them.
     pub frequency_hz: u32,
+    /// The unwind tables it took.
+    pub unwind_tables: unwind::Statistics,
     /// Why it ended.
     pub end: End,
 }
@@ -82,6 +92,7 @@ pub struct Session {
     options: Options,
     cpus: Vec<u32>,
     drain: Drain,
+    unwinding: Unwinding,
     gate: Gate,
 }
 
@@ -116,6 +127,7 @@ impl Session {
             stacks: options.stacks,
             frequency_hz: options.frequency_hz,
             ring_bytes: ring_bytes(cpus.len(), options.frequency_hz),
+            possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
                 .and_then(|max| max.try_into().ok())
                 .unwrap_or(127),
@@ -126,7 +138,8 @@ impl Session {
             kernel_log::forward(&mut programs)?;
         }
         let drain = Drain::new(programs.take_records()?).map_err(|error| Failure::unexpected(&error))?;
-        Ok(Self { programs, options, cpus, drain, gate })
+        let unwinding = Unwinding::start(programs.take_unwind_maps()?, &options.unwind)?;
+        Ok(Self { programs, options, cpus, drain, unwinding, gate })
     }
 
     /// The processes that the target names, if it names any.
@@ -144,7 +157,14 @@ impl Session {
     /// A [`Failure`] where the kernel refuses.
     pub fn start(mut self) -> Result<Sampling, Failure> {
         let timeline = if self.options.timeline { TIMELINE_SAMPLES } else { 0 };
-        let aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
+        let mut aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
+        let files: Vec<_> = admitted(&self.gate, &self.options.target, PREPARED_PROCESSES)
+            .into_iter()
+            .flat_map(|tgid| aggregate.open_files_of(tgid))
+            .collect();
+        self.unwinding.prepare(files.iter().filter_map(|binary| {
+            aggregate.binaries().get(*binary).file.as_ref().map(|file| (*binary, file))
+        }));
         let tie = ClockTie::now();
         let event = self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?;
         Ok(Sampling {
@@ -181,7 +201,7 @@ impl Sampling {
         mut progress: impl FnMut(Duration, u64),
     ) -> Result<Recording, Failure> {
         let Self { session, mut aggregate, event, tie, start, window_start_ns } = self;
-        let Session { mut programs, options, cpus, mut drain, .. } = session;
+        let Session { mut programs, options, cpus, mut drain, unwinding, .. } = session;
         let deadline = options.duration.map(|duration| tokio::time::Instant::from_std(start + duration));
         let mut end = None;
         while end.is_none() {
@@ -190,16 +210,16 @@ impl Sampling {
                 () = sleep_until(deadline) => end = Some(End::Elapsed),
                 reason = stop.wait() => end = Some(reason),
             }
-            let now = Instant::now();
-            drain.take_all(|sample| aggregate.add(&sample, now));
+            drain.take_all(|record| take(&record, &mut aggregate, &unwinding));
             progress(start.elapsed(), aggregate.samples());
         }
         let duration = start.elapsed();
         log_phase("sampled", Cost::of_this_process().cpu);
         let measured = programs.cost_is_measured();
         let program_cost = programs.stop()?;
-        let now = Instant::now();
-        drain.take_all(|sample| aggregate.add(&sample, now));
+        drain.take_all(|record| take(&record, &mut aggregate, &unwinding));
+        let unwind_tables = unwinding.statistics();
+        drop(unwinding);
         aggregate.processes_mut().open_late_perf_maps();
 
         let counters = programs.counters()?;
@@ -225,6 +245,7 @@ impl Sampling {
                 event,
                 cpus: cpus.len(),
                 frequency_hz: options.frequency_hz,
+                unwind_tables,
                 end: end.unwrap_or(End::Elapsed),
             },
         })
@@ -284,6 +305,24 @@ impl Symbolizing {
         };
         self.recordings.send(recording).map_err(|_| died())?;
         self.thread.join().ok().flatten().ok_or_else(died)
+    }
+}
+
+/// Hands a record to where it belongs.
+fn take(record: &Record<'_>, aggregate: &mut Aggregate, unwinding: &Unwinding) {
+    match record {
+        Record::Sample(sample) => {
+            unwinding.sampled(sample);
+            aggregate.add(sample);
+        }
+        Record::NewFile(new) => match aggregate.announce(new) {
+            Some(Announced::Opened(binary)) => {
+                if let Some(file) = &aggregate.binaries().get(binary).file {
+                    unwinding.announce(new, binary, file);
+                }
+            }
+            Some(Announced::Unopened(_)) | None => unwinding.unopened(new),
+        },
     }
 }
 
@@ -355,7 +394,13 @@ fn coverage(counters: &Counters, aggregate: &Aggregate, expected: u64, malformed
     if dropped.timeline > 0 {
         notes.push(format!("{} samples are missing from the timeline: it was full", dropped.timeline));
     }
-    let unopened = aggregate.processes().binaries().unopened();
+    let not_announced = counters.get(Counter::FileNotAnnounced);
+    if not_announced > 0 {
+        notes.push(format!(
+            "{not_announced} times a mapped file could not be announced: the ring buffer was full"
+        ));
+    }
+    let unopened = aggregate.binaries().unopened();
     if unopened > 0 {
         notes.push(format!("{unopened} mapped files could not be opened; their frames have no symbols"));
     }
@@ -374,7 +419,6 @@ fn coverage(counters: &Counters, aggregate: &Aggregate, expected: u64, malformed
             .collect(),
         user_stacks: aggregate.user_stacks(),
         kernel_stacks: aggregate.kernel_stacks(),
-        unread_processes: dropped.unread_process,
         notes,
     }
 }

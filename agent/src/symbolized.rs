@@ -9,7 +9,7 @@ use chokepoint_analysis::profile::{
 };
 
 use crate::address::{AbsoluteAddress, FileOffset};
-use crate::aggregate::{Aggregate, RawFrame};
+use crate::aggregate::{Aggregate, RawFrame, cause};
 use crate::drain::decode::comm;
 use crate::process::binaries::{Binary, BinaryId};
 use crate::process::table::{Process, ProcessId};
@@ -89,13 +89,17 @@ fn symbolize(aggregate: &Aggregate, symbolizer: &mut Symbolizer, notes: &mut Vec
     naming.found.resize_with(aggregate.frames().len(), || None);
 
     for (index, address) in frames.unmapped {
-        naming.found[index] =
-            Some(Found { module: module(ModuleKind::Unknown, "[unknown]"), address, lines: Vec::new() });
+        naming.found[index] = Some(Found { module: unknown(), address, lines: Vec::new() });
+    }
+    for (index, cause) in frames.missing {
+        let function = format!("[incomplete: {cause}]");
+        let lines = vec![SourceLine { function, file: String::new(), line: 0 }];
+        naming.found[index] = Some(Found { module: unknown(), address: 0, lines });
     }
     naming.kernel(symbolizer, &frames.kernel);
     naming.vdso(symbolizer, &frames.vdso);
     for (id, frames) in &frames.binaries {
-        naming.binary(symbolizer, aggregate.processes().binaries().get(*id), frames);
+        naming.binary(symbolizer, aggregate.binaries().get(*id), frames);
     }
     for (id, frames) in &frames.jit {
         naming.jit(symbolizer, aggregate.processes().get(*id), frames);
@@ -116,6 +120,7 @@ struct Frames {
     binaries: BTreeMap<BinaryId, Vec<(usize, FileOffset)>>,
     jit: BTreeMap<ProcessId, Vec<(usize, AbsoluteAddress)>>,
     unmapped: Vec<(usize, u64)>,
+    missing: Vec<(usize, &'static str)>,
 }
 
 impl Frames {
@@ -125,13 +130,19 @@ impl Frames {
             match *frame {
                 RawFrame::Kernel(address) => frames.kernel.push((index, AbsoluteAddress(address))),
                 RawFrame::Vdso(offset) => frames.vdso.push((index, FileOffset(offset))),
-                RawFrame::Binary(id, offset) => {
-                    frames.binaries.entry(id).or_default().push((index, FileOffset(offset)));
-                }
+                RawFrame::File(id, offset) => match aggregate.binaries().find(id) {
+                    Some(binary) => {
+                        frames.binaries.entry(binary).or_default().push((index, FileOffset(offset)));
+                    }
+                    None => frames.unmapped.push((index, offset)),
+                },
                 RawFrame::Jit(id, address) => {
                     frames.jit.entry(id).or_default().push((index, AbsoluteAddress(address)));
                 }
                 RawFrame::Unmapped(address) => frames.unmapped.push((index, address)),
+                RawFrame::Missing(outcome) => {
+                    frames.missing.push((index, cause(outcome).unwrap_or("depth limit")));
+                }
             }
         }
         frames
@@ -235,6 +246,10 @@ impl Naming {
 
 fn inputs<A: Copy>(frames: &[(usize, A)]) -> Vec<A> {
     frames.iter().map(|(_, address)| *address).collect()
+}
+
+fn unknown() -> Module {
+    module(ModuleKind::Unknown, "[unknown]")
 }
 
 fn module(kind: ModuleKind, path: &str) -> Module {

@@ -136,6 +136,34 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const CGROUP_V2_MAGIC: i64 = 0x6367_7270;
 const CGROUP_V1_MAGIC: i64 = 0x0027_e0eb;
 
+/// Processes that a gate admits, as far as they can be told now; none for the whole host, and at most `max`.
+#[must_use]
+pub fn admitted(gate: &Gate, target: &Target, max: usize) -> Vec<u32> {
+    let mut tgids = match (gate, target) {
+        (Gate::Processes { tgids, .. }, _) => tgids.clone(),
+        (Gate::Comm(comm), _) => processes_named(comm, max),
+        (Gate::Cgroup { .. }, Target::Cgroup(path)) => {
+            let members = find_cgroup(path).map(|(directory, _)| directory.join("cgroup.procs"));
+            let text = members.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
+            text.lines().filter_map(|line| line.parse().ok()).collect()
+        }
+        _ => Vec::new(),
+    };
+    tgids.truncate(max);
+    tgids
+}
+
+fn processes_named(comm: &str, max: usize) -> Vec<u32> {
+    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|tgid| {
+            fs::read_to_string(format!("/proc/{tgid}/comm")).is_ok_and(|name| name.trim_end() == comm)
+        })
+        .take(max)
+        .collect()
+}
+
 fn cgroup_gate(path: &Path, layout: &KernelLayout) -> Result<Gate, TargetError> {
     let (directory, is_v2) = find_cgroup(path).ok_or_else(|| TargetError::NoCgroup(path.to_owned()))?;
     let failed = |source| TargetError::Io { path: directory.clone(), source };

@@ -88,7 +88,6 @@ fn the_documented_capabilities_are_enough() {
     let profile = profile_with(&enough());
     assert!(share_with(&profile, "read_zeros") > 0.2, "user functions have names");
     assert!(has_kernel_names(&profile), "kernel functions have names");
-    assert_eq!(profile.coverage.unread_processes, 0);
     assert_eq!(profile.coverage.notes, Vec::<String>::new());
 }
 
@@ -111,7 +110,8 @@ fn without_ptrace_foreign_frames_either_have_names_or_it_is_told() {
     let named = profile.samples.iter().any(|sample| functions(&profile, sample).contains(&"read_zeros"));
     // Since 6.15 CAP_PERFMON is enough to read another process's mappings, and the path of a file on the host is enough to
     // open it.
-    assert_ne!(named, profile.coverage.unread_processes > 0, "{:?}", profile.coverage);
+    let told = profile.coverage.notes.iter().any(|note| note.contains("could not be opened"));
+    assert_ne!(named, told, "{:?}", profile.coverage);
 }
 
 #[test]

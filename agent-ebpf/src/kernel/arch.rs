@@ -1,25 +1,118 @@
 //! What differs between processors.
 
 use aya_ebpf::{EbpfContext, programs::PerfEventContext};
+use chokepoint_ebpf::unwind::walk::Walk;
 
-/// Whether the perf event interrupted user mode.
+#[cfg(bpf_target_arch = "aarch64")]
+pub use aarch64::{
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, take_up,
+};
+#[cfg(bpf_target_arch = "x86_64")]
+pub use x86_64::{
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, take_up,
+};
+
+/// Copies the registers that a perf event interrupted, which its context begins with.
 #[inline(always)]
-pub fn interrupted_user_mode(ctx: &PerfEventContext) -> bool {
-    // The context begins with the interrupted registers; the verifier allows aligned reads of eight bytes.
-    #[cfg(bpf_target_arch = "x86_64")]
-    {
-        /// Index of `cs` among the registers of x86-64's `pt_regs`.
-        const CS: usize = 17;
-        // SAFETY: within the context's registers.
-        let cs = unsafe { ctx.as_ptr().cast::<u64>().add(CS).read_volatile() };
-        cs & 3 != 0
+pub fn copy_interrupted(ctx: &PerfEventContext, registers: &mut UserRegisters) {
+    for (index, register) in registers.iter_mut().enumerate() {
+        // SAFETY: within the context's registers; the verifier allows aligned reads of eight bytes.
+        *register = unsafe { ctx.as_ptr().cast::<u64>().add(index).read_volatile() };
     }
-    #[cfg(bpf_target_arch = "aarch64")]
-    {
-        /// Index of `pstate` in arm64's `user_pt_regs`.
-        const PSTATE: usize = 33;
-        // SAFETY: within the context's registers.
-        let pstate = unsafe { ctx.as_ptr().cast::<u64>().add(PSTATE).read_volatile() };
-        pstate & 0xf == 0
+}
+
+#[inline(always)]
+fn context_word(ctx: &PerfEventContext, index: usize) -> u64 {
+    // SAFETY: as above; the callers name a register's index.
+    unsafe { ctx.as_ptr().cast::<u64>().add(index).read_volatile() }
+}
+
+#[cfg(bpf_target_arch = "x86_64")]
+mod x86_64 {
+    use super::{PerfEventContext, Walk, context_word};
+
+    pub use chokepoint_ebpf::unwind::x86_64::X86_64 as Unwinding;
+
+    /// `struct pt_regs`.
+    pub type UserRegisters = [u64; 21];
+    /// Of kernels from 5.10 to 5.14; later ones tell where the registers are.
+    pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
+
+    const RIP: usize = 16;
+    const CS: usize = 17;
+    /// DWARF's number of the register at each place of `pt_regs`; 16 for those that have none.
+    const DWARF: [u8; 21] = [15, 14, 13, 12, 6, 3, 11, 10, 9, 8, 0, 2, 1, 4, 5, 16, 16, 16, 16, 7, 16];
+    /// Code segment of 64-bit user code.
+    const USER_CS_64: u64 = 0x33;
+
+    /// Whether the perf event interrupted user mode.
+    #[inline(always)]
+    pub fn interrupted_user_mode(ctx: &PerfEventContext) -> bool {
+        context_word(ctx, CS) & 3 != 0
+    }
+
+    /// Whether the registers are those of 32-bit code.
+    #[inline(always)]
+    pub fn is_32_bit(registers: &UserRegisters) -> bool {
+        registers[CS] != USER_CS_64
+    }
+
+    /// Where user code goes on; 0 where it never began, as in threads of the kernel's own that borrow an address space.
+    #[inline(always)]
+    pub fn program_counter(registers: &UserRegisters) -> u64 {
+        registers[RIP]
+    }
+
+    /// Gives a walk its first registers.
+    #[inline(always)]
+    pub fn take_up(walk: &mut Walk, registers: &UserRegisters) {
+        for (index, register) in registers.iter().enumerate() {
+            if DWARF[index] != 16 {
+                walk.set_register(DWARF[index], *register);
+            }
+        }
+    }
+}
+
+#[cfg(bpf_target_arch = "aarch64")]
+mod aarch64 {
+    use super::{PerfEventContext, Walk, context_word};
+
+    pub use chokepoint_ebpf::unwind::aarch64::Aarch64 as Unwinding;
+
+    /// `struct user_pt_regs`: `x0` to `x30`, `sp`, `pc`, `pstate`.
+    pub type UserRegisters = [u64; 34];
+    /// Of kernels from 5.10 to 5.14; later ones tell where the registers are.
+    pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
+
+    const PC: usize = 32;
+    const PSTATE: usize = 33;
+    /// In `pstate`: 32-bit code.
+    const PSTATE_32: u64 = 0x10;
+
+    /// Whether the perf event interrupted user mode.
+    #[inline(always)]
+    pub fn interrupted_user_mode(ctx: &PerfEventContext) -> bool {
+        context_word(ctx, PSTATE) & 0xf == 0
+    }
+
+    /// Whether the registers are those of 32-bit code.
+    #[inline(always)]
+    pub fn is_32_bit(registers: &UserRegisters) -> bool {
+        registers[PSTATE] & PSTATE_32 != 0
+    }
+
+    /// Where user code goes on; 0 where it never began.
+    #[inline(always)]
+    pub fn program_counter(registers: &UserRegisters) -> u64 {
+        registers[PC]
+    }
+
+    /// Gives a walk its first registers.
+    #[inline(always)]
+    pub fn take_up(walk: &mut Walk, registers: &UserRegisters) {
+        for number in 0..32u8 {
+            walk.set_register(number, registers[usize::from(number)]);
+        }
     }
 }

@@ -25,8 +25,14 @@ globals! {
     WANT_KERNEL: u8 = 1;
     /// What one tick of the on-CPU source stands for, nanoseconds.
     ON_CPU_PERIOD_NS: u64 = 0;
-    /// Frames at which `bpf_get_stack` stops on this host.
+    /// Kernel frames at which `bpf_get_stack` stops on this host.
     DEPTH_LIMIT: u32 = 0;
+    /// CPUs that the kernel may have.
+    CPUS: u32 = 1;
+    /// 1 where the kernel keeps mappings in a maple tree (6.1), 0 where in a red-black tree.
+    HAS_MAPLE_TREE: u8 = 0;
+    /// 1 where the helper `bpf_task_pt_regs` is there (5.15).
+    HAS_TASK_PT_REGS: u8 = 0;
     /// Bytes waiting in the ring buffer at which the agent is woken before its timer.
     WAKE_AT_BYTES: u64 = 0;
 
@@ -36,6 +42,7 @@ globals! {
     TASK_MM: u32 = 0;
     TASK_START_BOOTTIME: u32 = 0;
     TASK_SELF_EXEC_ID: u32 = 0;
+    TASK_STACK: u32 = 0;
     TASK_CGROUPS: u32 = 0;
     CSS_SET_SUBSYS: u32 = 0;
     CSS_SET_DFL_CGRP: u32 = 0;
@@ -44,4 +51,33 @@ globals! {
     CGROUP_SELF: u32 = 0;
     CGROUP_KN: u32 = 0;
     KERNFS_NODE_ID: u32 = 0;
+    MM_MAPLE_ROOT: u32 = 0;
+    MM_RB_ROOT: u32 = 0;
+    MM_VDSO: u32 = 0;
+    MM_EXE_FILE: u32 = 0;
+    MAPLE_LEAF_PIVOTS: u32 = 0;
+    MAPLE_LEAF_SLOTS: u32 = 0;
+    MAPLE_INNER_PIVOTS: u32 = 0;
+    MAPLE_INNER_SLOTS: u32 = 0;
+    VMA_START: u32 = 0;
+    VMA_END: u32 = 0;
+    VMA_FLAGS: u32 = 0;
+    VMA_PGOFF: u32 = 0;
+    VMA_FILE: u32 = 0;
+    VMA_RB: u32 = 0;
+    FILE_INODE: u32 = 0;
+    FILE_DENTRY: u32 = 0;
+    FILE_MOUNT: u32 = 0;
+    MOUNT_ROOT: u32 = 0;
+    MOUNT_VFS: u32 = 0;
+    MOUNT_PARENT: u32 = 0;
+    MOUNT_POINT: u32 = 0;
+    DENTRY_PARENT: u32 = 0;
+    DENTRY_NAME: u32 = 0;
+    INODE_NUMBER: u32 = 0;
+    INODE_SIZE: u32 = 0;
+    INODE_GENERATION: u32 = 0;
+    INODE_SUPER: u32 = 0;
+    SUPER_DEVICE: u32 = 0;
+    SUPER_FLAGS: u32 = 0;
 }

@@ -3,52 +3,66 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{bindings::BPF_F_USER_STACK, cty::c_void, helpers::bpf_get_stack};
-use chokepoint_ebpf::sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, StackOutcome};
+use aya_ebpf::{cty::c_void, helpers::bpf_get_stack, macros::map, maps::PerCpuArray};
+use chokepoint_ebpf::{
+    sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome},
+    unwind::{
+        file::NewFile,
+        walk::{Walk, advance},
+    },
+};
 
-use super::config::DEPTH_LIMIT;
+use super::{
+    arch::{self, Unwinding, UserRegisters},
+    config::DEPTH_LIMIT,
+    path::PathWalk,
+    task::KernelPointer,
+    unwind::KernelHost,
+    vma::Node,
+};
 
-/// A sample under construction: as it goes into the ring buffer, with room for the deepest stacks.
+/// A sample under construction: as it goes into the ring buffer, with room for the deepest stacks; and what its making
+/// needs.
 #[repr(C)]
 pub struct Scratch {
     /// The fixed part.
     pub header: SampleHeader,
     frames: [u64; MAX_FRAMES],
+    /// User frames written.
+    depth: u64,
+    /// A [`StackOutcome`]: how the walk of the user stack ended.
+    outcome: u64,
+    walk: Walk,
+    /// The user registers that the walk begins with.
+    pub registers: UserRegisters,
+    pub(super) node: Node,
+    pub(super) path: PathWalk,
+    pub(super) new_file: NewFile,
 }
+
+/// One for each source, because one source's program may interrupt another's.
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(Source::COUNT, 0);
 
 const FRAME_BYTES: u64 = size_of::<u64>() as u64;
 const MAX_USER_BYTES: u64 = MAX_USER_FRAMES as u64 * FRAME_BYTES;
 const MAX_KERNEL_BYTES: u64 = MAX_KERNEL_FRAMES as u64 * FRAME_BYTES;
+const _: () = assert!(MAX_USER_FRAMES.is_power_of_two(), "an index is bounded by a mask");
 
 /// A captured stack: its bytes, and how the walk ended.
 #[derive(Clone, Copy)]
 pub struct Captured {
     /// Bytes of frames written; a multiple of eight.
     pub bytes: u64,
-    /// How the walk ended.
-    pub outcome: StackOutcome,
+    /// How the walk ended: a [`StackOutcome`].
+    pub outcome: u8,
 }
 
 impl Captured {
     /// No frames, for the given reason.
     #[inline(always)]
     pub const fn nothing(outcome: StackOutcome) -> Self {
-        Self { bytes: 0, outcome }
-    }
-
-    #[inline(always)]
-    fn from_helper(result: i64, max_bytes: u64) -> Self {
-        if result <= 0 {
-            return Self::nothing(StackOutcome::Unreadable);
-        }
-        // Kept apart from the test above: LLVM would fold both into one comparison of `result - 1`, and the verifiers of
-        // 5.10 to 6.12 do not carry the bound from that copy back to the register that is used.
-        let bytes = black_box(result) as u64;
-        if bytes > max_bytes {
-            return Self::nothing(StackOutcome::Unreadable);
-        }
-        let full = bytes / FRAME_BYTES >= u64::from(DEPTH_LIMIT.load());
-        Self { bytes, outcome: if full { StackOutcome::DepthLimit } else { StackOutcome::Walked } }
+        Self { bytes: 0, outcome: outcome as u8 }
     }
 
     /// Number of frames written.
@@ -58,24 +72,93 @@ impl Captured {
     }
 }
 
-/// Writes the user stack of the current thread to the beginning of the frames.
+/// This CPU's scratch space for a source.
+#[inline(always)]
+pub fn scratch(source: Source) -> Option<*mut Scratch> {
+    scratch_at(source as u32)
+}
+
+/// The same by a source's number.
+#[inline(always)]
+pub fn scratch_at(source: u32) -> Option<*mut Scratch> {
+    SCRATCH.get_ptr_mut(source)
+}
+
+/// Unwinds the user stack that `scratch.registers` begin, to the beginning of the frames.
 ///
 /// # Safety
-/// `ctx` must be the program's context and `scratch` this CPU's.
+/// `scratch` must be this CPU's and `source`'s, and `mm` the current address space.
 #[inline(always)]
-pub unsafe fn capture_user(ctx: *mut c_void, scratch: *mut Scratch) -> Captured {
-    // SAFETY: the frames have room for MAX_USER_BYTES.
-    let result = unsafe {
-        let frames = (&raw mut (*scratch).frames).cast::<c_void>();
-        bpf_get_stack(ctx, frames, MAX_USER_BYTES as u32, u64::from(BPF_F_USER_STACK))
+pub unsafe fn capture_user(
+    scratch: *mut Scratch,
+    source: Source,
+    mm: KernelPointer,
+    user_mode: bool,
+) -> Captured {
+    // SAFETY: the scratch space is this program's alone.
+    let scratch = unsafe { &mut *scratch };
+    let pc = arch::program_counter(&scratch.registers);
+    if pc == 0 {
+        return Captured::nothing(StackOutcome::Absent);
+    }
+    if arch::is_32_bit(&scratch.registers) {
+        return Captured::nothing(StackOutcome::ThirtyTwoBit);
+    }
+    scratch.depth = 0;
+    scratch.outcome = StackOutcome::DepthLimit as u64;
+    scratch.walk.begin(pc, mm.address());
+    arch::take_up(&mut scratch.walk, &scratch.registers);
+    // What the loop changes is in memory, of which the verifier knows nothing: so it sees the same state behind the loop
+    // whichever iteration leaves it.
+    for _ in 0..MAX_USER_FRAMES {
+        if unwind_frame(source as u64) != 0 {
+            break;
+        }
+    }
+    let depth = black_box(scratch.depth);
+    if depth > MAX_USER_FRAMES as u64 {
+        return Captured::nothing(StackOutcome::NoRegisters);
+    }
+    if !user_mode && depth == 1 && scratch.outcome == StackOutcome::NoMapping as u64 {
+        // In the midst of execve: the registers are still the old program's, the address space is the new one's.
+        return Captured::nothing(StackOutcome::Absent);
+    }
+    Captured { bytes: depth * FRAME_BYTES, outcome: scratch.outcome as u8 }
+}
+
+/// One frame of the user stack under construction in the scratch space of a source; not 0 when it was the last.
+///
+/// A function of its own with nothing but numbers for arguments is verified once, whatever calls it how often: that is what
+/// every verifier since 5.10 accepts at any depth.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn unwind_frame(source: u64) -> u64 {
+    let Some(scratch) = scratch_at(source as u32) else {
+        return 1;
     };
-    Captured::from_helper(result, MAX_USER_BYTES)
+    let host = KernelHost::new(scratch, source);
+    // SAFETY: the scratch space is this program's alone; the host uses other fields than these.
+    let (walk, frames, depth) =
+        unsafe { (&mut (*scratch).walk, &mut (*scratch).frames, &mut (*scratch).depth) };
+    let step = advance::<Unwinding>(walk, &host);
+    if let Some(frame) = step.frame {
+        frames[*depth as usize & (MAX_USER_FRAMES - 1)] = frame.0;
+        *depth += 1;
+    }
+    match step.end {
+        None => 0,
+        Some(outcome) => {
+            // SAFETY: as above.
+            unsafe { (*scratch).outcome = outcome as u64 };
+            1
+        }
+    }
 }
 
 /// Writes the kernel stack of the current thread behind `user`'s frames.
 ///
 /// # Safety
-/// As for [`capture_user`], which returned `user`.
+/// `ctx` must be the program's context; `scratch` as for [`capture_user`], which returned `user`.
 #[inline(always)]
 pub unsafe fn capture_kernel(ctx: *mut c_void, scratch: *mut Scratch, user: Captured) -> Captured {
     if user.bytes > MAX_USER_BYTES {
@@ -86,5 +169,16 @@ pub unsafe fn capture_kernel(ctx: *mut c_void, scratch: *mut Scratch, user: Capt
         let frames = (&raw mut (*scratch).frames).cast::<u8>().add(user.bytes as usize).cast::<c_void>();
         bpf_get_stack(ctx, frames, MAX_KERNEL_BYTES as u32, 0)
     };
-    Captured::from_helper(result, MAX_KERNEL_BYTES)
+    if result <= 0 {
+        return Captured::nothing(StackOutcome::Unreadable);
+    }
+    // Kept apart from the test above: LLVM would fold both into one comparison of `result - 1`, and the verifiers of 5.10 to
+    // 6.12 do not carry the bound from that copy back to the register that is used.
+    let bytes = black_box(result) as u64;
+    if bytes > MAX_KERNEL_BYTES {
+        return Captured::nothing(StackOutcome::Unreadable);
+    }
+    let full = bytes / FRAME_BYTES >= u64::from(DEPTH_LIMIT.load());
+    let outcome = if full { StackOutcome::DepthLimit } else { StackOutcome::Walked };
+    Captured { bytes, outcome: outcome as u8 }
 }

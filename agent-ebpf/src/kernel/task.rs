@@ -1,13 +1,24 @@
 //! Fields of the kernel's `task_struct`, read at the offsets the agent found in BTF.
 
+use core::hint::black_box;
+
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_task, bpf_probe_read_kernel},
+    helpers::{
+        bpf_get_current_task, bpf_get_current_task_btf, bpf_probe_read_kernel, bpf_task_pt_regs, generated,
+    },
 };
-use chokepoint_ebpf::COMM_LEN;
+use chokepoint_ebpf::{
+    COMM_LEN,
+    unwind::file::{FILE_PATH_LEN, PATH_COMPONENT_LEN},
+};
 
-use super::config::{
-    TASK_COMM, TASK_GROUP_LEADER, TASK_MM, TASK_SELF_EXEC_ID, TASK_START_BOOTTIME, TASK_TGID,
+use super::{
+    arch,
+    config::{
+        HAS_TASK_PT_REGS, TASK_COMM, TASK_GROUP_LEADER, TASK_MM, TASK_SELF_EXEC_ID, TASK_STACK,
+        TASK_START_BOOTTIME, TASK_TGID,
+    },
 };
 
 /// Address of a kernel structure.
@@ -40,6 +51,58 @@ impl KernelPointer {
         self.field::<u64>(offset).filter(|address| *address != 0).map(Self)
     }
 
+    /// A pointer that was read as a number; `None` where it is null.
+    #[inline(always)]
+    pub fn from_field(address: u64) -> Option<Self> {
+        (address != 0).then_some(Self(address))
+    }
+
+    /// The address itself.
+    #[inline(always)]
+    pub const fn address(self) -> u64 {
+        self.0
+    }
+
+    /// Copies what it points to into memory that is already there. Whether that could be read.
+    #[inline(always)]
+    pub fn read_into<T>(self, target: &mut T) -> bool {
+        // SAFETY: the target has room for a T; the helper checks the address.
+        let result = unsafe {
+            generated::bpf_probe_read_kernel(
+                (&raw mut *target).cast(),
+                size_of::<T>() as u32,
+                self.0 as *const core::ffi::c_void,
+            )
+        };
+        result == 0
+    }
+
+    /// Copies the zero-terminated string it points to into a path, from `start` on, cut to a component's length. The bytes
+    /// written, the terminating zero included; 0 where it cannot be read or there is no room.
+    #[inline(always)]
+    pub fn read_component(self, path: &mut [u8; FILE_PATH_LEN], start: usize) -> usize {
+        // The verifier is to see the bound, whatever the compiler knows.
+        let start = black_box(start);
+        if start > FILE_PATH_LEN - PATH_COMPONENT_LEN {
+            return 0;
+        }
+        // SAFETY: a component's length from `start` on lies within the path; the helper checks the address.
+        let length = unsafe {
+            generated::bpf_probe_read_kernel_str(
+                (&raw mut *path).cast::<u8>().add(start).cast(),
+                PATH_COMPONENT_LEN as u32,
+                self.0 as *const core::ffi::c_void,
+            )
+        };
+        if length < 0 { 0 } else { length as usize }
+    }
+
+    /// The structure that this one is embedded in.
+    #[inline(always)]
+    pub fn container(self, offset: &Global<u32>) -> Self {
+        Self(self.0.wrapping_sub(u64::from(offset.load())))
+    }
+
     /// The structure that begins `offset` bytes into this one.
     #[inline(always)]
     pub fn embedded(self, offset: &Global<u32>) -> Self {
@@ -66,16 +129,37 @@ pub fn comm(task: KernelPointer) -> [u8; COMM_LEN] {
     task.field(&TASK_COMM).unwrap_or_default()
 }
 
+/// Copies the name of a thread; all zeros where it cannot be read.
+#[inline(always)]
+pub fn read_comm(task: KernelPointer, name: &mut [u8; COMM_LEN]) {
+    // The kernel clears what it cannot fill.
+    task.embedded(&TASK_COMM).read_into(name);
+}
+
 /// Process id in the initial PID namespace.
 #[inline(always)]
 pub fn tgid(task: KernelPointer) -> Option<u32> {
     task.field(&TASK_TGID)
 }
 
-/// Whether the thread has an address space of its own; kernel threads have none.
+/// The thread's address space, its `mm_struct`; kernel threads have none.
 #[inline(always)]
-pub fn has_address_space(task: KernelPointer) -> bool {
-    task.follow(&TASK_MM).is_some()
+pub fn address_space(task: KernelPointer) -> Option<KernelPointer> {
+    task.follow(&TASK_MM)
+}
+
+/// Where the kernel keeps the user registers of the current thread while it is in the kernel.
+#[inline(always)]
+pub fn user_registers(task: KernelPointer) -> Option<KernelPointer> {
+    if HAS_TASK_PT_REGS.load() != 0 {
+        // SAFETY: the helpers have no preconditions but the type, which is right.
+        let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
+        KernelPointer::from_field(registers as u64)
+    } else {
+        // Kernels without the helper have stacks of this size, with the registers at the end.
+        let stack: u64 = task.field(&TASK_STACK)?;
+        KernelPointer::from_field(stack + arch::KERNEL_STACK_BYTES - size_of::<arch::UserRegisters>() as u64)
+    }
 }
 
 /// When the process of this first thread started, `CLOCK_BOOTTIME` nanoseconds; 0 where it cannot be read.

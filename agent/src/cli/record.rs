@@ -20,9 +20,15 @@ use crate::record::summary::{self, Finished};
 use crate::record::workload::{self, HeldCommand, WatchedProcesses};
 use crate::record::{DEFAULT_DURATION, DEFAULT_FREQUENCY_HZ, Options};
 use crate::target::Target;
+use crate::unwind;
 
 /// File that is written where none is named.
 const DEFAULT_OUTPUT: &str = "flame.svg";
+
+/// Kernel memory for unwind tables: some hundred large programs and libraries.
+const DEFAULT_UNWIND_MEMORY_MB: u32 = 64;
+/// Where unwind tables are kept.
+const DEFAULT_UNWIND_CACHE: &str = "/var/cache/chokepoint/unwind";
 
 /// Arguments of `chokepoint record`.
 #[derive(Debug, Args)]
@@ -70,6 +76,13 @@ pub struct Arguments {
     #[arg(long)]
     no_inline: bool,
 
+    /// Kernel memory that unwind tables may take, megabytes. The files sampled least go without when it is full.
+    #[arg(long, value_name = "MB", default_value_t = DEFAULT_UNWIND_MEMORY_MB, value_parser = clap::value_parser!(u32).range(1..=128))]
+    unwind_memory: u32,
+    /// Directory that keeps unwind tables for the next recording; "none" to build them anew.
+    #[arg(long, value_name = "DIR", default_value = DEFAULT_UNWIND_CACHE)]
+    unwind_cache: PathBuf,
+
     /// File to write, or - for standard output. Its name's end chooses the format, see --format.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_OUTPUT)]
     output: PathBuf,
@@ -114,6 +127,10 @@ impl Arguments {
             frequency_hz: self.frequency,
             stacks: Stacks { user: !self.kernel_only, kernel: !self.user_only },
             timeline: format == Format::Firefox,
+            unwind: unwind::Options {
+                budget_bytes: (self.unwind_memory as usize) << 20,
+                cache: (self.unwind_cache.as_os_str() != "none").then(|| self.unwind_cache.clone()),
+            },
             inlined: !self.no_inline,
             kernel_log,
         }

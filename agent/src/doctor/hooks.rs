@@ -31,6 +31,7 @@ fn trial(gate: Gate) -> LoadOptions {
         // A tick a second, so that the trial costs nothing.
         frequency_hz: 1,
         ring_bytes: 64 << 10,
+        possible_cpus: 1,
         perf_max_stack: 127,
         kernel_log: false,
     }

@@ -2,6 +2,8 @@
 
 use chokepoint_ebpf::record::Kind;
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome};
+use chokepoint_ebpf::unwind::file::NewFile;
+use chokepoint_ebpf::unwind::frame::Frame;
 use thiserror::Error;
 
 /// Why bytes are no record.
@@ -23,6 +25,15 @@ pub enum DecodeError {
     TooManyFrames(usize),
 }
 
+/// A decoded record.
+#[derive(Clone, Debug)]
+pub enum Record<'a> {
+    /// A sample.
+    Sample(Sample<'a>),
+    /// A file that was sampled for the first time.
+    NewFile(Box<NewFile>),
+}
+
 /// A decoded sample; it borrows the frames from the ring buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
@@ -39,9 +50,9 @@ pub struct Sample<'a> {
 }
 
 impl Sample<'_> {
-    /// Addresses of the user stack, leaf first.
-    pub fn user_addresses(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
-        self.user.iter().map(|bytes| u64::from_le_bytes(*bytes))
+    /// Frames of the user stack, leaf first.
+    pub fn user_frames(&self) -> impl DoubleEndedIterator<Item = Frame> + ExactSizeIterator + '_ {
+        self.user.iter().map(|bytes| Frame(u64::from_le_bytes(*bytes)))
     }
 
     /// Addresses of the kernel stack, leaf first.
@@ -54,13 +65,23 @@ impl Sample<'_> {
 ///
 /// # Errors
 /// [`DecodeError`] where the bytes are not what the contract says.
-pub fn decode(bytes: &[u8]) -> Result<Sample<'_>, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
     let truncated = DecodeError::Truncated(bytes.len());
     let kind = bytes.first_chunk().map(|word| u32::from_le_bytes(*word)).ok_or(truncated)?;
     match Kind::from_u32(kind) {
-        Some(Kind::Sample) => {}
-        None => return Err(DecodeError::Unknown { what: "kind", value: kind }),
+        Some(Kind::Sample) => decode_sample(bytes).map(Record::Sample),
+        Some(Kind::NewFile) => {
+            let record = bytes.get(..size_of::<NewFile>()).ok_or(truncated)?;
+            // SAFETY: the slice has the record's size, and any bytes are a valid one: it is made of integers alone.
+            let file = unsafe { record.as_ptr().cast::<NewFile>().read_unaligned() };
+            Ok(Record::NewFile(Box::new(file)))
+        }
+        None => Err(DecodeError::Unknown { what: "kind", value: kind }),
     }
+}
+
+fn decode_sample(bytes: &[u8]) -> Result<Sample<'_>, DecodeError> {
+    let truncated = DecodeError::Truncated(bytes.len());
     let (header, frames) = bytes.split_at_checked(size_of::<SampleHeader>()).ok_or(truncated)?;
     // SAFETY: the slice has the header's size, and any bytes are a valid header: it is made of integers alone.
     let header = unsafe { header.as_ptr().cast::<SampleHeader>().read_unaligned() };
@@ -113,12 +134,19 @@ mod tests {
         bytes
     }
 
+    fn sample(bytes: &[u8]) -> Sample<'_> {
+        match decode(bytes) {
+            Ok(Record::Sample(sample)) => sample,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn both_stacks_are_read_in_order() {
         let bytes = record(&[1, 2, 3], &[u64::MAX, 5]);
-        let sample = decode(&bytes).unwrap();
+        let sample = sample(&bytes);
         assert_eq!(sample.header.tid, 7);
-        assert_eq!(sample.user_addresses().collect::<Vec<_>>(), [1, 2, 3]);
+        assert_eq!(sample.user_frames().collect::<Vec<_>>(), [1, 2, 3].map(Frame));
         assert_eq!(sample.kernel_addresses().collect::<Vec<_>>(), [u64::MAX, 5]);
         assert_eq!(
             (sample.user_outcome, sample.kernel_outcome),
@@ -143,12 +171,25 @@ mod tests {
                 offset_of!(SampleHeader, user_outcome),
                 DecodeError::Unknown { what: "user stack outcome", value: 0xee },
             ),
-            (offset_of!(SampleHeader, user_frames), DecodeError::TooManyFrames(0xee + 1)),
+            // The upper byte of two.
+            (offset_of!(SampleHeader, user_frames) + 1, DecodeError::TooManyFrames(0xee02 + 1)),
         ];
         for (at, expected) in cases {
             let mut bytes = record(&[1, 2], &[3]);
             bytes[at] = 0xee;
             assert_eq!(decode(&bytes).unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn a_new_file_is_read_whole_or_not_at_all() {
+        let mut bytes = vec![0; size_of::<NewFile>()];
+        bytes[0] = Kind::NewFile as u8;
+        bytes[offset_of!(NewFile, tgid)] = 7;
+        let Ok(Record::NewFile(file)) = decode(&bytes) else { panic!("no file") };
+        assert_eq!(file.tgid, 7);
+        for length in 0..bytes.len() {
+            assert_eq!(decode(&bytes[..length]).unwrap_err(), DecodeError::Truncated(length));
         }
     }
 

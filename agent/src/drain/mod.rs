@@ -1,4 +1,4 @@
-//! Empties the ring buffer: bytes from the kernel become typed samples.
+//! Empties the ring buffer: bytes from the kernel become typed records.
 
 pub mod decode;
 pub mod kernel_log;
@@ -10,10 +10,10 @@ use aya::maps::{MapData, RingBuf};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use decode::{DecodeError, Sample};
+use decode::{DecodeError, Record};
 
 /// How long a record may wait in the ring buffer. The kernel programs wake the agent earlier when the buffer is half full
-/// or a new process shows up.
+/// or a new file shows up.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The reading end of the ring buffer.
@@ -48,11 +48,11 @@ impl Drain {
         Ok(())
     }
 
-    /// Hands every waiting sample to `sink`.
-    pub fn take_all(&mut self, mut sink: impl FnMut(Sample<'_>)) {
+    /// Hands every waiting record to `sink`.
+    pub fn take_all(&mut self, mut sink: impl FnMut(Record<'_>)) {
         while let Some(record) = self.ring.get_mut().next() {
             match decode::decode(&record) {
-                Ok(sample) => sink(sample),
+                Ok(record) => sink(record),
                 Err(error) => {
                     self.malformed += 1;
                     report_malformed(&error);

@@ -17,6 +17,18 @@ pub fn online_cpus() -> io::Result<Vec<u32>> {
     parse_cpu_list(text.trim()).ok_or_else(|| io::Error::other(format!("{ONLINE} says {text:?}")))
 }
 
+/// CPUs that the kernel may have: one more than the highest number.
+///
+/// # Errors
+/// As for [`online_cpus`].
+pub fn possible_cpus() -> io::Result<u32> {
+    const POSSIBLE: &str = "/sys/devices/system/cpu/possible";
+    let text = fs::read_to_string(POSSIBLE)?;
+    parse_cpu_list(text.trim())
+        .and_then(|cpus| cpus.last().map(|last| last + 1))
+        .ok_or_else(|| io::Error::other(format!("{POSSIBLE} says {text:?}")))
+}
+
 /// `0-3,8` as numbers.
 fn parse_cpu_list(list: &str) -> Option<Vec<u32>> {
     let mut cpus = Vec::new();

@@ -26,15 +26,35 @@ pub enum LayoutError {
     },
 }
 
-/// A field whose offset a global of the kernel programs holds.
+/// A field whose offset a global of the kernel programs holds. A dot leads into a structure within the structure.
 struct Wanted {
     global: &'static str,
     structure: &'static str,
     field: &'static str,
+    need: Need,
+}
+
+/// Which kernels have a field.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Always,
+    /// Those that keep mappings in a maple tree (6.1 and later).
+    MapleTree,
+    /// Those that keep them in a red-black tree.
+    RedBlackTree,
 }
 
 const fn wanted(global: &'static str, structure: &'static str, field: &'static str) -> Wanted {
-    Wanted { global, structure, field }
+    Wanted { global, structure, field, need: Need::Always }
+}
+
+const fn wanted_with(
+    need: Need,
+    global: &'static str,
+    structure: &'static str,
+    field: &'static str,
+) -> Wanted {
+    Wanted { global, structure, field, need }
 }
 
 const WANTED: &[Wanted] = &[
@@ -44,6 +64,7 @@ const WANTED: &[Wanted] = &[
     wanted("TASK_MM", "task_struct", "mm"),
     wanted("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
     wanted("TASK_SELF_EXEC_ID", "task_struct", "self_exec_id"),
+    wanted("TASK_STACK", "task_struct", "stack"),
     wanted("TASK_CGROUPS", "task_struct", "cgroups"),
     wanted("CSS_SET_SUBSYS", "css_set", "subsys"),
     wanted("CSS_SET_DFL_CGRP", "css_set", "dfl_cgrp"),
@@ -52,8 +73,43 @@ const WANTED: &[Wanted] = &[
     wanted("CGROUP_SELF", "cgroup", "self"),
     wanted("CGROUP_KN", "cgroup", "kn"),
     wanted("KERNFS_NODE_ID", "kernfs_node", "id"),
+    wanted("MM_VDSO", "mm_struct", "context.vdso"),
+    wanted("MM_EXE_FILE", "mm_struct", "exe_file"),
+    wanted_with(Need::MapleTree, "MM_MAPLE_ROOT", "mm_struct", "mm_mt.ma_root"),
+    wanted_with(Need::MapleTree, "MAPLE_LEAF_PIVOTS", "maple_range_64", "pivot"),
+    wanted_with(Need::MapleTree, "MAPLE_LEAF_SLOTS", "maple_range_64", "slot"),
+    wanted_with(Need::MapleTree, "MAPLE_INNER_PIVOTS", "maple_arange_64", "pivot"),
+    wanted_with(Need::MapleTree, "MAPLE_INNER_SLOTS", "maple_arange_64", "slot"),
+    wanted_with(Need::RedBlackTree, "MM_RB_ROOT", "mm_struct", "mm_rb"),
+    wanted_with(Need::RedBlackTree, "VMA_RB", "vm_area_struct", "vm_rb"),
+    wanted("VMA_START", "vm_area_struct", "vm_start"),
+    wanted("VMA_END", "vm_area_struct", "vm_end"),
+    wanted("VMA_FLAGS", "vm_area_struct", "vm_flags"),
+    wanted("VMA_PGOFF", "vm_area_struct", "vm_pgoff"),
+    wanted("VMA_FILE", "vm_area_struct", "vm_file"),
+    wanted("FILE_INODE", "file", "f_inode"),
+    wanted("FILE_DENTRY", "file", "f_path.dentry"),
+    wanted("FILE_MOUNT", "file", "f_path.mnt"),
+    wanted("MOUNT_ROOT", "vfsmount", "mnt_root"),
+    wanted("MOUNT_VFS", "mount", "mnt"),
+    wanted("MOUNT_PARENT", "mount", "mnt_parent"),
+    wanted("MOUNT_POINT", "mount", "mnt_mountpoint"),
+    wanted("DENTRY_NAME", "dentry", "d_name.name"),
+    wanted("DENTRY_PARENT", "dentry", "d_parent"),
+    wanted("INODE_NUMBER", "inode", "i_ino"),
+    wanted("INODE_SIZE", "inode", "i_size"),
+    wanted("INODE_GENERATION", "inode", "i_generation"),
+    wanted("INODE_SUPER", "inode", "i_sb"),
+    wanted("SUPER_DEVICE", "super_block", "s_dev"),
+    wanted("SUPER_FLAGS", "super_block", "s_flags"),
 ];
 
+/// The structure that only kernels with a maple tree have.
+const MAPLE_TREE: &str = "maple_tree";
+/// The enumeration of the helpers that programs may call.
+const HELPERS: &str = "bpf_func_id";
+/// Its value for the helper that tells where a task's user registers are (5.15 and later).
+const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
 /// The enumeration that numbers the version 1 cgroup controllers.
 const CONTROLLERS: &str = "cgroup_subsys_id";
 /// What its values' names end in: `memory_cgrp_id`.
@@ -64,6 +120,10 @@ const CONTROLLER_SUFFIX: &str = "_cgrp_id";
 pub struct KernelLayout {
     /// Name of the global, and the offset in bytes that goes into it.
     pub offsets: Vec<(&'static str, u32)>,
+    /// Whether mappings are kept in a maple tree; else in a red-black tree.
+    pub has_maple_tree: bool,
+    /// Whether programs may call `bpf_task_pt_regs`.
+    pub has_task_pt_regs: bool,
     controllers: HashMap<String, u32>,
 }
 
@@ -76,7 +136,10 @@ impl KernelLayout {
         let btf = Btf::parse(bytes)?;
         let mut structures = HashMap::new();
         let mut controllers = HashMap::new();
-        let is_wanted = |name: &[u8]| WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name);
+        let mut has_task_pt_regs = false;
+        let is_wanted = |name: &[u8]| {
+            name == MAPLE_TREE.as_bytes() || WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name)
+        };
         for (id, entry) in btf.types.iter().enumerate() {
             let name = btf.name(entry.name);
             match entry.kind {
@@ -84,19 +147,31 @@ impl KernelLayout {
                     structures.entry(name).or_insert(id);
                 }
                 KIND_ENUM if name == CONTROLLERS.as_bytes() => controllers = btf.controllers(entry),
+                KIND_ENUM => {
+                    has_task_pt_regs |= name == HELPERS.as_bytes() && btf.has_value(entry, TASK_PT_REGS);
+                }
                 _ => {}
             }
         }
+        let has_maple_tree = structures.contains_key(MAPLE_TREE.as_bytes());
         let offset_of = |wanted: &Wanted| {
-            let Wanted { global, structure, field } = *wanted;
+            let Wanted { global, structure, field, .. } = *wanted;
             structures
                 .get(structure.as_bytes())
-                .and_then(|id| btf.field_offset(*id, field.as_bytes(), MAX_NESTING))
+                .and_then(|id| btf.path_offset(*id, field))
                 .map(|offset| (global, offset))
                 .ok_or(LayoutError::MissingField { structure, field })
         };
-        let offsets = WANTED.iter().map(offset_of).collect::<Result<_, _>>()?;
-        Ok(Self { offsets, controllers })
+        let offsets = WANTED
+            .iter()
+            .filter(|wanted| match wanted.need {
+                Need::Always => true,
+                Need::MapleTree => has_maple_tree,
+                Need::RedBlackTree => !has_maple_tree,
+            })
+            .map(offset_of)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { offsets, has_maple_tree, has_task_pt_regs, controllers })
     }
 
     /// The index of a version 1 cgroup controller, by the name it has in `/proc/PID/cgroup`; `None` where the kernel has no
@@ -123,6 +198,8 @@ struct Type {
     kind: u8,
     /// Members, values or parameters.
     count: usize,
+    /// The type that a typedef or qualifier stands before; a size for others.
+    target: u32,
     /// Whether member offsets share their word with a bit-field size.
     packed_offsets: bool,
     /// Position in the type section of what follows the entry.
@@ -151,13 +228,13 @@ impl<'a> Btf<'a> {
             part(header(16)?, header(20)?).ok_or(LayoutError::Malformed("strings are cut short"))?;
 
         // Type ids begin at 1; 0 is void.
-        let mut types = vec![Type { name: 0, kind: 0, count: 0, packed_offsets: false, body: 0 }];
+        let mut types = vec![Type { name: 0, kind: 0, count: 0, target: 0, packed_offsets: false, body: 0 }];
         let mut at = 0;
         while at < section.len() {
             let word = |index: usize| {
                 u32_at(section, at + 4 * index).ok_or(LayoutError::Malformed("a type is cut short"))
             };
-            let (name, facts) = (word(0)?, word(1)?);
+            let (name, facts, target) = (word(0)?, word(1)?, word(2)?);
             let count = (facts & 0xffff) as usize;
             let kind = (facts >> 24 & 0x1f) as u8;
             let body = at + TYPE_BYTES;
@@ -172,7 +249,7 @@ impl<'a> Btf<'a> {
                 KIND_ENUM | 13 => 8 * count,
                 _ => return Err(LayoutError::Malformed("unknown kind of type")),
             };
-            types.push(Type { name, kind, count, packed_offsets: facts >> 31 != 0, body });
+            types.push(Type { name, kind, count, target, packed_offsets: facts >> 31 != 0, body });
             at = body + body_bytes;
         }
         Ok(Self { types, section, strings })
@@ -184,8 +261,31 @@ impl<'a> Btf<'a> {
         &tail[..end]
     }
 
-    /// Offset of a member in bytes, looking through anonymous structures and unions.
-    fn field_offset(&self, id: usize, field: &[u8], nesting: u32) -> Option<u32> {
+    /// Offset of a field in bytes; the path's dots lead into structures within the structure.
+    fn path_offset(&self, id: usize, path: &str) -> Option<u32> {
+        let (mut id, mut offset) = (id, 0);
+        for field in path.split('.') {
+            let (at, member_type) = self.field(self.unqualified(id), field.as_bytes(), MAX_NESTING)?;
+            offset += at;
+            id = member_type;
+        }
+        Some(offset)
+    }
+
+    /// The type behind typedefs and qualifiers.
+    fn unqualified(&self, mut id: usize) -> usize {
+        for _ in 0..MAX_NESTING {
+            match self.types.get(id) {
+                // Typedef, volatile, const, restrict, type tag.
+                Some(entry) if matches!(entry.kind, 8..=11 | 18) => id = entry.target as usize,
+                _ => break,
+            }
+        }
+        id
+    }
+
+    /// Offset in bytes and type of a member, looking through anonymous structures and unions.
+    fn field(&self, id: usize, field: &[u8], nesting: u32) -> Option<(u32, usize)> {
         let owner = self.types.get(id).filter(|owner| matches!(owner.kind, KIND_STRUCT | KIND_UNION))?;
         (0..owner.count).find_map(|index| {
             let at = owner.body + 12 * index;
@@ -194,12 +294,20 @@ impl<'a> Btf<'a> {
             let raw = u32_at(self.section, at + 8)?;
             let bits = if owner.packed_offsets { raw & 0xff_ffff } else { raw };
             if name == field {
-                Some(bits / 8)
+                Some((bits / 8, member_type))
             } else if name.is_empty() && nesting > 0 {
-                Some(bits / 8 + self.field_offset(member_type, field, nesting - 1)?)
+                let (offset, member_type) = self.field(self.unqualified(member_type), field, nesting - 1)?;
+                Some((bits / 8 + offset, member_type))
             } else {
                 None
             }
+        })
+    }
+
+    fn has_value(&self, enumeration: &Type, wanted: &str) -> bool {
+        (0..enumeration.count).any(|index| {
+            u32_at(self.section, enumeration.body + 8 * index)
+                .is_some_and(|name| self.name(name) == wanted.as_bytes())
         })
     }
 
@@ -269,23 +377,49 @@ mod tests {
             bytes
         }
 
+        /// Of a kernel with a maple tree.
         fn complete() -> Self {
             let mut image = Self::new();
             // Type 1: the anonymous union that holds task_struct.cgroups at 4.
             image.structure(KIND_UNION, "", &[("cgroups", 0, 4)]);
-            let mut names: Vec<_> = WANTED.iter().map(|wanted| wanted.structure).collect();
+            let mut ids = 2;
+            let present = || WANTED.iter().filter(|wanted| wanted.need != Need::RedBlackTree);
+            let mut names: Vec<_> = present().map(|wanted| wanted.structure).chain([MAPLE_TREE]).collect();
+            names.sort_unstable();
             names.dedup();
             for name in names {
-                let members: Vec<_> = WANTED
-                    .iter()
-                    .filter(|wanted| wanted.structure == name)
-                    .enumerate()
-                    .map(|(index, wanted)| {
-                        let in_union = wanted.field == "cgroups";
-                        (if in_union { "" } else { wanted.field }, u32::from(in_union), 8 * index as u32)
-                    })
-                    .collect();
+                let mut members: Vec<(&str, u32, u32)> = Vec::new();
+                for wanted in present().filter(|wanted| wanted.structure == name) {
+                    let at = 8 * members.len() as u32;
+                    let (outer, inner) = wanted.field.split_once('.').unwrap_or((wanted.field, ""));
+                    if members.iter().any(|(member, ..)| *member == outer) {
+                        continue;
+                    }
+                    // The structure within, behind a typedef: its fields are at 16 and on.
+                    if !inner.is_empty() {
+                        let fields: Vec<_> = present()
+                            .filter(|other| other.structure == name)
+                            .filter_map(|other| {
+                                other.field.split_once('.').filter(|(first, _)| *first == outer)
+                            })
+                            .zip(2..)
+                            .map(|((_, field), at)| (field, 0, 8 * at))
+                            .collect();
+                        image.structure(KIND_STRUCT, "", &fields);
+                        image.words(&[0, 8 << 24, ids]);
+                        members.push((outer, ids + 1, at));
+                        ids += 2;
+                    } else if outer == "cgroups" {
+                        members.push(("", 1, at));
+                    } else {
+                        members.push((outer, 0, at));
+                    }
+                }
+                if members.is_empty() {
+                    members.push(("ma_root", 0, 0));
+                }
                 image.structure(KIND_STRUCT, name, &members);
+                ids += 1;
             }
             image
         }
@@ -296,8 +430,12 @@ mod tests {
         let layout = KernelLayout::from_btf(&Image::complete().bytes()).unwrap();
         let offset = |name| layout.offsets.iter().find(|(global, _)| *global == name).unwrap().1;
         assert_eq!(offset("TASK_COMM"), 8);
-        assert_eq!(offset("TASK_CGROUPS"), 6 * 8 + 4);
+        assert_eq!(offset("TASK_CGROUPS"), 7 * 8 + 4);
         assert_eq!(offset("CGROUP_KN"), 8);
+        assert_eq!(offset("MM_VDSO"), 16);
+        assert_eq!(offset("MM_MAPLE_ROOT"), 16 + 16);
+        assert!(layout.has_maple_tree);
+        assert!(!layout.has_task_pt_regs);
     }
 
     #[test]
@@ -334,7 +472,8 @@ mod tests {
             return;
         };
         let layout = KernelLayout::from_btf(&bytes).unwrap();
-        assert_eq!(layout.offsets.len(), WANTED.len());
+        let absent = if layout.has_maple_tree { Need::RedBlackTree } else { Need::MapleTree };
+        assert_eq!(layout.offsets.len(), WANTED.iter().filter(|wanted| wanted.need != absent).count());
         assert!(layout.controller("memory").is_some());
     }
 }

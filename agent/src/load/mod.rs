@@ -5,6 +5,7 @@
 //! process ends, however it ends.
 
 pub mod layout;
+pub mod unwind_maps;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -20,10 +21,11 @@ use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
-use chokepoint_ebpf::sample::MAX_USER_FRAMES;
+use chokepoint_ebpf::sample::MAX_KERNEL_FRAMES;
 use thiserror::Error;
 
 use layout::KernelLayout;
+use unwind_maps::UnwindMaps;
 
 /// The compiled kernel programs.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/chokepoint-ebpf"));
@@ -132,6 +134,8 @@ pub struct LoadOptions {
     pub frequency_hz: u32,
     /// Size of the ring buffer, a power of two that is a multiple of the page size.
     pub ring_bytes: u32,
+    /// CPUs that the kernel may have: one more than the highest number.
+    pub possible_cpus: u32,
     /// The sysctl `kernel.perf_event_max_stack`.
     pub perf_max_stack: u32,
     /// Whether the programs log through aya-log.
@@ -188,8 +192,10 @@ impl Programs {
         let want_user = u8::from(options.stacks.user);
         let want_kernel = u8::from(options.stacks.kernel);
         let period_ns = options.period_ns();
-        let depth_limit = options.perf_max_stack.min(MAX_USER_FRAMES as u32);
+        let depth_limit = options.perf_max_stack.min(MAX_KERNEL_FRAMES as u32);
         let wake_at_bytes = u64::from(options.ring_bytes) / 2;
+        let maple_tree = u8::from(layout.has_maple_tree);
+        let task_pt_regs = u8::from(layout.has_task_pt_regs);
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
 
         let mut loader = EbpfLoader::new();
@@ -206,6 +212,9 @@ impl Programs {
             .override_global("ON_CPU_PERIOD_NS", &period_ns, true)
             .override_global("DEPTH_LIMIT", &depth_limit, true)
             .override_global("WAKE_AT_BYTES", &wake_at_bytes, true)
+            .override_global("CPUS", &options.possible_cpus, true)
+            .override_global("HAS_MAPLE_TREE", &maple_tree, true)
+            .override_global("HAS_TASK_PT_REGS", &task_pt_regs, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true);
         for (global, offset) in &layout.offsets {
             loader.override_global(global, offset, true);
@@ -307,6 +316,14 @@ impl Programs {
         const NAME: &str = "RECORDS";
         let map: Map = self.ebpf.take_map(NAME).ok_or(LoadError::Missing(NAME))?;
         RingBuf::try_from(map).map_err(|source| LoadError::Map { name: NAME, source })
+    }
+
+    /// The unwinder's maps. They can be taken once.
+    ///
+    /// # Errors
+    /// Where a map is missing or cannot be mapped.
+    pub fn take_unwind_maps(&mut self) -> Result<UnwindMaps, LoadError> {
+        UnwindMaps::take(&mut self.ebpf)
     }
 
     /// Reads every counter, summed over the CPUs; in the order of [`Counter::ALL`].

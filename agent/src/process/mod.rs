@@ -1,7 +1,8 @@
-//! Processes: what is mapped where, found when a process is first sampled.
+//! What belongs to processes, found when it is first sampled.
 //!
-//! [`maps`] reads `/proc/PID/maps`; [`table`] keeps one entry for each program a process has run; [`binaries`] keeps each
-//! mapped file open, so that it can be read after the process has ended or the path has changed.
+//! [`binaries`] keeps each mapped file open, so that it can be read after the process has ended or the path has changed;
+//! [`maps`] reads `/proc/PID/maps`, where the kernel will not show a mapped file directly; [`table`] keeps the processes that
+//! run code of no file.
 
 pub mod binaries;
 pub mod maps;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::load::Stacks;
 use crate::target::Target;
+use crate::unwind;
 
 /// Frequency at which nothing is asked for: not 100, so that it does not beat with timers of 10 ms.
 pub const DEFAULT_FREQUENCY_HZ: u32 = 99;
@@ -31,6 +32,8 @@ pub struct Options {
     pub stacks: Stacks,
     /// Whether each sample is kept with its time.
     pub timeline: bool,
+    /// What unwind tables may cost.
+    pub unwind: unwind::Options,
     /// Whether inlined functions become frames of their own.
     pub inlined: bool,
     /// Whether the kernel programs log through aya-log.
@@ -45,6 +48,7 @@ impl Default for Options {
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             stacks: Stacks { user: true, kernel: true },
             timeline: false,
+            unwind: unwind::Options::default(),
             inlined: true,
             kernel_log: false,
         }

@@ -12,6 +12,7 @@ use super::output::{Destination, Output};
 use crate::host::cost::Cost;
 use crate::load::OnCpuEvent;
 use crate::pipeline::{End, Facts};
+use crate::unwind;
 
 /// Functions listed.
 const TOP_FUNCTIONS: usize = 10;
@@ -171,10 +172,33 @@ fn costs(text: &mut String, profile: &Profile, facts: &Facts, cost: &Cost, style
     };
     writeln!(
         text,
-        "{}cost: {programs}, agent {:.0} ms CPU, {:.0} MB{}",
+        "{}cost: {programs}, agent {:.0} ms CPU, {:.0} MB{}{}",
         style.dim,
         cost.cpu.as_secs_f64() * 1e3,
         cost.peak_resident_bytes as f64 / 1e6,
+        unwind_tables(&facts.unwind_tables),
         style.reset
     )
+}
+
+/// What the tables took that stacks were unwound by; nothing where no stack was.
+fn unwind_tables(tables: &unwind::Statistics) -> String {
+    let made = tables.built + tables.cached;
+    if made == 0 {
+        return String::new();
+    }
+    let mut text = format!(
+        "; {} unwind tables, {:.1} MB in the kernel, {} built in {:.0} ms",
+        tables.tables,
+        tables.row_bytes as f64 / 1e6,
+        tables.built,
+        tables.build_time.as_secs_f64() * 1e3
+    );
+    for (count, what) in [(tables.evicted, "given up"), (tables.no_room, "without room")] {
+        if count > 0 {
+            // Writing to a string cannot fail.
+            let _ = write!(text, ", {count} {what}");
+        }
+    }
+    text
 }

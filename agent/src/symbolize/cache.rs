@@ -15,6 +15,7 @@ use std::rc::Rc;
 
 use super::elf::{BuildId, Elf};
 use super::symbols::Note;
+use crate::unwind::GoFunctions;
 
 /// Which content a file has, as far as its metadata tells: device and inode say which file, size and times whether
 /// it still has the content it had. The time of change cannot be set back by its owner.
@@ -46,6 +47,8 @@ pub(super) struct Binary {
     pub(super) build_id: BuildId,
     /// Asked in turn for what the ones before did not know.
     pub(super) layers: Vec<Layer>,
+    /// Asked last, in a Go binary whose symbol table was stripped.
+    pub(super) go: Option<GoFunctions>,
     pub(super) notes: Vec<Note>,
     /// Memory held for it: images, and blazesym's indexes as far as measured.
     pub(super) cost_bytes: u64,
@@ -55,7 +58,7 @@ pub(super) struct Binary {
 impl Binary {
     pub(super) fn new(identity: Identity, elf: Elf, build_id: BuildId) -> Self {
         let (layers, notes) = (Vec::new(), Vec::new());
-        Self { identity, elf, build_id, layers, notes, cost_bytes: 0, last_use: 0 }
+        Self { identity, elf, build_id, layers, go: None, notes, cost_bytes: 0, last_use: 0 }
     }
 
     pub(super) fn note(&mut self, note: Note) {

@@ -31,7 +31,7 @@ const MAX_ALTERNATE_LINK_BYTES: u64 = 4096 + MAX_BUILD_ID_BYTES as u64;
 pub(super) const SHT_PROGBITS: u32 = 1;
 pub(super) const SHT_NOTE: u32 = 7;
 pub(super) const SHT_NOBITS: u32 = 8;
-pub(super) const SHF_COMPRESSED: u64 = 1 << 11;
+pub(crate) const SHF_COMPRESSED: u64 = 1 << 11;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 const PF_X: u32 = 1;
@@ -77,24 +77,33 @@ impl fmt::Debug for BuildId {
 
 /// What the headers of an ELF file say.
 #[derive(Debug)]
-pub(super) struct Elf {
-    pub(super) is_64_bit: bool,
+pub(crate) struct Elf {
+    pub(crate) is_64_bit: bool,
     pub(super) file_type: u16,
-    pub(super) machine: u16,
-    pub(super) sections: Vec<Section>,
+    pub(crate) machine: u16,
+    pub(crate) sections: Vec<Section>,
     /// The GNU build id, if there is one.
-    pub(super) gnu_build_id: Option<BuildId>,
+    pub(crate) gnu_build_id: Option<BuildId>,
     segments: Vec<Segment>,
 }
 
 #[derive(Debug)]
-pub(super) struct Section {
+pub(crate) struct Section {
     pub(super) name: String,
-    pub(super) kind: u32,
-    pub(super) flags: u64,
-    pub(super) offset: u64,
-    pub(super) size: u64,
+    pub(crate) kind: u32,
+    pub(crate) flags: u64,
+    pub(crate) address: u64,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
     pub(super) entry_size: u64,
+}
+
+/// Executable bytes of the file, and the address that they have in the ELF's own space.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Code {
+    pub(crate) address: u64,
+    pub(crate) offset: u64,
+    pub(crate) size: u64,
 }
 
 #[derive(Debug)]
@@ -108,7 +117,7 @@ struct Segment {
 
 /// Why a file's headers could not be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ElfError {
+pub(crate) enum ElfError {
     #[error("not an ELF file")]
     NotElf,
     #[error("it has another byte order")]
@@ -121,7 +130,7 @@ pub(super) enum ElfError {
 
 impl Elf {
     /// Reads the headers of a regular file.
-    pub(super) fn read(file: &File) -> Result<Self, ElfError> {
+    pub(crate) fn read(file: &File) -> Result<Self, ElfError> {
         let mut head = [0; 64];
         let read = read_up_to(file, &mut head, 0)?;
         let head = Fields(&head[..read]);
@@ -178,8 +187,15 @@ impl Elf {
         Some(VirtualOffset(segment.address.wrapping_add(offset.0 - segment.offset)))
     }
 
+    /// The code that the loader maps, segment by segment.
+    pub(crate) fn code(&self) -> impl Iterator<Item = Code> {
+        let executable = |s: &&Segment| s.kind == PT_LOAD && s.flags & PF_X != 0 && s.file_size > 0;
+        let code = |s: &Segment| Code { address: s.address, offset: s.offset, size: s.file_size };
+        self.segments.iter().filter(executable).map(code)
+    }
+
     /// The section of this name, if it holds anything in the file.
-    pub(super) fn section(&self, name: &str) -> Option<&Section> {
+    pub(crate) fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|s| s.name == name && s.kind != SHT_NOBITS && s.size > 0)
     }
 
@@ -275,6 +291,7 @@ impl Header {
                 name: String::new(),
                 kind: field.u32(4)?,
                 flags: field.word(8, wide)?,
+                address: field.word(if wide { 16 } else { 12 }, wide)?,
                 offset: field.word(if wide { 24 } else { 16 }, wide)?,
                 size: field.word(if wide { 32 } else { 20 }, wide)?,
                 entry_size: field.word(if wide { 56 } else { 36 }, wide)?,
@@ -341,7 +358,7 @@ fn content_hash(file: &File) -> io::Result<BuildId> {
 }
 
 /// Reads `size` bytes, which must not be more than `limit`; the file may say anything.
-fn read_range(file: &File, offset: u64, size: u64, limit: u64) -> Result<Vec<u8>, ElfError> {
+pub(crate) fn read_range(file: &File, offset: u64, size: u64, limit: u64) -> Result<Vec<u8>, ElfError> {
     if size > limit {
         return Err(ElfError::Malformed("a table is larger than any real one"));
     }
@@ -373,22 +390,22 @@ fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> 
 }
 
 /// Integers at byte positions, in native order; `None` past the end.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
     fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.0.get(at..at.checked_add(N)?)?.try_into().ok()
     }
 
-    pub(super) fn u16(&self, at: usize) -> Option<u16> {
+    pub(crate) fn u16(&self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_ne_bytes)
     }
 
-    pub(super) fn u32(&self, at: usize) -> Option<u32> {
+    pub(crate) fn u32(&self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_ne_bytes)
     }
 
-    pub(super) fn u64(&self, at: usize) -> Option<u64> {
+    pub(crate) fn u64(&self, at: usize) -> Option<u64> {
         self.array(at).map(u64::from_ne_bytes)
     }
 

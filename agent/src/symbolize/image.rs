@@ -218,7 +218,7 @@ pub(super) fn unfold_mini_debug_info(from: &File, section: &Section) -> Result<F
 }
 
 /// An unnamed file in memory with this content, sealed.
-pub(super) fn memory_file_of(content: &[u8]) -> io::Result<File> {
+pub(crate) fn memory_file_of(content: &[u8]) -> io::Result<File> {
     let mut file = memory_file(c"chokepoint-vdso")?;
     file.write_all(content)?;
     seal(&file)?;
@@ -275,7 +275,7 @@ mod tests {
 
     fn section(offset: u64, size: u64) -> Section {
         let (name, kind, flags, entry_size) = (".debug_info".to_owned(), 1, 0, 0);
-        Section { name, kind, flags, offset, size, entry_size }
+        Section { name, kind, flags, address: 0, offset, size, entry_size }
     }
 
     #[test]

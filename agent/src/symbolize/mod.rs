@@ -14,15 +14,15 @@
 
 mod cache;
 mod debug_file;
-mod elf;
+pub(crate) mod elf;
 mod guard;
-mod image;
+pub(crate) mod image;
 mod kernel;
 mod name;
 mod perf_map;
 mod symbolizer;
 mod symbols;
-mod vdso;
+pub(crate) mod vdso;
 
 pub use elf::BuildId;
 pub use perf_map::PerfMapSymbols;

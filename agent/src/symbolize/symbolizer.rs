@@ -18,6 +18,7 @@ use super::perf_map::{self, PerfMapSymbols};
 use super::symbols::{BinarySymbols, Counters, Note, Options, SourceLine, SymbolizeError, Symbolized};
 use super::vdso;
 use crate::address::{AbsoluteAddress, FileOffset, VirtualOffset};
+use crate::unwind::GoFunctions;
 
 /// How many addresses, in the order of the file, are looked up between two looks at the memory that costs. A look
 /// costs microseconds; an address in a large unit of a debug build up to 2 MB.
@@ -170,6 +171,10 @@ impl Symbolizer {
             }
         }
         self.add_symbols(&mut binary, &own, None);
+        if binary.elf.section(".symtab").is_none() {
+            binary.go = GoFunctions::with_headers(file, &binary.elf);
+            binary.cost_bytes += binary.go.as_ref().map_or(0, GoFunctions::bytes);
+        }
         Ok(binary)
     }
 
@@ -309,6 +314,11 @@ impl Symbolizer {
             }
         });
         binary.layers = layers;
+        if let Some(go) = &binary.go {
+            for (lines, &address) in found.iter_mut().zip(&sorted).filter(|(lines, _)| lines.is_empty()) {
+                lines.extend(go_function(go, address));
+            }
+        }
         let lines = |address: Option<VirtualOffset>| {
             let at = address.and_then(|address| sorted.binary_search(&address.0).ok());
             at.map(|at| found[at].clone()).unwrap_or_default()
@@ -440,6 +450,12 @@ fn lines(symbol: &blaze::Symbolized<'_>, options: &Options) -> Vec<SourceLine> {
     let inlined = symbol.inlined.iter().rev().map(|f| line(&f.name, f.code_info.as_ref()));
     let outer = line(&symbol.name, symbol.code_info.as_deref());
     inlined.chain([outer]).filter(|line| !line.function.is_empty()).collect()
+}
+
+/// The function by Go's own table, which has files and lines, too, in a form of its own.
+fn go_function(go: &GoFunctions, address: u64) -> Option<SourceLine> {
+    let function = name::function(&go.name(address)?);
+    (!function.is_empty()).then_some(SourceLine { function, file: String::new(), line: 0 })
 }
 
 fn regular(file: &File) -> Result<std::fs::Metadata, SymbolizeError> {

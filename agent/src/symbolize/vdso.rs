@@ -9,7 +9,7 @@ use super::image;
 const MAX_BYTES: usize = 1 << 20;
 
 /// Our own vDSO, copied into a file.
-pub(super) fn copy() -> io::Result<File> {
+pub(crate) fn copy() -> io::Result<File> {
     let maps = fs::read_to_string("/proc/self/maps")?;
     let range = maps.lines().filter(|line| line.ends_with("[vdso]")).find_map(|line| {
         let (start, end) = line.split_once(' ')?.0.split_once('-')?;

@@ -1,0 +1,18 @@
+//! Unwinding user stacks by tables made of call-frame information.
+//!
+//! For each place in a program, the compiler's call-frame information (`.eh_frame`) says how to find the caller's
+//! registers. The agent turns it into sorted rows ([`table`]) that the kernel programs search. A row belongs to an offset
+//! in a **file**, not to an address in a process: the kernel programs find the file behind an address in the kernel's own
+//! list of mappings, at the moment of the sample. So one table serves every process that maps the file, a process that
+//! starts, maps, unmaps or ends needs nothing from the agent, and frames leave the kernel as (file, offset) ([`frame`]).
+//!
+//! [`walk`] is the unwinder itself, without a kernel: it asks a [`walk::Host`] for memory, mappings and rules. The kernel
+//! programs are one host; a recorded stack in a file is another, which is how every bug becomes a case
+//! ([`crate::unwind::walk`]'s tests live in the agent, where there are files).
+
+pub mod aarch64;
+pub mod file;
+pub mod frame;
+pub mod table;
+pub mod walk;
+pub mod x86_64;
