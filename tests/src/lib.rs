@@ -8,7 +8,9 @@
 pub mod agent;
 pub mod bpf;
 pub mod cgroup;
+pub mod chains;
 pub mod stacks;
+pub mod unwinding;
 pub mod workload;
 
 use std::path::PathBuf;

@@ -36,17 +36,23 @@ pub fn path(name: &str) -> PathBuf {
     }
     let (stem, language) = name.rsplit_once('_').expect("a workload's name ends in its language");
     let source = Path::new(SOURCES).join(format!("{stem}.{language}"));
+    let text = fs::read_to_string(&source).unwrap_or_else(|error| panic!("{}: {error}", source.display()));
     let modified = |path: &Path| fs::metadata(path).and_then(|facts| facts.modified()).ok();
     // The compilers' options are in this program.
     let this_program = std::env::current_exe().expect("this program has a path");
-    let newest = modified(&source).max(modified(&this_program));
-    if modified(&program).is_some_and(|made| Some(made) >= newest) {
+    let included = text.lines().filter_map(|line| line.strip_prefix("#include \"")?.strip_suffix('"'));
+    let newest = included
+        .map(|file| Path::new(SOURCES).join(file))
+        .chain([source.clone(), this_program])
+        .filter_map(|path| modified(&path))
+        .max();
+    if modified(&program) >= newest {
         return program;
     }
     fs::create_dir_all(&directory).expect("the workloads' directory can be made");
     // Another test binary may run the old one; a new file in its place does not disturb it.
     let fresh = directory.join(format!("{name}.{}", std::process::id()));
-    let mut compiler = compiler(language);
+    let mut compiler = compiler(language, own_options(&text));
     let output =
         compiler.arg(&fresh).arg(&source).output().unwrap_or_else(|error| panic!("{compiler:?}: {error}"));
     assert!(output.status.success(), "{compiler:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -54,21 +60,27 @@ pub fn path(name: &str) -> PathBuf {
     program
 }
 
-/// Optimised and with frame pointers, by which stacks are walked; gcc omits them in leaf functions all the same.
+/// Optimised and with frame pointers, unless the source says otherwise; gcc omits them in leaf functions all the same.
 const C_OPTIONS: [&str; 5] =
     ["-O2", "-g", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls", "-pthread"];
 
+/// Options in place of the usual ones, which a source asks for in its first line: `// options: -O3`.
+fn own_options(source: &str) -> Option<Vec<&str>> {
+    let options = source.lines().next()?.strip_prefix("// options: ")?;
+    Some(options.split_whitespace().collect())
+}
+
 /// Up to the option that names the output.
-fn compiler(language: &str) -> Command {
-    let (program, options): (&str, &[&str]) = match language {
-        "c" => ("cc", &C_OPTIONS),
-        "cc" => ("c++", &C_OPTIONS),
-        "rs" => ("rustc", &["--edition=2024", "-O", "-g", "-Cforce-frame-pointers=yes"]),
-        "go" => ("go", &["build"]),
+fn compiler(language: &str, own_options: Option<Vec<&str>>) -> Command {
+    let (program, fixed, usual): (&str, &[&str], &[&str]) = match language {
+        "c" => ("cc", &[], &C_OPTIONS),
+        "cc" => ("c++", &[], &C_OPTIONS),
+        "rs" => ("rustc", &["--edition=2024"], &["-O", "-g", "-Cforce-frame-pointers=yes"]),
+        "go" => ("go", &["build"], &[]),
         other => panic!("no compiler for .{other}"),
     };
     let mut command = Command::new(program);
-    command.args(options).arg("-o");
+    command.args(fixed).args(own_options.as_deref().unwrap_or(usual)).arg("-o");
     command
 }
 
@@ -142,6 +154,14 @@ pub fn die_with_test(command: &mut Command) {
             Ok(())
         });
     }
+}
+
+/// Whether there is such a program, on the search path or at its own.
+#[must_use]
+pub fn on_path(program: &str) -> bool {
+    let directories = std::env::var_os("PATH").unwrap_or_default();
+    // Joining an absolute path replaces the directory.
+    std::env::split_paths(&directories).any(|directory| directory.join(program).is_file())
 }
 
 /// Waits until something holds; panics when it does not for long.
