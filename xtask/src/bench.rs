@@ -7,6 +7,7 @@ mod report;
 mod sides;
 mod stats;
 mod sys;
+mod unwind;
 mod workload;
 
 use std::{fs, time::Instant};
@@ -37,6 +38,8 @@ pub struct Args {
 enum Subject {
     /// `chokepoint record` against `perf record` and `perf script`
     Record,
+    /// User stacks: how many are complete, and what they cost
+    Unwind,
 }
 
 /// Measures, prints the tables, and puts them into the documentation.
@@ -45,16 +48,22 @@ pub fn run(args: &Args) -> Result<()> {
     build::binaries()?;
     ensure!(Privilege::probe() != Privilege::User, "profiling the host needs root: run `sudo -v` first");
     let started = Instant::now();
-    for subject in args.only.map_or_else(|| vec![Subject::Record], |only| vec![only]) {
-        match subject {
+    let directory = target_dir().join("bench");
+    let sides = Sides::new(directory.clone())?;
+    for subject in args.only.map_or_else(|| vec![Subject::Record, Subject::Unwind], |only| vec![only]) {
+        let (section, text) = match subject {
             Subject::Record => {
                 let plan = if args.quick { Plan::quick() } else { Plan::full() };
-                let text = record::measure(&Sides::new(target_dir().join("bench"))?, &plan)?;
-                print!("{text}");
-                if !args.quick {
-                    keep("record", &text)?;
-                }
+                ("record", record::measure(&sides, &plan)?)
             }
+            Subject::Unwind => {
+                let plan = if args.quick { unwind::Plan::quick() } else { unwind::Plan::full() };
+                ("unwind", unwind::measure(&sides, &directory, &plan)?)
+            }
+        };
+        print!("{text}");
+        if !args.quick {
+            keep(section, &text)?;
         }
     }
     step(&format!("measured in {:.0} s", started.elapsed().as_secs_f64()));

@@ -4,6 +4,7 @@ use std::{
     env::consts::ARCH,
     fmt,
     io::{self, BufRead, BufReader, IsTerminal, Write},
+    process::Command,
 };
 
 use anyhow::{Context, Result, bail};
@@ -67,15 +68,7 @@ fn cargo_test(args: &Args) -> Result<Summary> {
     // One crate's failure must not hide another's.
     command.args(["test", "--workspace", "--no-fail-fast"]);
     command.args(args.filter.as_slice());
-    match Privilege::probe() {
-        Privilege::Root => {}
-        Privilege::Sudo => {
-            command.env(format!("CARGO_TARGET_{}_RUNNER", host_triple()?), "sudo -nE");
-        }
-        Privilege::User => {
-            step("not root: the tests that load kernel programs cannot pass; run `sudo -v` first")
-        }
-    }
+    run_as_root(&mut command)?;
     if io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
@@ -98,6 +91,20 @@ fn cargo_test(args: &Args) -> Result<Summary> {
     let status = child.wait().context("cannot wait for cargo")?;
     summary.failed |= !status.success();
     Ok(summary)
+}
+
+/// Has cargo run the tests it builds as root, where this process may become it.
+pub fn run_as_root(command: &mut Command) -> Result<()> {
+    match Privilege::probe() {
+        Privilege::Root => {}
+        Privilege::Sudo => {
+            command.env(format!("CARGO_TARGET_{}_RUNNER", host_triple()?), "sudo -nE");
+        }
+        Privilege::User => {
+            step("not root: the tests that load kernel programs cannot pass; run `sudo -v` first")
+        }
+    }
+    Ok(())
 }
 
 /// The host's target triple as cargo spells it in the names of variables.

@@ -56,6 +56,42 @@ pub struct Outcome {
     pub programs: Duration,
 }
 
+/// A profile in the agent's own format, and what the agent says of it.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The profile.
+    pub profile: serde_json::Value,
+    /// Run time of the kernel programs as the kernel counts it.
+    pub programs: Duration,
+    said: String,
+}
+
+impl Recording {
+    /// Samples that were to be taken.
+    pub fn attempted(&self) -> Result<u64> {
+        self.profile["coverage"]["attempted"].as_u64().context("the profile does not tell its samples")
+    }
+
+    /// Frames of a stack.
+    pub fn mean_depth(&self) -> f64 {
+        let depth = |sample: &serde_json::Value| {
+            let stack = sample["stack"].as_u64()? as usize;
+            let frames = self.profile["stacks"][stack].as_array()?.len() as u64;
+            Some((sample["count"].as_u64()?, frames))
+        };
+        let samples = self.profile["samples"].as_array().into_iter().flatten().filter_map(depth);
+        let (count, frames) =
+            samples.fold((0, 0), |sum, (count, frames)| (sum.0 + count, sum.1 + count * frames));
+        frames as f64 / (count as f64).max(1.0)
+    }
+
+    /// What the agent says of the memory that tables take.
+    pub fn table_bytes(&self) -> Option<String> {
+        let (_, rest) = self.said.lines().find_map(|line| line.split_once("unwind tables: "))?;
+        Some(rest.to_owned())
+    }
+}
+
 impl Outcome {
     /// CPU time that the process had used by the end of a phase.
     pub fn cpu_at(&self, phase: &str) -> Duration {
@@ -106,12 +142,44 @@ impl Sides {
         Ok(outcome)
     }
 
+    /// `chokepoint record` into its own format.
+    pub fn chokepoint_json(
+        &self,
+        target: &[&str],
+        frequency_hz: u32,
+        duration: Duration,
+    ) -> Result<Recording> {
+        let mut command = self.chokepoint_command(Profiling { duration, frequency_hz }, "profile.json");
+        command.args(target).stderr(Stdio::piped());
+        let output = command.output().with_context(|| format!("cannot run {}", shown(&command)))?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if !output.status.success() {
+            bail!("{} failed ({}) {said}", shown(&command), output.status);
+        }
+        let profile =
+            fs::read(self.directory.join("profile.json")).context("cannot read chokepoint's profile")?;
+        Ok(Recording {
+            profile: serde_json::from_slice(&profile)?,
+            programs: said.lines().find_map(parse_programs).context("chokepoint does not tell its cost")?,
+            said,
+        })
+    }
+
     /// `perf record` and `perf script`.
     pub fn perf(&self, profiling: Profiling) -> Result<Outcome> {
+        self.run_perf(profiling, &["-g"])
+    }
+
+    /// The same with user stacks unwound by call-frame information, from copies of the stacks.
+    pub fn perf_unwinding(&self, profiling: Profiling) -> Result<Outcome> {
+        self.run_perf(profiling, &["--call-graph", "dwarf"])
+    }
+
+    fn run_perf(&self, profiling: Profiling, stacks: &[&str]) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         // It says when it ends, on the pipe; perf looks after that.
         let window = format!("sleep {}; echo over", profiling.duration.as_secs_f64());
-        let mut record = self.perf_record(profiling, &["sh", "-c", &window]);
+        let mut record = self.perf_record(profiling, stacks, &["sh", "-c", &window]);
         record.stdout(Stdio::piped());
         let mut child = spawn(&mut record)?;
         let mut said = String::new();
@@ -142,7 +210,7 @@ impl Sides {
     /// The same of perf.
     pub fn perf_start(&self, profiling: Profiling) -> Result<Duration> {
         let duration = profiling.duration.as_secs_f64().to_string();
-        let mut record = self.perf_record(profiling, &["sleep", &duration]);
+        let mut record = self.perf_record(profiling, &["-g"], &["sleep", &duration]);
         let started = sys::monotonic();
         finished(spawn(&mut record)?, &record, "")?;
         let mut script = self.perf_script();
@@ -182,7 +250,7 @@ impl Sides {
         let mut words = vec![gauge.get_program().to_string_lossy().into_owned()];
         words.extend(gauge.get_args().map(|word| word.to_string_lossy().into_owned()));
         let words: Vec<_> = words.iter().map(String::as_str).collect();
-        let mut record = self.perf_record(Profiling { duration, frequency_hz }, &words);
+        let mut record = self.perf_record(Profiling { duration, frequency_hz }, &["-g"], &words);
         record.stdout(Stdio::piped());
         let mut child = spawn(&mut record)?;
         let mut said = String::new();
@@ -202,10 +270,11 @@ impl Sides {
         command
     }
 
-    fn perf_record(&self, profiling: Profiling, workload: &[&str]) -> Command {
+    fn perf_record(&self, profiling: Profiling, stacks: &[&str], workload: &[&str]) -> Command {
         let mut command = self.privilege.command("perf");
         command
-            .args(["record", "-q", "-k", "monotonic", "-F", &profiling.frequency_hz.to_string(), "-a", "-g"])
+            .args(["record", "-q", "-k", "monotonic", "-F", &profiling.frequency_hz.to_string(), "-a"])
+            .args(stacks)
             .arg("-o")
             .arg(self.perf_data())
             .arg("--")

@@ -31,6 +31,8 @@ const COMMANDS: [&str; 3] = ["/usr/bin/bash", "/usr/bin/setpriv", "/usr/bin/unsh
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// A guest ends a test at its limit; one that says nothing for so much longer hangs.
 const GRACE: Duration = Duration::from_secs(30);
+/// Before what a test has measured, which is shown also where it passed.
+const MEASURED: &str = "measured: ";
 /// Of what a test writes, so much of its end is kept.
 const KEPT_LINES: usize = 2000;
 
@@ -185,6 +187,7 @@ impl<'a> Guest<'a> {
             .outcome(),
         };
         println!("{}", report::line(run.series, &test.title, &outcome, took));
+        show("    ", output.iter().filter_map(|line| Some(line.split_once(MEASURED)?.1)));
         if matches!(outcome, Outcome::Failed(_)) {
             show("    ", output.iter().map(String::as_str));
         }

@@ -16,8 +16,11 @@ use std::{
 
 use crate::Toolchain;
 
-/// Package and program name of the kernel side.
+/// Package of the kernel side, and name of the agent's programs in it.
 const PACKAGE: &str = "chokepoint-ebpf";
+
+/// Name of the programs that the benchmarks compare those with.
+const BASELINE: &str = "chokepoint-ebpf-baseline";
 
 /// The little-endian BPF target, which all supported processors use.
 const TARGET: &str = "bpfel-unknown-none";
@@ -44,6 +47,9 @@ pub struct KernelBuild<'a> {
     workspace: &'a Path,
     arch: &'static str,
     target_dir: PathBuf,
+    /// Name of the programs, and the feature that holds them.
+    binary: &'static str,
+    feature: &'static str,
 }
 
 /// The kernel programs have not been ported to a processor.
@@ -63,7 +69,13 @@ impl<'a> KernelBuild<'a> {
             .into_iter()
             .find(|known| *known == arch)
             .ok_or_else(|| UnsupportedArch(arch.to_owned()))?;
-        Ok(Self { toolchain, workspace, arch, target_dir: outer_target_dir.join("ebpf") })
+        let target_dir = outer_target_dir.join("ebpf");
+        Ok(Self { toolchain, workspace, arch, target_dir, binary: PACKAGE, feature: "kernel" })
+    }
+
+    /// The same for what the benchmarks compare the agent's programs with.
+    pub fn baseline(self) -> Self {
+        Self { binary: BASELINE, feature: "baseline", ..self }
     }
 
     /// The command that brings [`Self::object`] up to date.
@@ -82,7 +94,7 @@ impl<'a> KernelBuild<'a> {
 
     /// The ELF object that the command leaves.
     pub fn object(&self) -> PathBuf {
-        [self.target_dir.as_path(), Path::new(TARGET), Path::new("release"), Path::new(PACKAGE)]
+        [self.target_dir.as_path(), Path::new(TARGET), Path::new("release"), Path::new(self.binary)]
             .iter()
             .collect()
     }
@@ -111,7 +123,7 @@ impl<'a> KernelBuild<'a> {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags())
             .arg(subcommand)
-            .args(["--locked", "--package", PACKAGE, "--bin", PACKAGE, "--features", "kernel"])
+            .args(["--locked", "--package", PACKAGE, "--bin", self.binary, "--features", self.feature])
             .args(["-Z", "build-std=core", "--target", TARGET, "--target-dir"])
             .arg(&self.target_dir);
         command
