@@ -1,4 +1,4 @@
-//! What a table costs: rows, bytes, and the time to build it, against the time that gimli takes to read the same section
+//! What a table costs: rows, bytes in the kernel, and the time to build it, against the time that gimli takes to read the same section
 //! without keeping anything.
 //!
 //! `cargo run --release --example table_cost -- FILE...`
@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chokepoint::unwind::{self, Table};
+use chokepoint_ebpf::unwind::table::{PackedRow, Page};
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindContext, UnwindSection};
 
 /// Times are the best of this many.
@@ -37,12 +38,15 @@ fn measure(path: &Path) -> Result<(), Box<dyn Error>> {
     for _ in 0..RUNS {
         bare = bare.min(time(|| cfi_rows = section.as_ref().map_or(0, Section::rows)));
         let mut built = None;
-        build = build.min(time(|| built = Some(unwind::build(&file))));
+        build = build.min(time(|| built = Some(unwind::build(&file).map(Table::compact))));
         table = built.transpose()?.unwrap_or_default();
     }
     // Go binaries have nothing that gimli could read.
     let ratio = section.map(|_| format!("{:.2}", build.as_secs_f64() / bare.as_secs_f64()));
     let pages = table.pages.iter().filter(|page| page.count > 0).count();
+    let kernel_bytes = size_of::<PackedRow>() * table.rows.len()
+        + size_of::<Page>() * table.pages.len()
+        + size_of_val(&table.rules[..]);
     println!(
         "{:<44} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8.2} {:>8.2} {:>6}",
         path.file_name().unwrap_or_default().to_string_lossy(),
@@ -50,7 +54,7 @@ fn measure(path: &Path) -> Result<(), Box<dyn Error>> {
         table.rows.len(),
         table.rules.len(),
         pages,
-        table.bytes() / 1024,
+        kernel_bytes / 1024,
         bare.as_secs_f64() * 1e3,
         build.as_secs_f64() * 1e3,
         ratio.unwrap_or_default(),

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -24,6 +25,9 @@ pub fn all() -> Vec<String> {
     names.sort();
     names
 }
+
+/// Held while a workload is made.
+static MAKING: Mutex<()> = Mutex::new(());
 
 /// The compiled workload, made now if it is older than its source.
 #[must_use]
@@ -46,6 +50,8 @@ pub fn path(name: &str) -> PathBuf {
         .chain([source.clone(), this_program])
         .filter_map(|path| modified(&path))
         .max();
+    // Tests of one program run at the same time, and none is to have the file replaced that it runs.
+    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if modified(&program) >= newest {
         return program;
     }

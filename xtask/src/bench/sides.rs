@@ -87,8 +87,8 @@ impl Recording {
 
     /// What the agent says of the memory that tables take.
     pub fn table_bytes(&self) -> Option<String> {
-        let (_, rest) = self.said.lines().find_map(|line| line.split_once("unwind tables: "))?;
-        Some(rest.to_owned())
+        let cost = self.said.lines().find(|line| line.contains(" unwind tables, "))?;
+        cost.split_once("; ").map(|(_, tables)| tables.to_owned())
     }
 }
 
