@@ -331,8 +331,9 @@ fn the_kernels_code_in_a_process() {
     assert!(!samples.is_empty(), "{:?}", stacks(&profile));
     for sample in samples {
         let names = functions(&profile, sample);
-        let leaf = names.last().unwrap();
-        assert!(leaf.contains("clock_gettime"), "{leaf} in {names:?}");
+        // What it calls within the vDSO has no symbol on some kernels.
+        let innermost = &names[names.len().saturating_sub(2)..];
+        assert!(innermost.iter().any(|name| name.contains("clock_gettime")), "{names:?}");
     }
 }
 

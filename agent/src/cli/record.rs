@@ -20,7 +20,7 @@ use crate::record::summary::{self, Finished};
 use crate::record::workload::{self, HeldCommand, WatchedProcesses};
 use crate::record::{DEFAULT_DURATION, DEFAULT_FREQUENCY_HZ, Options};
 use crate::target::Target;
-use crate::unwind;
+use crate::unwind::{self, CacheDirectory};
 
 /// File that is written where none is named.
 const DEFAULT_OUTPUT: &str = "flame.svg";
@@ -79,9 +79,10 @@ pub struct Arguments {
     /// Kernel memory that unwind tables may take, megabytes. The files sampled least go without when it is full.
     #[arg(long, value_name = "MB", default_value_t = DEFAULT_UNWIND_MEMORY_MB, value_parser = clap::value_parser!(u32).range(1..=128))]
     unwind_memory: u32,
-    /// Directory that keeps unwind tables for the next recording; "none" to build them anew.
-    #[arg(long, value_name = "DIR", default_value = DEFAULT_UNWIND_CACHE)]
-    unwind_cache: PathBuf,
+    /// Directory that keeps unwind tables for the next recording, or "none" to build them anew [default:
+    /// /var/cache/chokepoint/unwind]
+    #[arg(long, value_name = "DIR")]
+    unwind_cache: Option<PathBuf>,
 
     /// File to write, or - for standard output. Its name's end chooses the format, see --format.
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT_OUTPUT)]
@@ -129,7 +130,11 @@ impl Arguments {
             timeline: format == Format::Firefox,
             unwind: unwind::Options {
                 budget_bytes: (self.unwind_memory as usize) << 20,
-                cache: (self.unwind_cache.as_os_str() != "none").then(|| self.unwind_cache.clone()),
+                cache: match &self.unwind_cache {
+                    None => Some(CacheDirectory::Usual(DEFAULT_UNWIND_CACHE.into())),
+                    Some(directory) if directory.as_os_str() == "none" => None,
+                    Some(directory) => Some(CacheDirectory::Asked(directory.clone())),
+                },
             },
             inlined: !self.no_inline,
             kernel_log,

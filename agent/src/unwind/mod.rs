@@ -37,4 +37,4 @@ pub use cache::{CacheError, TableCache};
 pub use go::GoFunctions;
 pub use source::{BuildError, build, build_from_bytes, build_vdso};
 pub use table::{MAX_CODE_OFFSET, MAX_ROWS, PageRows, Table, TooLarge};
-pub use workers::{Options, Statistics, Unwinding};
+pub use workers::{CacheDirectory, Options, Statistics, Unwinding};

@@ -29,7 +29,16 @@ pub struct Options {
     /// Kernel memory of all rows, bytes; in steps of a quarter of a megabyte.
     pub budget_bytes: usize,
     /// Where tables are kept between runs; `None` to build each anew.
-    pub cache: Option<PathBuf>,
+    pub cache: Option<CacheDirectory>,
+}
+
+/// Where tables are kept between runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CacheDirectory {
+    /// Where the user wants them; that it cannot be used is told.
+    Asked(PathBuf),
+    /// The usual place, which may be another user's.
+    Usual(PathBuf),
 }
 
 impl Default for Options {
@@ -161,11 +170,7 @@ impl Unwinding {
     pub fn start(maps: UnwindMaps, options: &Options) -> Result<Self, LoadError> {
         let mut tables = LoadedTables::new(maps, options.budget_bytes);
         load_vdso(&mut tables)?;
-        let cache = options.cache.as_deref().and_then(|directory| {
-            TableCache::open(directory, CACHE_BYTES)
-                .inspect_err(|error| tracing::warn!(directory = %directory.display(), %error, "unwind tables are not cached"))
-                .ok()
-        });
+        let cache = options.cache.as_ref().and_then(open_cache);
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -327,6 +332,18 @@ impl Shared {
     fn tables(&self) -> MutexGuard<'_, LoadedTables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open_cache(directory: &CacheDirectory) -> Option<TableCache> {
+    let (CacheDirectory::Asked(path) | CacheDirectory::Usual(path)) = directory;
+    match TableCache::open(path, CACHE_BYTES) {
+        Ok(cache) => return Some(cache),
+        Err(error) if matches!(directory, CacheDirectory::Asked(_)) => {
+            tracing::warn!(%error, "unwind tables are not kept");
+        }
+        Err(error) => tracing::debug!(%error, "unwind tables are not kept"),
+    }
+    None
 }
 
 /// Builds and loads what is wanted most, until it is over.
