@@ -25,8 +25,8 @@ pub enum Counter {
     OnCpuScratchMissing = 7,
     /// A child of the target was not followed: the table of target processes was full.
     TargetTableFull = 8,
-    /// A file could not be announced to the agent: the ring buffer or the table of files was full. It is tried again with
-    /// the next sample.
+    /// A file could not be announced to the agent: the ring buffer was full, or there is no id left. Its frames have no
+    /// module; it is tried again with the next sample.
     FileNotAnnounced = 9,
 }
 

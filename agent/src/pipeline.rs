@@ -3,8 +3,8 @@
 //! kernel programs -> ring buffer -> [`Drain`] -> [`Aggregate`] (with files and processes) -> [`Symbolizing`] -> [`Profile`],
 //! and from the drain's sight of files without tables back to the kernel programs by [`Unwinding`].
 //!
-//! One thread drains and sums, two build unwind tables, another one symbolizes. While samples come in it only reads the kernel's symbols, so that
-//! the cost of recording is the sampling alone.
+//! One thread drains and sums, two build unwind tables, another one symbolizes. While samples come in the last only reads the
+//! kernel's symbols, so that recording costs no more than sampling and its tables.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -224,7 +224,7 @@ impl Sampling {
 
         let counters = programs.counters()?;
         let expected = expected_ticks(event, cpus.len(), options.frequency_hz, duration);
-        let coverage = coverage(&counters, &aggregate, expected, drain.malformed());
+        let coverage = coverage(&counters, &aggregate, &unwind_tables, expected, drain.malformed());
         let header = Header {
             title: "CPU time".to_owned(),
             kind: "cpu".to_owned(),
@@ -375,7 +375,13 @@ fn expected_ticks(event: OnCpuEvent, cpus: usize, frequency_hz: u32, duration: D
     }
 }
 
-fn coverage(counters: &Counters, aggregate: &Aggregate, expected: u64, malformed: u64) -> Coverage {
+fn coverage(
+    counters: &Counters,
+    aggregate: &Aggregate,
+    tables: &unwind::Statistics,
+    expected: u64,
+    malformed: u64,
+) -> Coverage {
     let dropped = aggregate.dropped();
     let losses = [
         ("ring buffer full", counters.get(Counter::OnCpuRingFull)),
@@ -397,7 +403,19 @@ fn coverage(counters: &Counters, aggregate: &Aggregate, expected: u64, malformed
     let not_announced = counters.get(Counter::FileNotAnnounced);
     if not_announced > 0 {
         notes.push(format!(
-            "{not_announced} times a mapped file could not be announced: the ring buffer was full"
+            "{not_announced} times a mapped file could not be announced, and its frames have no module"
+        ));
+    }
+    if tables.failed > 0 {
+        notes.push(format!(
+            "call-frame information of {} files is damaged or too large; their stacks may end early",
+            tables.failed
+        ));
+    }
+    let without_room = tables.evicted + tables.no_room;
+    if without_room > 0 {
+        notes.push(format!(
+            "{without_room} times an unwind table had no room: pass more with --unwind-memory"
         ));
     }
     let unopened = aggregate.binaries().unopened();

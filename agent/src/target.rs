@@ -136,11 +136,11 @@ const CGROUP_ROOT: &str = "/sys/fs/cgroup";
 const CGROUP_V2_MAGIC: i64 = 0x6367_7270;
 const CGROUP_V1_MAGIC: i64 = 0x0027_e0eb;
 
-/// Processes that a gate admits, as far as they can be told now; none for the whole host, and at most `max`.
+/// Running processes that a gate admits: at most `max`, and none for the whole host or a command that is still to be run.
 #[must_use]
 pub fn admitted(gate: &Gate, target: &Target, max: usize) -> Vec<u32> {
     let mut tgids = match (gate, target) {
-        (Gate::Processes { tgids, .. }, _) => tgids.clone(),
+        (Gate::Processes { tgids, .. }, Target::Processes { .. }) => tgids.clone(),
         (Gate::Comm(comm), _) => processes_named(comm, max),
         (Gate::Cgroup { .. }, Target::Cgroup(path)) => {
             let members = find_cgroup(path).map(|(directory, _)| directory.join("cgroup.procs"));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chokepoint_tests::chains::{Comparison, ELSEWHERE, SOMEWHERE, Truth, compare};
 use chokepoint_tests::unwinding::{Recorded, record};
 use chokepoint_tests::workload::{on_path, path};
-use chokepoint_tests::{Workload, in_vm, live, skip_if};
+use chokepoint_tests::{Agent, Workload, in_vm, live, skip_if};
 
 /// Share of the samples that a workload spends where its truth says it does; else the truth would be empty.
 const MOST: f64 = 0.5;
@@ -309,6 +309,25 @@ const GO_MODES: [(&str, Truth); 3] = [
         },
     ),
 ];
+
+#[test]
+fn tables_that_do_not_fit_are_told_of() {
+    skip_if!(in_vm(), "there is no compiler as large as the memory");
+    let _live = live();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/workloads/unwind.rs");
+    let record =
+        ["record", "-F", "997", "-o", "profile.json", "--unwind-memory", "1", "--unwind-cache", "none"];
+    let directory = tempfile::tempdir().unwrap();
+    let object = directory.path().join("object");
+    let compile =
+        ["--", "rustc", "--edition=2024", "-O", "--emit=obj", "-o", object.to_str().unwrap(), source];
+    let finished = Agent::new(record.iter().chain(&compile)).run().succeeded();
+    // The compiler's own library has several megabytes of rows.
+    let coverage = finished.profile("profile.json").coverage;
+    assert!(coverage.notes.iter().any(|note| note.contains("--unwind-memory")), "{coverage:?}");
+    let without = coverage.user_stacks.incomplete.iter().any(|loss| loss.cause == "no unwind table yet");
+    assert!(without, "{coverage:?}");
+}
 
 #[test]
 fn go() {

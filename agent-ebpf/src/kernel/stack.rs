@@ -117,7 +117,8 @@ pub unsafe fn capture_user(
     }
     let depth = black_box(scratch.depth);
     if depth > MAX_USER_FRAMES as u64 {
-        return Captured::nothing(StackOutcome::NoRegisters);
+        // The loop does not allow it; for the verifier, which cannot know.
+        return Captured::nothing(StackOutcome::DepthLimit);
     }
     if !user_mode && depth == 1 && scratch.outcome == StackOutcome::NoMapping as u64 {
         // In the midst of execve: the registers are still the old program's, the address space is the new one's.

@@ -141,7 +141,10 @@ impl KernelHost {
         if let Some(entry) = unsafe { FILES.get(key) } {
             return Some(*entry);
         }
-        let id = next_id()?;
+        let Some(id) = next_id() else {
+            count(Counter::FileNotAnnounced);
+            return None;
+        };
         let entry = FileEntry { id, ..NO_TABLE };
         if FILES.insert(key, entry, u64::from(BPF_NOEXIST)).is_err() {
             // Another CPU may have been first.
@@ -189,8 +192,7 @@ impl KernelHost {
 #[inline(always)]
 fn next_id() -> Option<u32> {
     let counter = FILE_IDS.get_ptr_mut(0)?;
-    // SAFETY: this CPU's; a program that interrupts between load and store gives out the same id for another file, which
-    // cannot happen among programs that do not interrupt each other, and ids are checked against the file by the agent.
+    // SAFETY: this CPU's alone, and the programs that unwind do not interrupt each other.
     let (number, cpu) = unsafe {
         let number = *counter;
         *counter = number.wrapping_add(1);

@@ -7,8 +7,7 @@
 //! starts, maps, unmaps or ends needs nothing from the agent, and frames leave the kernel as (file, offset) ([`frame`]).
 //!
 //! [`walk`] is the unwinder itself, without a kernel: it asks a [`walk::Host`] for memory, mappings and rules. The kernel
-//! programs are one host; a recorded stack in a file is another, which is how every bug becomes a case
-//! ([`crate::unwind::walk`]'s tests live in the agent, where there are files).
+//! programs are one host; its tests are another, with a stack and rules of their own.
 
 pub mod aarch64;
 pub mod file;
@@ -16,3 +15,6 @@ pub mod frame;
 pub mod table;
 pub mod walk;
 pub mod x86_64;
+
+#[cfg(test)]
+mod tests;

@@ -16,8 +16,6 @@ pub const RBX: u8 = 3;
 pub const RBP: u8 = 6;
 /// DWARF's number of the stack pointer.
 pub const RSP: u8 = 7;
-/// DWARF's number of the return address.
-pub const RETURN_ADDRESS: u8 = 16;
 
 /// Where the registers are in the signal frame, in bytes from the stack pointer that the return from the handler finds:
 /// `sigcontext` follows `uc_flags`, `uc_link` and `uc_stack` of `ucontext`.

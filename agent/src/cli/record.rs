@@ -25,8 +25,6 @@ use crate::unwind::{self, CacheDirectory};
 /// File that is written where none is named.
 const DEFAULT_OUTPUT: &str = "flame.svg";
 
-/// Kernel memory for unwind tables: some hundred large programs and libraries.
-const DEFAULT_UNWIND_MEMORY_MB: u32 = 64;
 /// Where unwind tables are kept.
 const DEFAULT_UNWIND_CACHE: &str = "/var/cache/chokepoint/unwind";
 
@@ -77,7 +75,7 @@ pub struct Arguments {
     no_inline: bool,
 
     /// Kernel memory that unwind tables may take, megabytes. The files sampled least go without when it is full.
-    #[arg(long, value_name = "MB", default_value_t = DEFAULT_UNWIND_MEMORY_MB, value_parser = clap::value_parser!(u32).range(1..=128))]
+    #[arg(long, value_name = "MB", default_value_t = default_unwind_memory_mb(), value_parser = clap::value_parser!(u32).range(1..=128))]
     unwind_memory: u32,
     /// Directory that keeps unwind tables for the next recording, or "none" to build them anew [default:
     /// /var/cache/chokepoint/unwind]
@@ -90,6 +88,10 @@ pub struct Arguments {
     /// Format: svg, folded, pb.gz, speedscope.json, firefox.json or json [default: by the file's name; folded for -]
     #[arg(long, value_name = "FORMAT")]
     format: Option<String>,
+}
+
+fn default_unwind_memory_mb() -> u32 {
+    (unwind::Options::default().budget_bytes >> 20) as u32
 }
 
 impl Arguments {

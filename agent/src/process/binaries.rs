@@ -32,8 +32,7 @@ impl BinaryId {
 /// A file that some process maps executable.
 #[derive(Debug)]
 pub struct Binary {
-    /// Path in the mount namespace of the process that showed it first; only its last component where the process had ended
-    /// before the path could be read.
+    /// Path in the mount namespace of the process that showed it first; where that had ended, as the kernel programs found it.
     pub path: PathBuf,
     /// Root of that mount namespace, as seen from here; it goes when the process does.
     pub root: PathBuf,

@@ -187,18 +187,11 @@ fn unwind_tables(tables: &unwind::Statistics) -> String {
     if made == 0 {
         return String::new();
     }
-    let mut text = format!(
+    format!(
         "; {} unwind tables, {:.1} MB in the kernel, {} built in {:.0} ms",
         tables.tables,
         tables.row_bytes as f64 / 1e6,
         tables.built,
         tables.build_time.as_secs_f64() * 1e3
-    );
-    for (count, what) in [(tables.evicted, "given up"), (tables.no_room, "without room")] {
-        if count > 0 {
-            // Writing to a string cannot fail.
-            let _ = write!(text, ", {count} {what}");
-        }
-    }
-    text
+    )
 }

@@ -26,7 +26,7 @@ use crate::process::binaries::BinaryId;
 /// What tables may cost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Kernel memory of all rows, bytes; in steps of a quarter of a megabyte.
+    /// Kernel memory of all rows, bytes; taken in chunks of 192 KB.
     pub budget_bytes: usize,
     /// Where tables are kept between runs; `None` to build each anew.
     pub cache: Option<CacheDirectory>,
@@ -42,9 +42,9 @@ pub enum CacheDirectory {
 }
 
 impl Default for Options {
-    /// 32 MB, which hold the tables of some hundred large programs and libraries; no cache.
+    /// 64 MB, which hold the tables of a hundred large programs and libraries; no cache.
     fn default() -> Self {
-        Self { budget_bytes: 32 << 20, cache: None }
+        Self { budget_bytes: 64 << 20, cache: None }
     }
 }
 
@@ -114,6 +114,12 @@ enum News {
 /// Announcements after which a file that cannot be opened is given up. A process that is sampled rarely lives for the time
 /// of an announcement only where all of its kind are short-lived.
 const MAX_ANNOUNCEMENTS: u32 = 32;
+
+/// Keys and ids of one file that are kept. It has several while it is mapped from several places that the kernel does not
+/// take for one, and comes by new ones when the kernel forgets it.
+const MAX_NAMES: usize = 64;
+/// Files that could not be opened whose announcements are counted; of more, each is given up at once.
+const MAX_UNOPENED: usize = 4096;
 
 /// What is asked of a worker.
 enum Job {
@@ -194,7 +200,9 @@ impl Unwinding {
         let wanted = state.want(binary, file);
         // What the kernel's own table of files forgot comes back under another id.
         wanted.names.retain(|(key, _)| *key != new.key);
-        wanted.names.push((new.key, new.id));
+        // The kernel may have forgotten the inode, too, and have it elsewhere now: older names lead nowhere.
+        wanted.names.truncate(MAX_NAMES - 1);
+        wanted.names.insert(0, (new.key, new.id));
         match wanted.status {
             Status::Missing => wanted.missed += 1,
             Status::Building => return,
@@ -250,9 +258,13 @@ impl Unwinding {
     /// Takes note of a file that could not be opened, most often because its process had ended.
     pub fn unopened(&self, new: &NewFile) {
         let mut state = self.shared.state();
-        let announcements = state.unopened.entry(new.key).or_insert(0);
-        *announcements += 1;
-        let news = if *announcements < MAX_ANNOUNCEMENTS {
+        let announcements = match state.unopened.get(&new.key) {
+            Some(earlier) => earlier + 1,
+            None if state.unopened.len() < MAX_UNOPENED => 1,
+            None => MAX_ANNOUNCEMENTS,
+        };
+        let news = if announcements < MAX_ANNOUNCEMENTS {
+            state.unopened.insert(new.key, announcements);
             News::Forget(new.key)
         } else {
             News::Nothing(new.key, new.id)
