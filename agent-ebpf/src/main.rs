@@ -6,8 +6,8 @@
 mod kernel;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, perf_event},
-    programs::{BtfTracePointContext, PerfEventContext},
+    macros::{btf_tracepoint, perf_event, raw_tracepoint},
+    programs::{BtfTracePointContext, PerfEventContext, RawTracePointContext},
 };
 
 /// Runs on each tick of a CPU's sampling timer or cycle counter.
@@ -21,6 +21,13 @@ fn on_cpu(ctx: PerfEventContext) -> u32 {
 #[btf_tracepoint(function = "sched_process_fork")]
 fn follow_fork(ctx: BtfTracePointContext) -> i32 {
     kernel::gate::follow_fork(&ctx);
+    0
+}
+
+/// Run by the agent alone, never attached: announces the file that the agent maps at an address, its only argument.
+#[raw_tracepoint]
+fn introduce_file(ctx: RawTracePointContext) -> i32 {
+    kernel::unwind::introduce(ctx.arg(0));
     0
 }
 

@@ -33,6 +33,12 @@ impl Source {
     }
 }
 
+/// Scratch spaces and counters of ids: one for each source, by its number, because one source's program may interrupt
+/// another's.
+pub const SLOTS: u32 = Source::COUNT;
+/// That of programs which the agent has run itself; no source has it.
+pub const AGENT_SLOT: u32 = 0;
+
 /// How the capture of one of a sample's two stacks ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

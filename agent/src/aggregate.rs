@@ -195,6 +195,11 @@ impl Aggregate {
         self.binaries.announce(file)
     }
 
+    /// Takes note that an announced file is one that is open already.
+    pub fn introduce(&mut self, file: &NewFile, binary: BinaryId) {
+        self.binaries.introduce(file, binary);
+    }
+
     /// Opens the files that a process maps executable, before it is sampled.
     pub fn open_files_of(&mut self, tgid: u32) -> Vec<BinaryId> {
         self.binaries.open_all(tgid)

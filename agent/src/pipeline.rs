@@ -6,6 +6,7 @@
 //! One thread drains and sums, two build unwind tables, another one symbolizes. While samples come in the last only reads the
 //! kernel's symbols, so that recording costs no more than sampling and its tables.
 
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -151,6 +152,40 @@ impl Session {
         }
     }
 
+    /// Has the target's files known and their tables built before the first sample. What of it fails is made up for as samples
+    /// come.
+    fn prepare(&mut self, aggregate: &mut Aggregate) {
+        let targets = admitted(&self.gate, &self.options.target, PREPARED_PROCESSES);
+        let mut binaries: Vec<_> =
+            targets.into_iter().flat_map(|tgid| aggregate.open_files_of(tgid)).collect();
+        binaries.sort_unstable();
+        binaries.dedup();
+        let files: Vec<_> = binaries
+            .into_iter()
+            .filter_map(|binary| Some((binary, Arc::clone(aggregate.binaries().get(binary).file.as_ref()?))))
+            .collect();
+        if files.is_empty() {
+            return;
+        }
+        let introduced = self
+            .programs
+            .introduce(files.iter().map(|(_, file)| &**file))
+            .inspect_err(|error| tracing::debug!(%error, "files are made known as they are sampled"))
+            .unwrap_or_default();
+        self.drain.take_all(|record| {
+            if let Record::NewFile(new) = record
+                && let Some(index) = introduced
+                    .iter()
+                    .position(|mapped| mapped.as_ref().is_some_and(|mapped| mapped.address() == new.start))
+            {
+                let (binary, file) = &files[index];
+                aggregate.introduce(&new, *binary);
+                self.unwinding.announce(&new, *binary, file);
+            }
+        });
+        self.unwinding.prepare(files.iter().map(|(binary, file)| (*binary, file)));
+    }
+
     /// Begins to sample.
     ///
     /// # Errors
@@ -158,13 +193,7 @@ impl Session {
     pub fn start(mut self) -> Result<Sampling, Failure> {
         let timeline = if self.options.timeline { TIMELINE_SAMPLES } else { 0 };
         let mut aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
-        let files: Vec<_> = admitted(&self.gate, &self.options.target, PREPARED_PROCESSES)
-            .into_iter()
-            .flat_map(|tgid| aggregate.open_files_of(tgid))
-            .collect();
-        self.unwinding.prepare(files.iter().filter_map(|binary| {
-            aggregate.binaries().get(*binary).file.as_ref().map(|file| (*binary, file))
-        }));
+        self.prepare(&mut aggregate);
         let tie = ClockTie::now();
         let event = self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?;
         Ok(Sampling {

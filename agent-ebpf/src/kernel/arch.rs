@@ -68,7 +68,7 @@ mod x86_64 {
     pub fn take_up(walk: &mut Walk, registers: &UserRegisters) {
         for (index, register) in registers.iter().enumerate() {
             if DWARF[index] != 16 {
-                walk.set_register(DWARF[index], *register);
+                walk.registers[usize::from(DWARF[index])] = *register;
             }
         }
     }
@@ -111,8 +111,6 @@ mod aarch64 {
     /// Gives a walk its first registers.
     #[inline(always)]
     pub fn take_up(walk: &mut Walk, registers: &UserRegisters) {
-        for number in 0..32u8 {
-            walk.set_register(number, registers[usize::from(number)]);
-        }
+        walk.registers.copy_from_slice(&registers[..32]);
     }
 }

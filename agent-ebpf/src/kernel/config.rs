@@ -54,6 +54,8 @@ globals! {
     MM_MAPLE_ROOT: u32 = 0;
     MM_RB_ROOT: u32 = 0;
     MM_VDSO: u32 = 0;
+    /// Counts changes of a process's mappings (6.4); 0 where the kernel does not.
+    MM_LOCK_SEQ: u32 = 0;
     MM_EXE_FILE: u32 = 0;
     MAPLE_LEAF_PIVOTS: u32 = 0;
     MAPLE_LEAF_SLOTS: u32 = 0;

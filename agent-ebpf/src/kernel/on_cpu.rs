@@ -65,6 +65,12 @@ unsafe fn capture(
     user_mode: bool,
     mm: Option<KernelPointer>,
 ) -> Result<(), ring::RingFull> {
+    let leader = task::group_leader(task).unwrap_or(task);
+    // Written in place: the stack of a program and what it calls has 512 bytes.
+    // SAFETY: the scratch space is this CPU's alone.
+    let header = unsafe { &mut (*scratch).header };
+    header.process_start_ns = task::start_ns(leader);
+    header.exec_id = task::exec_id(leader);
     let user = match mm {
         _ if WANT_USER.load() == 0 => Captured::nothing(StackOutcome::NotWanted),
         None => Captured::nothing(StackOutcome::Absent),
@@ -83,9 +89,7 @@ unsafe fn capture(
         unsafe { stack::capture_kernel(ctx.as_ptr(), scratch, user) }
     };
 
-    let leader = task::group_leader(task).unwrap_or(task);
-    // Written in place: the stack of a program and what it calls has 512 bytes.
-    // SAFETY: the scratch space is this CPU's alone.
+    // SAFETY: as above.
     let header = unsafe { &mut (*scratch).header };
     header.kind = Kind::Sample as u32;
     // SAFETY: the helper has no preconditions.
@@ -95,8 +99,6 @@ unsafe fn capture(
     header.weight = ON_CPU_PERIOD_NS.load();
     header.tgid = (pid_tgid >> 32) as u32;
     header.tid = pid_tgid as u32;
-    header.process_start_ns = task::start_ns(leader);
-    header.exec_id = task::exec_id(leader);
     header.reserved = 0;
     task::read_comm(task, &mut header.thread_comm);
     task::read_comm(leader, &mut header.process_comm);

@@ -5,10 +5,10 @@ use core::hint::black_box;
 
 use aya_ebpf::{cty::c_void, helpers::bpf_get_stack, macros::map, maps::PerCpuArray};
 use chokepoint_ebpf::{
-    sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome},
+    sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SLOTS, SampleHeader, Source, StackOutcome},
     unwind::{
         file::NewFile,
-        walk::{Walk, advance},
+        walk::{Mapping, Walk, advance},
     },
 };
 
@@ -17,7 +17,7 @@ use super::{
     config::DEPTH_LIMIT,
     path::PathWalk,
     task::KernelPointer,
-    unwind::KernelHost,
+    unwind::{KernelHost, Validity},
     vma::Node,
 };
 
@@ -33,16 +33,18 @@ pub struct Scratch {
     /// A [`StackOutcome`]: how the walk of the user stack ended.
     outcome: u64,
     walk: Walk,
+    /// As long as this holds, the walk's mappings are those of the last stack.
+    validity: Validity,
     /// The user registers that the walk begins with.
     pub registers: UserRegisters,
+    pub(super) found: Mapping,
     pub(super) node: Node,
     pub(super) path: PathWalk,
     pub(super) new_file: NewFile,
 }
 
-/// One for each source, because one source's program may interrupt another's.
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(Source::COUNT, 0);
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(SLOTS, 0);
 
 const FRAME_BYTES: u64 = size_of::<u64>() as u64;
 const MAX_USER_BYTES: u64 = MAX_USER_FRAMES as u64 * FRAME_BYTES;
@@ -78,7 +80,7 @@ pub fn scratch(source: Source) -> Option<*mut Scratch> {
     scratch_at(source as u32)
 }
 
-/// The same by a source's number.
+/// The same by its number.
 #[inline(always)]
 pub fn scratch_at(source: u32) -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(source)
@@ -87,7 +89,7 @@ pub fn scratch_at(source: u32) -> Option<*mut Scratch> {
 /// Unwinds the user stack that `scratch.registers` begin, to the beginning of the frames.
 ///
 /// # Safety
-/// `scratch` must be this CPU's and `source`'s, and `mm` the current address space.
+/// `scratch` must be this CPU's and `source`'s, `mm` the current address space, and the header must name the process.
 #[inline(always)]
 pub unsafe fn capture_user(
     scratch: *mut Scratch,
@@ -106,6 +108,11 @@ pub unsafe fn capture_user(
     }
     scratch.depth = 0;
     scratch.outcome = StackOutcome::DepthLimit as u64;
+    let validity = Validity::now(mm, scratch.header.process_start_ns, scratch.header.exec_id);
+    if validity != Some(scratch.validity) {
+        scratch.walk.forget_mappings();
+        scratch.validity = validity.unwrap_or(Validity::NEVER);
+    }
     scratch.walk.begin(pc, mm.address());
     arch::take_up(&mut scratch.walk, &scratch.registers);
     // What the loop changes is in memory, of which the verifier knows nothing: so it sees the same state behind the loop

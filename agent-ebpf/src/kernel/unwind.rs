@@ -11,22 +11,24 @@ use aya_ebpf::{
 use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
+    sample::{AGENT_SLOT, SLOTS},
     unwind::{
         file::{FileEntry, FileKey, MAX_FILES, NewFile, VDSO_KEY},
-        frame::{MAX_FILE_ID, MAX_FILE_OFFSET, VDSO_ID},
+        frame::{Frame, MAX_FILE_ID, MAX_FILE_OFFSET, VDSO_ID},
+        memo::{MEMO_ENTRIES, Memo},
         table::{CHUNK_ROWS, MAX_CHUNKS, MAX_PAGES, MAX_RULES, PAGE_BITS, PAGE_BYTES, PackedRow, Page, Rule},
-        walk::{BLOCK_BYTES, Host, Mapping, WALK_MAPPINGS, Walk},
+        walk::{Host, Mapping, WALK_MAPPINGS, WINDOW_BYTES, Walk},
     },
 };
 
 use super::{
-    config::CPUS,
+    config::{CPUS, MM_LOCK_SEQ},
     counters::count,
-    path::{self, PathWalk},
+    path,
     ring::{self, Urgency},
-    stack::Scratch,
-    task::KernelPointer,
-    vma::{self, Backing, Node},
+    stack::{self, Scratch},
+    task::{self, KernelPointer},
+    vma::{self, Backing},
 };
 
 /// Rows of one chunk, as one value: a search is then loads from memory, not a lookup for each step.
@@ -43,48 +45,45 @@ static UNWIND_CHUNKS: ArrayOfMaps<Array<Chunk, 1, { BPF_F_MMAPABLE as usize }>, 
 static UNWIND_PAGES: Array<Page, MAX_PAGES, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 static UNWIND_RULES: Array<Rule, MAX_RULES, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// Counts what the agent changes in [`FILES`]; it writes it through a mapping.
+#[btf_map]
+static UNWIND_CHANGES: Array<u64, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+/// Rules that were looked up last.
+#[btf_map]
+static UNWIND_MEMO: Array<Memo, MEMO_ENTRIES> = Array::new();
 /// Files met so far.
 #[btf_map]
 static FILES: LruHashMap<FileKey, FileEntry, MAX_FILES> = LruHashMap::new();
-/// Ids given out on each CPU.
+/// Ids given out on each CPU by each program that may interrupt another.
 #[btf_map]
-static FILE_IDS: PerCpuArray<u32, 1> = PerCpuArray::new();
+static FILE_IDS: PerCpuArray<u32, { SLOTS as usize }> = PerCpuArray::new();
 
 const NO_TABLE: FileEntry =
     FileEntry { id: 0, first_page: 0, pages: 0, known: 0, first_rule: 0, reserved: 0 };
 
-/// The kernel's side of a walk. Its scratch space holds the walk itself and room for what it reads.
+/// The kernel's side of a walk, with what [`find_code`] finds for it.
 pub struct KernelHost {
     source: u64,
-    node: *mut Node,
-    path: *mut PathWalk,
-    new_file: *mut NewFile,
+    found: *const Mapping,
 }
 
 impl KernelHost {
     /// A host that reads into this scratch space, which must be this CPU's and `source`'s.
     #[inline(always)]
     pub fn new(scratch: *mut Scratch, source: u64) -> Self {
-        // SAFETY: only the fields' addresses are taken.
-        unsafe {
-            Self {
-                source,
-                node: &raw mut (*scratch).node,
-                path: &raw mut (*scratch).path,
-                new_file: &raw mut (*scratch).new_file,
-            }
-        }
+        // SAFETY: only the field's address is taken.
+        Self { source, found: unsafe { &raw const (*scratch).found } }
     }
 }
 
 impl Host for KernelHost {
     #[inline(always)]
-    fn read_block(&self, walk: &mut Walk, address: u64) -> bool {
-        // SAFETY: the block has room for BLOCK_BYTES; the helper checks the address.
+    fn read_window(&self, walk: &mut Walk, address: u64) -> bool {
+        // SAFETY: the window has room for WINDOW_BYTES; the helper checks the address.
         let result = unsafe {
             generated::bpf_probe_read_user(
-                (&raw mut walk.block).cast(),
-                BLOCK_BYTES as u32,
+                (&raw mut walk.window).cast(),
+                WINDOW_BYTES as u32,
                 address as *const core::ffi::c_void,
             )
         };
@@ -99,106 +98,174 @@ impl Host for KernelHost {
 
     #[inline(always)]
     fn map(&self, walk: &mut Walk, slot: usize, address: u64) -> bool {
-        // SAFETY: the node is this CPU's and program's scratch space.
-        let node = unsafe { &mut *self.node };
-        let Some(vma) = vma::find(KernelPointer::new(walk.space), address, node) else {
+        if find_code(self.source, walk.space, address) == 0 {
             return false;
-        };
-        let entry = match &vma.backing {
-            Backing::Anonymous => None,
-            Backing::Vdso => Some(vdso()),
-            Backing::File(..) if vma.file_offset > MAX_FILE_OFFSET - (vma.end - vma.start) => None,
-            Backing::File(key, file) => self.identify(key, *file, vma.start, vma.end),
-        };
-        let mapping = &mut walk.mappings[slot & (WALK_MAPPINGS - 1)];
-        mapping.start = vma.start;
-        mapping.end = vma.end;
-        mapping.file_offset = vma.file_offset;
-        match entry {
-            None => mapping.file = Mapping::NO_FILE,
-            Some(entry) => {
-                mapping.file = entry.id;
-                mapping.first_page = entry.first_page;
-                mapping.pages = entry.pages;
-                mapping.known = entry.known;
-                mapping.first_rule = entry.first_rule;
-            }
         }
+        // SAFETY: the mapping is this CPU's and program's scratch space; the function has just written it.
+        walk.mappings[slot & (WALK_MAPPINGS - 1)] = unsafe { self.found.read_volatile() };
         true
     }
 
     #[inline(always)]
     fn rule(&self, mapping: &Mapping, offset: u64) -> Rule {
-        look_up(mapping, offset).unwrap_or(Rule::NONE)
-    }
-}
-
-impl KernelHost {
-    /// What is known of a file; announces it to the agent when it is new.
-    #[inline(always)]
-    fn identify(&self, key: &FileKey, file: KernelPointer, start: u64, end: u64) -> Option<FileEntry> {
-        // SAFETY: the value is copied; an update by the agent meanwhile changes whole fields.
-        if let Some(entry) = unsafe { FILES.get(key) } {
-            return Some(*entry);
+        let frame = Frame::in_file(mapping.file, offset);
+        let memo = UNWIND_MEMO.get_ptr_mut(Memo::index(frame));
+        // SAFETY: the entry is in the map; other CPUs may write it meanwhile, which its own check finds out.
+        if let Some(memo) = memo
+            && let Some(rule) = unsafe { memo.read_volatile() }.rule(frame)
+        {
+            return rule;
         }
-        let Some(id) = next_id() else {
-            count(Counter::FileNotAnnounced);
-            return None;
+        let Some(rule) = look_up(mapping, offset) else {
+            return Rule::NONE;
         };
-        let entry = FileEntry { id, ..NO_TABLE };
-        if FILES.insert(key, entry, u64::from(BPF_NOEXIST)).is_err() {
-            // Another CPU may have been first.
+        if let Some(memo) = memo {
             // SAFETY: as above.
-            let other = unsafe { FILES.get(key) }.copied();
-            if other.is_none() {
-                count(Counter::FileNotAnnounced);
-            }
-            return other;
+            unsafe { memo.write_volatile(Memo::new(frame, rule)) };
         }
-        // SAFETY: the record is this CPU's and program's scratch space.
-        let announced = unsafe { self.announce(id, key, file, start, end) };
-        if announced.is_err() {
-            count(Counter::FileNotAnnounced);
-            let _ = FILES.remove(key);
-        }
-        Some(entry)
-    }
-
-    #[inline(always)]
-    unsafe fn announce(
-        &self,
-        id: u32,
-        key: &FileKey,
-        file: KernelPointer,
-        start: u64,
-        end: u64,
-    ) -> Result<(), ring::RingFull> {
-        // SAFETY: the record is this CPU's and program's.
-        let record = unsafe { &mut *self.new_file };
-        record.kind = Kind::NewFile as u32;
-        record.id = id;
-        record.key = *key;
-        record.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-        record.start = start;
-        record.end = end;
-        // SAFETY: as above.
-        path::write(self.source, file, unsafe { &mut *self.path }, record);
-        // SAFETY: a whole record.
-        unsafe { ring::emit(self.new_file.cast(), size_of::<NewFile>() as u64, Urgency::Now) }
+        rule
     }
 }
 
-/// An id that no other CPU gives out.
+/// What remembered mappings are worth: as long as this is the same, so are they.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Validity {
+    space: u64,
+    process_start_ns: u64,
+    /// What the agent has changed in the table of files.
+    tables: u64,
+    exec_id: u32,
+    /// What the process has changed in its mappings.
+    mappings: u32,
+}
+
+impl Validity {
+    /// Of no process.
+    pub const NEVER: Self = Self { space: 0, process_start_ns: 0, tables: 0, exec_id: 0, mappings: 0 };
+
+    /// That of mappings found from now on in the address space `space` of a process; `None` where the kernel does not tell of
+    /// changes (before 6.4), so that nothing may be remembered.
+    #[inline(always)]
+    pub fn now(space: KernelPointer, process_start_ns: u64, exec_id: u32) -> Option<Self> {
+        if MM_LOCK_SEQ.load() == 0 {
+            return None;
+        }
+        // Before the mappings are read: a change meanwhile is then a change.
+        let mappings = space.field(&MM_LOCK_SEQ)?;
+        let tables = UNWIND_CHANGES.get_ptr(0)?;
+        // SAFETY: the entry is in the map; the agent adds to it.
+        let tables = unsafe { tables.read_volatile() };
+        Some(Self { space: space.address(), process_start_ns, tables, exec_id, mappings })
+    }
+}
+
+/// Finds the executable mapping that covers an address, in the address space of the current process, and writes it to the
+/// scratch space of a source; announces its file to the agent if that is new. 0 where there is none.
+///
+/// A function of its own: most frames lie in a mapping that is known, and their code stays small.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_code(source: u64, space: u64, address: u64) -> u64 {
+    let Some(scratch) = stack::scratch_at(source as u32) else {
+        return 0;
+    };
+    // SAFETY: the scratch space is this program's alone.
+    let (node, found) = unsafe { (&mut (*scratch).node, &mut (*scratch).found) };
+    let Some(vma) = vma::find(KernelPointer::new(space), address, node) else {
+        return 0;
+    };
+    let entry = match &vma.backing {
+        Backing::Anonymous => None,
+        Backing::Vdso => Some(vdso()),
+        Backing::File(..) if vma.file_offset > MAX_FILE_OFFSET - (vma.end - vma.start) => None,
+        Backing::File(key, file) => identify(scratch, source, key, *file, vma.start, vma.end),
+    };
+    found.start = vma.start;
+    found.end = vma.end;
+    found.file_offset = vma.file_offset;
+    match entry {
+        None => found.file = Mapping::NO_FILE,
+        Some(entry) => {
+            found.file = entry.id;
+            found.first_page = entry.first_page;
+            found.pages = entry.pages;
+            found.known = entry.known;
+            found.first_rule = entry.first_rule;
+        }
+    }
+    1
+}
+
+/// Announces the file that is mapped at an address of the current process, if it is new. Run by the agent, of whose process
+/// it is.
 #[inline(always)]
-fn next_id() -> Option<u32> {
-    let counter = FILE_IDS.get_ptr_mut(0)?;
-    // SAFETY: this CPU's alone, and the programs that unwind do not interrupt each other.
+pub fn introduce(address: u64) {
+    if let Some(mm) = task::address_space(task::current()) {
+        find_code(u64::from(AGENT_SLOT), mm.address(), address);
+    }
+}
+
+/// What is known of a file; announces it to the agent when it is new.
+#[inline(always)]
+fn identify(
+    scratch: *mut Scratch,
+    source: u64,
+    key: &FileKey,
+    file: KernelPointer,
+    start: u64,
+    end: u64,
+) -> Option<FileEntry> {
+    // SAFETY: the value is copied; an update by the agent meanwhile changes whole fields.
+    if let Some(entry) = unsafe { FILES.get(key) } {
+        return Some(*entry);
+    }
+    let Some(id) = next_id(source) else {
+        count(Counter::FileNotAnnounced);
+        return None;
+    };
+    let entry = FileEntry { id, ..NO_TABLE };
+    if FILES.insert(key, entry, u64::from(BPF_NOEXIST)).is_err() {
+        // Another CPU may have been first.
+        // SAFETY: as above.
+        let other = unsafe { FILES.get(key) }.copied();
+        if other.is_none() {
+            count(Counter::FileNotAnnounced);
+        }
+        return other;
+    }
+    // SAFETY: the record is this CPU's and program's scratch space.
+    let record = unsafe { &mut (*scratch).new_file };
+    record.kind = Kind::NewFile as u32;
+    record.id = id;
+    record.key = *key;
+    record.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    record.start = start;
+    record.end = end;
+    // SAFETY: as above; the path's walk is another field.
+    path::write(source, file, unsafe { &mut (*scratch).path }, record);
+    // SAFETY: a whole record.
+    let announced =
+        unsafe { ring::emit((&raw const *record).cast(), size_of::<NewFile>() as u64, Urgency::Now) };
+    if announced.is_err() {
+        count(Counter::FileNotAnnounced);
+        let _ = FILES.remove(key);
+    }
+    Some(entry)
+}
+
+/// An id that no other CPU and no other source gives out.
+#[inline(always)]
+fn next_id(source: u64) -> Option<u32> {
+    let counter = FILE_IDS.get_ptr_mut(source as u32)?;
+    // SAFETY: this CPU's and source's alone.
     let (number, cpu) = unsafe {
         let number = *counter;
         *counter = number.wrapping_add(1);
         (number, bpf_get_smp_processor_id())
     };
-    let id = 1 + u64::from(number) * u64::from(CPUS.load()) + u64::from(cpu);
+    let row = u64::from(number) * u64::from(CPUS.load()) + u64::from(cpu);
+    let id = 1 + row * u64::from(SLOTS) + source;
     (id <= u64::from(MAX_FILE_ID)).then_some(id as u32)
 }
 

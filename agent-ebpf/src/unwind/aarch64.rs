@@ -60,15 +60,18 @@ impl Processor for Aarch64 {
         if cfa < sp || (cfa == sp && walk.exact == 0) || cfa & 7 != 0 {
             return Err(StackOutcome::BadFrame);
         }
+        walk.cover(host, sp, cfa);
         let saved = rule.frame_pointer;
         let return_address = match rule.other {
             0 if walk.exact != 0 => walk.register(LR),
             0 | OTHER_LOST => return Err(StackOutcome::BadFrame),
-            LINK_ABOVE_FRAME_POINTER => read(host, saved_address(walk, cfa, saved).wrapping_add(8))?,
-            words => read(host, cfa.wrapping_add((i64::from(words) * 8) as u64))?,
+            LINK_ABOVE_FRAME_POINTER => {
+                walk.stack_word(host, saved_address(walk, cfa, saved).wrapping_add(8))?
+            }
+            words => walk.stack_word(host, cfa.wrapping_add((i64::from(words) * 8) as u64))?,
         };
         if !matches!(saved.saved(), Saved::Same | Saved::Undefined) {
-            let value = read(host, saved_address(walk, cfa, saved))?;
+            let value = walk.stack_word(host, saved_address(walk, cfa, saved))?;
             walk.set_register(FP, value);
         }
         walk.set_register(SP, cfa);
@@ -84,10 +87,12 @@ impl Processor for Aarch64 {
         if frame_pointer & 7 != 0 {
             return Err(StackOutcome::BadFrame);
         }
-        let caller = read(host, frame_pointer)?;
-        let return_address = read(host, frame_pointer.wrapping_add(8))?;
+        let cfa = frame_pointer.wrapping_add(16);
+        walk.cover(host, frame_pointer, cfa);
+        let caller = walk.stack_word(host, frame_pointer)?;
+        let return_address = walk.stack_word(host, frame_pointer.wrapping_add(8))?;
         walk.set_register(FP, caller);
-        walk.set_register(SP, frame_pointer.wrapping_add(16));
+        walk.set_register(SP, cfa);
         Ok(arrive(walk, return_address))
     }
 

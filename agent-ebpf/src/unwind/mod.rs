@@ -12,6 +12,7 @@
 pub mod aarch64;
 pub mod file;
 pub mod frame;
+pub mod memo;
 pub mod table;
 pub mod walk;
 pub mod x86_64;

@@ -7,7 +7,7 @@ use super::{
     aarch64::{self, Aarch64, LINK_ABOVE_FRAME_POINTER},
     frame::Frame,
     table::{Cfa, Rule, Saved, SavedAt},
-    walk::{BLOCK_WORDS, Host, Mapping, Processor, REGISTERS, WALK_MAPPINGS, Walk, advance},
+    walk::{Host, Mapping, Processor, REGISTERS, WALK_MAPPINGS, WINDOW_WORDS, Walk, advance},
     x86_64::{RBP, RBX, RSP, X86_64},
 };
 use crate::sample::StackOutcome;
@@ -17,6 +17,8 @@ struct World {
     memory: BTreeMap<u64, u64>,
     rules: BTreeMap<u64, Rule>,
     known: bool,
+    /// Whether memory around the words that are set can be read, as zeros.
+    roomy: bool,
 }
 
 const CODE: u64 = 0x40_0000;
@@ -29,7 +31,19 @@ impl World {
     /// Words of the stack by their distance from [`STACK`], and rules by the offset they hold from.
     fn new(stack: &[(u64, u64)], rules: &[(u64, Rule)]) -> Self {
         let memory = stack.iter().map(|(offset, word)| (STACK + offset, *word)).collect();
-        Self { memory, rules: rules.iter().copied().collect(), known: true }
+        Self { memory, rules: rules.iter().copied().collect(), known: true, roomy: false }
+    }
+
+    /// The same, where the words of several frames are read at a time and where each has to be read by itself.
+    fn walk_both_ways<P: Processor>(
+        &mut self,
+        pc: u64,
+        registers: &[(u8, u64)],
+    ) -> (Vec<Frame>, StackOutcome) {
+        let by_word = self.walk::<P>(pc, registers);
+        self.roomy = true;
+        assert_eq!(self.walk::<P>(pc, registers), by_word);
+        by_word
     }
 
     /// All frames from these registers, and how the walk ended.
@@ -41,11 +55,14 @@ impl World {
             lost: 0,
             doubt: 0,
             space: 0,
-            block: [0; BLOCK_WORDS],
+            window: [0; WINDOW_WORDS],
+            window_start: 0,
+            window_bytes: 0,
             mappings: [Mapping::default(); WALK_MAPPINGS],
             next_mapping: 0,
         };
         walk.begin(pc, 0);
+        walk.forget_mappings();
         registers.iter().for_each(|(number, value)| walk.set_register(*number, *value));
         let mut frames = Vec::new();
         loop {
@@ -60,10 +77,11 @@ impl World {
 }
 
 impl Host for World {
-    fn read_block(&self, walk: &mut Walk, address: u64) -> bool {
-        let words = (0..BLOCK_WORDS as u64).map(|word| self.read_word(address + 8 * word));
+    fn read_window(&self, walk: &mut Walk, address: u64) -> bool {
+        let roomy = self.roomy.then_some(0);
+        let words = (0..WINDOW_WORDS as u64).map(|word| self.read_word(address + 8 * word).or(roomy));
         let Some(words) = words.collect::<Option<Vec<_>>>() else { return false };
-        walk.block.copy_from_slice(&words);
+        walk.window.copy_from_slice(&words);
         true
     }
 
@@ -107,8 +125,8 @@ fn callers_are_found_by_rule_until_the_start() {
     let saves = Rule { frame_pointer: SavedAt::new(Saved::AtCfa, -16).unwrap(), ..rsp(32) };
     let rules = [(0, rsp(8)), (0x100, saves), (0x200, Rule::END)];
     let stack = [(0, CODE + 0x105), (24, 0x1234), (32, CODE + 0x205)];
-    let world = World::new(&stack, &rules);
-    let (frames, end) = world.walk::<X86_64>(CODE + 0x10, &[(RSP, STACK)]);
+    let mut world = World::new(&stack, &rules);
+    let (frames, end) = world.walk_both_ways::<X86_64>(CODE + 0x10, &[(RSP, STACK)]);
     // Of callers it is the call that counts.
     assert_eq!((frames, end), (in_file(&[0x10, 0x104, 0x204]), StackOutcome::Complete));
 }
@@ -121,8 +139,8 @@ fn registers_come_back_from_where_they_were_saved() {
         [(0, saves), (0x100, Rule::register(RBP, 16)), (0x200, Rule::register(RBX, 8)), (0x300, Rule::END)];
     let stack =
         [(0, STACK + 88), (8, STACK + 40), (16, CODE + 0x105), (48, CODE + 0x205), (88, CODE + 0x305)];
-    let world = World::new(&stack, &rules);
-    let (frames, end) = world.walk::<X86_64>(CODE, &[(RSP, STACK)]);
+    let mut world = World::new(&stack, &rules);
+    let (frames, end) = world.walk_both_ways::<X86_64>(CODE, &[(RSP, STACK)]);
     assert_eq!((frames, end), (in_file(&[0, 0x104, 0x204, 0x304]), StackOutcome::Complete));
 }
 
@@ -142,7 +160,9 @@ fn the_signal_frame_gives_back_all_registers() {
     stack.extend(interrupted);
     stack.push((400, CODE + 0x405));
     let rules = [(0, Rule::SIGNAL), (0x300, rsp(8)), (0x400, Rule::END)];
-    let (frames, end) = World::new(&stack, &rules).walk::<X86_64>(CODE + 8, &[(RSP, STACK)]);
+    let mut world = World::new(&stack, &rules);
+    world.roomy = true;
+    let (frames, end) = world.walk::<X86_64>(CODE + 8, &[(RSP, STACK)]);
     // What was interrupted is meant as it is, not the byte before.
     assert_eq!((frames, end), (in_file(&[8, 0x300, 0x404]), StackOutcome::Complete));
 }
@@ -177,13 +197,13 @@ fn frame_pointers_in_a_file_without_rules_leave_a_doubt() {
     let stack = [(0, STACK + 16), (8, CODE + 0x105), (16, 0), (24, CODE + 0x205)];
     let registers = [(RSP, STACK), (RBP, STACK)];
     let mut world = World::new(&stack, &[(0x200, Rule::END)]);
-    let (frames, end) = world.walk::<X86_64>(CODE, &registers);
+    let (frames, end) = world.walk_both_ways::<X86_64>(CODE, &registers);
     assert_eq!((frames, end), (in_file(&[0, 0x104, 0x204]), StackOutcome::NoRule));
     world.known = false;
     assert_eq!(world.walk::<X86_64>(CODE, &registers).1, StackOutcome::TableMissing);
     // What a runtime compiled keeps them.
     let stack = [(0, 0), (8, CODE + 0x205)];
-    let world = World::new(&stack, &[(0x200, Rule::END)]);
+    let mut world = World::new(&stack, &[(0x200, Rule::END)]);
     let (frames, end) = world.walk::<X86_64>(JIT, &registers);
     assert_eq!(frames, [Frame::anonymous(JIT), Frame::in_file(FILE, 0x204)]);
     assert_eq!(end, StackOutcome::Complete);
@@ -199,9 +219,9 @@ fn on_aarch64_a_leaf_returns_by_the_link_register_and_signatures_are_cleared() {
         Rule { frame_pointer: SavedAt::new(Saved::AtCfa, -32).unwrap(), ..sp(32, LINK_ABOVE_FRAME_POINTER) };
     let rules = [(0, sp(0, 0)), (0x100, saves), (0x200, Rule::END)];
     let stack = [(0, STACK + 64), (8, CODE + 0x208 | SIGNATURE)];
-    let world = World::new(&stack, &rules);
+    let mut world = World::new(&stack, &rules);
     let registers = [(aarch64::SP, STACK), (aarch64::LR, CODE + 0x108 | SIGNATURE)];
-    let (frames, end) = world.walk::<Aarch64>(CODE + 4, &registers);
+    let (frames, end) = world.walk_both_ways::<Aarch64>(CODE + 4, &registers);
     assert_eq!((frames, end), (in_file(&[4, 0x107, 0x207]), StackOutcome::Complete));
     // A caller cannot have its own return address there: the call overwrote it.
     let world = World::new(&stack, &[(0, sp(0, 0)), (0x100, sp(16, 0))]);

@@ -13,10 +13,12 @@ use super::{
 };
 use crate::sample::StackOutcome;
 
-/// Words that one reading of the stack gives: the return address and what compilers save next to it.
-pub const BLOCK_WORDS: usize = 8;
+/// Words of the stack that are read at a time: those of several frames, because a read costs more than what it copies.
+pub const WINDOW_WORDS: usize = 64;
 /// Bytes of them.
-pub const BLOCK_BYTES: u64 = (BLOCK_WORDS * size_of::<u64>()) as u64;
+pub const WINDOW_BYTES: u64 = (WINDOW_WORDS * size_of::<u64>()) as u64;
+/// Below a frame's end are the return address and the registers it saved, most often within these bytes.
+const SAVED_BYTES: u64 = 64;
 /// General registers, as many as the processor with the most has.
 pub const REGISTERS: usize = 32;
 /// Mappings that one walk remembers.
@@ -63,12 +65,16 @@ pub struct Walk {
     pub exact: u64,
     /// Registers whose values were lost on the way, one bit each, as the processor's module numbers them.
     pub lost: u64,
-    /// A [`StackOutcome`] that the walk ends with wherever it arrives; 0 for none.
-    pub doubt: u64,
     /// The host's own: in the kernel, the address of the process's `mm_struct`.
     pub space: u64,
-    /// What was read of the stack last.
-    pub block: [u64; BLOCK_WORDS],
+    /// A [`StackOutcome`] that the walk ends with wherever it arrives; 0 for none.
+    pub doubt: u64,
+    /// What was read of the stack last,
+    pub window: [u64; WINDOW_WORDS],
+    /// the address of its first word,
+    pub window_start: u64,
+    /// and how many bytes of it are valid: none or all.
+    pub window_bytes: u64,
     /// The mappings met last.
     pub mappings: [Mapping; WALK_MAPPINGS],
     /// Which of them is overwritten next.
@@ -76,7 +82,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Makes it ready for a new stack; the caller sets the registers.
+    /// Makes it ready for a new stack; the caller writes the registers. The mappings stay: what they are worth, the host knows.
     #[inline(always)]
     pub fn begin(&mut self, pc: u64, space: u64) {
         self.pc = pc;
@@ -84,9 +90,41 @@ impl Walk {
         self.lost = 0;
         self.doubt = 0;
         self.space = space;
+        self.window_bytes = 0;
+    }
+
+    /// Forgets the mappings.
+    #[inline(always)]
+    pub fn forget_mappings(&mut self) {
         self.next_mapping = 0;
         for mapping in &mut self.mappings {
             mapping.end = 0;
+        }
+    }
+
+    /// Has the end of the frame that ends at `cfa` in the window, if it can be read: its return address and most of what it
+    /// saved. Nothing below the stack pointer `sp` is touched.
+    #[inline(always)]
+    pub fn cover(&mut self, host: &impl Host, sp: u64, cfa: u64) {
+        let needed = cfa.wrapping_sub(SAVED_BYTES);
+        let start = if sp < cfa && sp > needed { sp } else { needed };
+        let distance = start.wrapping_sub(self.window_start);
+        if distance < self.window_bytes && distance.wrapping_add(cfa.wrapping_sub(start)) <= self.window_bytes
+        {
+            return;
+        }
+        self.window_start = start;
+        self.window_bytes = if host.read_window(self, start) { WINDOW_BYTES } else { 0 };
+    }
+
+    /// A word of the stack: from the window where it lies there, else read by itself.
+    #[inline(always)]
+    pub fn stack_word(&self, host: &impl Host, address: u64) -> Result<u64, StackOutcome> {
+        let distance = address.wrapping_sub(self.window_start);
+        if distance < self.window_bytes && distance & 7 == 0 {
+            Ok(self.window[(distance / 8) as usize & (WINDOW_WORDS - 1)])
+        } else {
+            host.read_word(address).ok_or(StackOutcome::StackUnreadable)
         }
     }
 
@@ -148,8 +186,8 @@ impl Walk {
 
 /// What the walk needs of the world.
 pub trait Host {
-    /// Reads [`BLOCK_BYTES`] of the process's memory from `address` into [`Walk::block`]. Whether that was possible.
-    fn read_block(&self, walk: &mut Walk, address: u64) -> bool;
+    /// Reads [`WINDOW_BYTES`] of the process's memory from `address` into [`Walk::window`]. Whether that was possible.
+    fn read_window(&self, walk: &mut Walk, address: u64) -> bool;
     /// Reads one word of the process's memory.
     fn read_word(&self, address: u64) -> Option<u64>;
     /// Writes the executable mapping that covers the address to `walk.mappings[slot]`. Whether there is one.
@@ -202,15 +240,24 @@ pub fn advance<P: Processor>(walk: &mut Walk, host: &impl Host) -> Advance {
             slot
         }
     };
-    let mapping = walk.mappings[slot & (WALK_MAPPINGS - 1)];
-    let (frame, rule) = if mapping.file == Mapping::NO_FILE {
-        (Frame::anonymous(code), Rule::NONE)
+    let mapping = &walk.mappings[slot & (WALK_MAPPINGS - 1)];
+    let (frame, rule, code) = if mapping.file == Mapping::NO_FILE {
+        (Frame::anonymous(code), Rule::NONE, Code::OfNoFile)
     } else {
         let offset = code.wrapping_sub(mapping.start).wrapping_add(mapping.file_offset);
-        (Frame::in_file(mapping.file, offset), host.rule(&mapping, offset))
+        let code = if mapping.known == 0 { Code::TableMissing } else { Code::InFile };
+        (Frame::in_file(mapping.file, offset), host.rule(mapping, offset), code)
     };
-    let end = go_up::<P>(walk, host, &mapping, rule).err();
+    let end = go_up::<P>(walk, host, code, rule).err();
     Advance { frame: Some(frame), end }
+}
+
+/// What is known of the code that a frame executes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Code {
+    OfNoFile,
+    InFile,
+    TableMissing,
 }
 
 /// Moves from a frame to its caller.
@@ -218,7 +265,7 @@ pub fn advance<P: Processor>(walk: &mut Walk, host: &impl Host) -> Advance {
 fn go_up<P: Processor>(
     walk: &mut Walk,
     host: &impl Host,
-    mapping: &Mapping,
+    code: Code,
     rule: Rule,
 ) -> Result<(), StackOutcome> {
     let kind = Cfa::of(rule.cfa);
@@ -228,11 +275,11 @@ fn go_up<P: Processor>(
         Cfa::None | Cfa::FramePointer => {}
         _ => return P::apply(walk, host, rule).map_err(|outcome| blame(walk, outcome)),
     }
-    if matches!(kind, Cfa::None) && mapping.file != Mapping::NO_FILE {
+    if matches!(kind, Cfa::None) && code != Code::OfNoFile {
         if P::is_signal_return(walk, host) {
             return P::apply(walk, host, Rule::SIGNAL).map_err(|outcome| blame(walk, outcome));
         }
-        if mapping.known == 0 {
+        if code == Code::TableMissing {
             walk.cast_doubt(StackOutcome::TableMissing);
         } else if walk.exact != 0 {
             // A start without call-frame information, as the dynamic loader's, is reached as a caller only.
@@ -241,7 +288,7 @@ fn go_up<P: Processor>(
     }
     match P::follow_frame_pointer(walk, host) {
         Ok(true) => {
-            if matches!(kind, Cfa::None) && mapping.file != Mapping::NO_FILE {
+            if matches!(kind, Cfa::None) && code != Code::OfNoFile {
                 walk.cast_doubt(StackOutcome::NoRule);
             }
             Ok(())

@@ -6,7 +6,7 @@
 
 use super::{
     table::{Cfa, OTHER_LOST, Rule, Saved},
-    walk::{BLOCK_BYTES, BLOCK_WORDS, Host, Processor, Walk},
+    walk::{Host, Processor, Walk},
 };
 use crate::sample::StackOutcome;
 
@@ -50,23 +50,15 @@ impl Processor for X86_64 {
                     return Err(StackOutcome::UnsupportedRule);
                 }
                 let at = walk.register(register).wrapping_add(offset);
-                if matches!(kind, Cfa::Deref) {
-                    host.read_word(at).ok_or(StackOutcome::StackUnreadable)?
-                } else {
-                    at
-                }
+                if matches!(kind, Cfa::Deref) { walk.stack_word(host, at)? } else { at }
             }
         };
         // A caller's frame lies above: anything else would let a walk go in circles.
         if cfa <= sp || cfa & 7 != 0 {
             return Err(StackOutcome::BadFrame);
         }
-        let whole = host.read_block(walk, cfa.wrapping_sub(BLOCK_BYTES));
-        let return_address = if whole {
-            walk.block[BLOCK_WORDS - 1]
-        } else {
-            host.read_word(cfa.wrapping_sub(8)).ok_or(StackOutcome::StackUnreadable)?
-        };
+        walk.cover(host, sp, cfa);
+        let return_address = walk.stack_word(host, cfa.wrapping_sub(8))?;
         let at = rule.frame_pointer;
         let base = match at.saved() {
             Saved::Same => None,
@@ -79,14 +71,14 @@ impl Processor for X86_64 {
         };
         if let Some(base) = base {
             let address = base.wrapping_add(at.offset() as u64);
-            let value = saved_word(walk, host, whole, cfa, address)?;
+            let value = walk.stack_word(host, address)?;
             walk.set_register(RBP, value);
         }
         if rule.other == OTHER_LOST {
             walk.lose_register(RBX);
         } else if rule.other != 0 {
             let address = cfa.wrapping_add((i64::from(rule.other) * 8) as u64);
-            let value = saved_word(walk, host, whole, cfa, address)?;
+            let value = walk.stack_word(host, address)?;
             walk.set_register(RBX, value);
         }
         if return_address == 0 {
@@ -107,13 +99,14 @@ impl Processor for X86_64 {
         if frame_pointer & 7 != 0 || walk.is_lost(RBP) {
             return Err(StackOutcome::BadFrame);
         }
-        let caller = host.read_word(frame_pointer).ok_or(StackOutcome::StackUnreadable)?;
-        let return_address =
-            host.read_word(frame_pointer.wrapping_add(8)).ok_or(StackOutcome::StackUnreadable)?;
+        let cfa = frame_pointer.wrapping_add(16);
+        walk.cover(host, frame_pointer, cfa);
+        let caller = walk.stack_word(host, frame_pointer)?;
+        let return_address = walk.stack_word(host, frame_pointer.wrapping_add(8))?;
         if return_address == 0 {
             return Ok(false);
         }
-        walk.set_register(RSP, frame_pointer.wrapping_add(16));
+        walk.set_register(RSP, cfa);
         walk.set_register(RBP, caller);
         walk.lose_register(RBX);
         walk.pc = return_address;
@@ -143,37 +136,18 @@ fn return_by_register(walk: &mut Walk, rule: Rule, sp: u64) -> Result<(), StackO
     Ok(())
 }
 
-/// A register that this frame saved: from the block where it lies there, else read by itself.
-#[inline(always)]
-fn saved_word(
-    walk: &Walk,
-    host: &impl Host,
-    whole: bool,
-    cfa: u64,
-    address: u64,
-) -> Result<u64, StackOutcome> {
-    let below = cfa.wrapping_sub(address);
-    if whole && (8..=BLOCK_BYTES).contains(&below) {
-        Ok(walk.block[((BLOCK_BYTES - below) / 8) as usize & (BLOCK_WORDS - 1)])
-    } else {
-        host.read_word(address).ok_or(StackOutcome::StackUnreadable)
-    }
-}
-
 /// Takes all registers from the frame that the kernel laid down for the handler.
 #[inline(always)]
 fn return_from_signal(walk: &mut Walk, host: &impl Host, sp: u64) -> Result<(), StackOutcome> {
-    let registers = sp.wrapping_add(SIGNAL_REGISTERS);
-    // Two blocks hold the sixteen registers in `sigcontext`'s order.
-    for half in 0..2 {
-        if !host.read_block(walk, registers.wrapping_add(half as u64 * BLOCK_BYTES)) {
-            return Err(StackOutcome::StackUnreadable);
-        }
-        for word in 0..BLOCK_WORDS {
-            walk.set_register(SIGNAL_ORDER[half * BLOCK_WORDS + word], walk.block[word]);
-        }
+    walk.window_start = sp.wrapping_add(SIGNAL_REGISTERS);
+    walk.window_bytes = 0;
+    if !host.read_window(walk, walk.window_start) {
+        return Err(StackOutcome::StackUnreadable);
     }
-    walk.pc = host.read_word(registers.wrapping_add(2 * BLOCK_BYTES)).ok_or(StackOutcome::StackUnreadable)?;
+    for (index, number) in SIGNAL_ORDER.into_iter().enumerate() {
+        walk.set_register(number, walk.window[index]);
+    }
+    walk.pc = walk.window[SIGNAL_ORDER.len()];
     walk.exact = 1;
     Ok(())
 }

@@ -42,6 +42,8 @@ enum Need {
     MapleTree,
     /// Those that keep them in a red-black tree.
     RedBlackTree,
+    /// Some; the others do without.
+    IfThere,
 }
 
 const fn wanted(global: &'static str, structure: &'static str, field: &'static str) -> Wanted {
@@ -74,6 +76,7 @@ const WANTED: &[Wanted] = &[
     wanted("CGROUP_KN", "cgroup", "kn"),
     wanted("KERNFS_NODE_ID", "kernfs_node", "id"),
     wanted("MM_VDSO", "mm_struct", "context.vdso"),
+    wanted_with(Need::IfThere, "MM_LOCK_SEQ", "mm_struct", "mm_lock_seq"),
     wanted("MM_EXE_FILE", "mm_struct", "exe_file"),
     wanted_with(Need::MapleTree, "MM_MAPLE_ROOT", "mm_struct", "mm_mt.ma_root"),
     wanted_with(Need::MapleTree, "MAPLE_LEAF_PIVOTS", "maple_range_64", "pivot"),
@@ -168,6 +171,7 @@ impl KernelLayout {
                 Need::Always => true,
                 Need::MapleTree => has_maple_tree,
                 Need::RedBlackTree => !has_maple_tree,
+                Need::IfThere => offset_of(wanted).is_ok(),
             })
             .map(offset_of)
             .collect::<Result<_, _>>()?;

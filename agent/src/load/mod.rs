@@ -4,6 +4,7 @@
 //! Everything lives in file descriptors of this process and nothing is pinned, so the kernel removes it all when the
 //! process ends, however it ends.
 
+mod introduce;
 pub mod layout;
 pub mod unwind_maps;
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::Ebpf;
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError};
@@ -21,6 +22,8 @@ pub struct UnwindMaps {
     chunks: Vec<(OwnedFd, Array<MapData, ChunkValue>)>,
     pages: Mapped<Page>,
     rules: Mapped<Rule>,
+    /// Counts changes of `files`.
+    changes: Mapped<u64>,
     files: HashMap<MapData, [u64; 4], [u32; 6]>,
 }
 
@@ -39,6 +42,7 @@ impl UnwindMaps {
             chunks: Vec::new(),
             pages: Mapped::new(&descriptor(take(ebpf, "UNWIND_PAGES")?)?, MAX_PAGES)?,
             rules: Mapped::new(&descriptor(take(ebpf, "UNWIND_RULES")?)?, MAX_RULES)?,
+            changes: Mapped::new(&descriptor(take(ebpf, "UNWIND_CHANGES")?)?, 1)?,
             files: HashMap::try_from(files).map_err(|source| LoadError::Map { name: "FILES", source })?,
         })
     }
@@ -96,7 +100,16 @@ impl UnwindMaps {
     pub fn set_file(&mut self, key: &FileKey, entry: FileEntry) -> Result<(), LoadError> {
         let key = words(key);
         let value = [entry.id, entry.first_page, entry.pages, entry.known, entry.first_rule, 0];
-        self.files.insert(key, value, 0).map_err(|source| LoadError::Map { name: "FILES", source })
+        let set = self.files.insert(key, value, 0).map_err(|source| LoadError::Map { name: "FILES", source });
+        self.count_change();
+        set
+    }
+
+    /// Has the programs drop what they remember of files.
+    fn count_change(&mut self) {
+        // SAFETY: aligned memory of the map's only value, which lives as long as the mapping; the kernel programs only read it.
+        let changes = unsafe { AtomicU64::from_ptr(self.changes.as_mut().as_mut_ptr()) };
+        changes.fetch_add(1, Ordering::Release);
     }
 
     /// Makes the kernel programs forget a file, so that they announce it again.
@@ -104,7 +117,9 @@ impl UnwindMaps {
     /// # Errors
     /// Where the kernel refuses.
     pub fn forget_file(&mut self, key: &FileKey) -> Result<(), LoadError> {
-        match self.files.remove(&words(key)) {
+        let removed = self.files.remove(&words(key));
+        self.count_change();
+        match removed {
             // They forgot it themselves.
             Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
             Err(MapError::SyscallError(call)) if call.io_error.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -100,6 +100,11 @@ impl Binaries {
         }
     }
 
+    /// Takes note that an announced file is one that is open already.
+    pub fn introduce(&mut self, new: &NewFile, id: BinaryId) {
+        self.ids.insert(new.id, id);
+    }
+
     /// Opens every file that a process maps executable, before it is sampled.
     pub fn open_all(&mut self, tgid: u32) -> Vec<BinaryId> {
         let root = PathBuf::from(format!("/proc/{tgid}/root"));
