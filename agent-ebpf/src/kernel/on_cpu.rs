@@ -100,8 +100,12 @@ unsafe fn capture(
     header.tgid = (pid_tgid >> 32) as u32;
     header.tid = pid_tgid as u32;
     header.reserved = 0;
-    task::read_comm(task, &mut header.thread_comm);
     task::read_comm(leader, &mut header.process_comm);
+    if leader == task {
+        header.thread_comm = header.process_comm;
+    } else {
+        task::read_comm(task, &mut header.thread_comm);
+    }
     header.user_frames = user.frames();
     header.kernel_frames = kernel.frames();
     header.source = Source::OnCpu as u8;

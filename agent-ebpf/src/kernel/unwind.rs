@@ -108,22 +108,7 @@ impl Host for KernelHost {
 
     #[inline(always)]
     fn rule(&self, mapping: &Mapping, offset: u64) -> Rule {
-        let frame = Frame::in_file(mapping.file, offset);
-        let memo = UNWIND_MEMO.get_ptr_mut(Memo::index(frame));
-        // SAFETY: the entry is in the map; other CPUs may write it meanwhile, which its own check finds out.
-        if let Some(memo) = memo
-            && let Some(rule) = unsafe { memo.read_volatile() }.rule(frame)
-        {
-            return rule;
-        }
-        let Some(rule) = look_up(mapping, offset) else {
-            return Rule::NONE;
-        };
-        if let Some(memo) = memo {
-            // SAFETY: as above.
-            unsafe { memo.write_volatile(Memo::new(frame, rule)) };
-        }
-        rule
+        look_up(mapping, offset).unwrap_or(Rule::NONE)
     }
 }
 
@@ -276,14 +261,31 @@ fn vdso() -> FileEntry {
     unsafe { FILES.get(VDSO_KEY) }.copied().unwrap_or(unknown)
 }
 
-/// The last row at or before the offset, and its rule.
+/// The rule for an offset, by the memo or by a search.
 #[inline(always)]
 fn look_up(mapping: &Mapping, offset: u64) -> Option<Rule> {
-    let number = offset >> PAGE_BITS;
-    if number >= u64::from(mapping.pages) {
+    if offset >> PAGE_BITS >= u64::from(mapping.pages) {
         return None;
     }
-    let page = UNWIND_PAGES.get(mapping.first_page.wrapping_add(number as u32))?;
+    let frame = Frame::in_file(mapping.file, offset);
+    let memo = UNWIND_MEMO.get_ptr_mut(Memo::index(frame))?;
+    // SAFETY: the entry is in the map, and one word.
+    let rule = match unsafe { memo.read_volatile() }.rule(frame) {
+        Some(rule) => rule,
+        None => {
+            let rule = search(mapping, offset)?;
+            // SAFETY: as above.
+            unsafe { memo.write_volatile(Memo::new(frame, rule)) };
+            rule
+        }
+    };
+    UNWIND_RULES.get(mapping.first_rule.wrapping_add(rule)).copied()
+}
+
+/// The number of the rule that the last row at or before the offset has.
+#[inline(always)]
+fn search(mapping: &Mapping, offset: u64) -> Option<u32> {
+    let page = UNWIND_PAGES.get(mapping.first_page.wrapping_add((offset >> PAGE_BITS) as u32))?;
     let wanted = offset & (PAGE_BYTES - 1);
     // A constant would be merged with a global of the same initial value, which the agent then changes.
     let only = black_box(0);
@@ -302,6 +304,5 @@ fn look_up(mapping: &Mapping, offset: u64) -> Option<Rule> {
         }
         rows -= half;
     }
-    let row = chunk[base & (CHUNK_ROWS - 1)];
-    UNWIND_RULES.get(mapping.first_rule.wrapping_add(row.rule())).copied()
+    Some(chunk[base & (CHUNK_ROWS - 1)].rule())
 }

@@ -210,28 +210,6 @@ impl Rule {
     /// Beyond what a rule can say.
     pub const UNSUPPORTED: Self = Self::bare(Cfa::Unsupported);
 
-    /// Its bytes as one number.
-    #[inline(always)]
-    #[must_use]
-    pub const fn to_bits(self) -> u64 {
-        self.cfa_offset as u32 as u64
-            | (self.frame_pointer.0 as u16 as u64) << 32
-            | (self.cfa as u64) << 48
-            | (self.other as u8 as u64) << 56
-    }
-
-    /// The rule with these bytes.
-    #[inline(always)]
-    #[must_use]
-    pub const fn from_bits(bits: u64) -> Self {
-        Self {
-            cfa_offset: bits as i32,
-            frame_pointer: SavedAt((bits >> 32) as i16),
-            cfa: (bits >> 48) as u8,
-            other: (bits >> 56) as i8,
-        }
-    }
-
     /// CFA = register + offset.
     #[must_use]
     pub const fn register(register: u8, offset: i32) -> Self {
@@ -261,16 +239,6 @@ mod tests {
             for rule in [0, 1, 7, 8, 255, FILE_RULES as u16 - 1] {
                 let packed = PackedRow::new(Row { offset, rule });
                 assert_eq!((packed.offset(), packed.rule()), (u64::from(offset), u32::from(rule)));
-            }
-        }
-    }
-
-    #[test]
-    fn a_rule_survives_as_a_number() {
-        for (frame_pointer, other) in [(SavedAt::SAME, 0), (SavedAt::new(Saved::AtCfa, -16).unwrap(), -3)] {
-            for cfa_offset in [0, 8, -8, i32::MAX, i32::MIN] {
-                let rule = Rule { frame_pointer, other, ..Rule::register(6, cfa_offset) };
-                assert_eq!(Rule::from_bits(rule.to_bits()), rule);
             }
         }
     }
