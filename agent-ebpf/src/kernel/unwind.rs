@@ -156,27 +156,26 @@ pub extern "C" fn find_code(source: u64, space: u64, address: u64) -> u64 {
         return 0;
     };
     // SAFETY: the scratch space is this program's alone.
-    let (node, found) = unsafe { (&mut (*scratch).node, &mut (*scratch).found) };
-    let Some(vma) = vma::find(KernelPointer::new(space), address, node) else {
+    let (node, found, new_file) =
+        unsafe { (&mut (*scratch).node, &mut (*scratch).found, &mut (*scratch).new_file) };
+    let Some(vma) = vma::find(KernelPointer::new(space), address, node, &mut new_file.key) else {
         return 0;
-    };
-    let entry = match &vma.backing {
-        Backing::Anonymous => None,
-        Backing::Vdso => Some(vdso()),
-        Backing::File(..) if vma.file_offset > MAX_FILE_OFFSET - (vma.end - vma.start) => None,
-        Backing::File(key, file) => identify(scratch, source, key, *file, vma.start, vma.end),
     };
     found.start = vma.start;
     found.end = vma.end;
     found.file_offset = vma.file_offset;
-    match entry {
-        None => found.file = Mapping::NO_FILE,
-        Some(entry) => {
-            found.file = entry.id;
-            found.first_page = entry.first_page;
-            found.pages = entry.pages;
-            found.known = entry.known;
-            found.first_rule = entry.first_rule;
+    match vma.backing {
+        Backing::File(file) if vma.file_offset <= MAX_FILE_OFFSET - (vma.end - vma.start) => {
+            identify(scratch, source, file);
+        }
+        Backing::File(_) | Backing::Anonymous => found.file = Mapping::NO_FILE,
+        Backing::Vdso => {
+            new_file.key = VDSO_KEY;
+            // SAFETY: the agent writes it once.
+            match unsafe { FILES.get(&new_file.key) } {
+                Some(entry) => found.set_file(entry),
+                None => found.set_file(&FileEntry { id: VDSO_ID, ..NO_TABLE }),
+            }
         }
     }
     1
@@ -191,52 +190,48 @@ pub fn introduce(address: u64) {
     }
 }
 
-/// What is known of a file; announces it to the agent when it is new.
+/// Writes what is known of the file whose key the scratch space has to the mapping found; announces it to the agent when it is
+/// new.
 #[inline(always)]
-fn identify(
-    scratch: *mut Scratch,
-    source: u64,
-    key: &FileKey,
-    file: KernelPointer,
-    start: u64,
-    end: u64,
-) -> Option<FileEntry> {
+fn identify(scratch: *mut Scratch, source: u64, file: KernelPointer) {
+    // SAFETY: the scratch space is this program's alone.
+    let (found, record, path) =
+        unsafe { (&mut (*scratch).found, &mut (*scratch).new_file, &mut (*scratch).path) };
     // SAFETY: the value is copied; an update by the agent meanwhile changes whole fields.
-    if let Some(entry) = unsafe { FILES.get(key) } {
-        return Some(*entry);
+    if let Some(entry) = unsafe { FILES.get(&record.key) } {
+        return found.set_file(entry);
     }
     let Some(id) = next_id(source) else {
-        count(Counter::FileNotAnnounced);
-        return None;
+        found.file = Mapping::NO_FILE;
+        return count(Counter::FileNotAnnounced);
     };
     let entry = FileEntry { id, ..NO_TABLE };
-    if FILES.insert(key, entry, u64::from(BPF_NOEXIST)).is_err() {
+    found.set_file(&entry);
+    if FILES.insert(&record.key, entry, u64::from(BPF_NOEXIST)).is_err() {
         // Another CPU may have been first.
         // SAFETY: as above.
-        let other = unsafe { FILES.get(key) }.copied();
-        if other.is_none() {
-            count(Counter::FileNotAnnounced);
+        match unsafe { FILES.get(&record.key) } {
+            Some(entry) => found.set_file(entry),
+            None => {
+                found.file = Mapping::NO_FILE;
+                count(Counter::FileNotAnnounced);
+            }
         }
-        return other;
+        return;
     }
-    // SAFETY: the record is this CPU's and program's scratch space.
-    let record = unsafe { &mut (*scratch).new_file };
     record.kind = Kind::NewFile as u32;
     record.id = id;
-    record.key = *key;
     record.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
-    record.start = start;
-    record.end = end;
-    // SAFETY: as above; the path's walk is another field.
-    path::write(source, file, unsafe { &mut (*scratch).path }, record);
+    record.start = found.start;
+    record.end = found.end;
+    path::write(source, file, path, record);
     // SAFETY: a whole record.
     let announced =
         unsafe { ring::emit((&raw const *record).cast(), size_of::<NewFile>() as u64, Urgency::Now) };
     if announced.is_err() {
         count(Counter::FileNotAnnounced);
-        let _ = FILES.remove(key);
+        let _ = FILES.remove(&record.key);
     }
-    Some(entry)
 }
 
 /// An id that no other CPU and no other source gives out.
@@ -252,13 +247,6 @@ fn next_id(source: u64) -> Option<u32> {
     let row = u64::from(number) * u64::from(CPUS.load()) + u64::from(cpu);
     let id = 1 + row * u64::from(SLOTS) + source;
     (id <= u64::from(MAX_FILE_ID)).then_some(id as u32)
-}
-
-#[inline(always)]
-fn vdso() -> FileEntry {
-    let unknown = FileEntry { id: VDSO_ID, ..NO_TABLE };
-    // SAFETY: the agent writes it once.
-    unsafe { FILES.get(VDSO_KEY) }.copied().unwrap_or(unknown)
 }
 
 /// The rule for an offset, by the memo or by a search.

@@ -43,14 +43,16 @@ pub struct Vma {
 
 /// What backs a mapping.
 pub enum Backing {
-    File(FileKey, KernelPointer),
+    File(KernelPointer),
     Vdso,
     Anonymous,
 }
 
-/// The executable mapping of `mm` that covers `address`.
+/// The executable mapping of `mm` that covers `address`; where a file backs it, that file's key is in `key` then.
+///
+/// Node and key are room that a program's stack does not have.
 #[inline(always)]
-pub fn find(mm: KernelPointer, address: u64, node: &mut Node) -> Option<Vma> {
+pub fn find(mm: KernelPointer, address: u64, node: &mut Node, key: &mut FileKey) -> Option<Vma> {
     let vma =
         if HAS_MAPLE_TREE.load() != 0 { in_maple_tree(mm, address, node) } else { in_rb_tree(mm, address) }?;
     let start: u64 = vma.field(&VMA_START)?;
@@ -70,14 +72,12 @@ pub fn find(mm: KernelPointer, address: u64, node: &mut Node) -> Option<Vma> {
     if super_block.field::<u64>(&SUPER_FLAGS)? & SB_KERNMOUNT != 0 && mm.follow(&MM_EXE_FILE) != Some(file) {
         return Some(Vma { start, end, file_offset, backing: Backing::Anonymous });
     }
-    let key = FileKey {
-        inode_address: inode.address(),
-        inode: inode.field(&INODE_NUMBER)?,
-        size: inode.field(&INODE_SIZE)?,
-        generation: inode.field(&INODE_GENERATION)?,
-        device: super_block.field(&SUPER_DEVICE)?,
-    };
-    Some(Vma { start, end, file_offset, backing: Backing::File(key, file) })
+    key.inode_address = inode.address();
+    key.inode = inode.field(&INODE_NUMBER)?;
+    key.size = inode.field(&INODE_SIZE)?;
+    key.generation = inode.field(&INODE_GENERATION)?;
+    key.device = super_block.field(&SUPER_DEVICE)?;
+    Some(Vma { start, end, file_offset, backing: Backing::File(file) })
 }
 
 /// Linux 6.1 and later. Node addresses carry the node's type in their low byte; a slot covers what is above the pivot before

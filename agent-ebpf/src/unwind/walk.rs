@@ -8,6 +8,7 @@
 //! and ends with the reason of the doubt, wherever it arrives.
 
 use super::{
+    file::FileEntry,
     frame::Frame,
     table::{Cfa, Rule},
 };
@@ -51,6 +52,16 @@ pub struct Mapping {
 impl Mapping {
     /// Stands for a file's id where memory of no file is mapped.
     pub const NO_FILE: u32 = u32::MAX;
+
+    /// Takes over what is known of the file.
+    #[inline(always)]
+    pub fn set_file(&mut self, entry: &FileEntry) {
+        self.file = entry.id;
+        self.first_page = entry.first_page;
+        self.pages = entry.pages;
+        self.known = entry.known;
+        self.first_rule = entry.first_rule;
+    }
 }
 
 /// A walk under way. Zeroed memory is a valid value.
