@@ -9,6 +9,7 @@ pub mod agent;
 pub mod bpf;
 pub mod cgroup;
 pub mod chains;
+pub mod giant;
 pub mod stacks;
 pub mod unwinding;
 pub mod workload;

@@ -4,10 +4,11 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use chokepoint_analysis::profile::ModuleKind;
 use chokepoint_tests::chains::{Comparison, ELSEWHERE, SOMEWHERE, Truth, compare};
 use chokepoint_tests::unwinding::{Recorded, record};
 use chokepoint_tests::workload::{on_path, path};
-use chokepoint_tests::{Agent, Workload, in_vm, live, skip_if};
+use chokepoint_tests::{Agent, Workload, giant, in_vm, live, skip_if};
 
 /// Share of the samples that a workload spends where its truth says it does; else the truth would be empty.
 const MOST: f64 = 0.5;
@@ -327,6 +328,43 @@ fn tables_that_do_not_fit_are_told_of() {
     assert!(coverage.notes.iter().any(|note| note.contains("--unwind-memory")), "{coverage:?}");
     let without = coverage.user_stacks.incomplete.iter().any(|loss| loss.cause == "no unwind table yet");
     assert!(without, "{coverage:?}");
+}
+
+/// Files are mapped, not copied, so what is resident counts the pages of them that were looked at, too.
+const GIANT_MEMORY_MB: u64 = 300;
+
+#[test]
+fn a_library_of_555_megabytes() {
+    skip_if!(in_vm(), "it does not fit into the memory");
+    let _live = live();
+    let directory = tempfile::tempdir().unwrap();
+    let library = directory.path().join("giant.so");
+    let spins = giant::write(&library).unwrap();
+    assert!(library.metadata().unwrap().len() > 555_000_000);
+    let workload =
+        Workload::start_program(Command::new(path("giant_c")).arg(&library).arg(spins.to_string()));
+    let record =
+        ["record", "-F", "99", "-d", "8s", "-o", "profile.json", "--pid", &workload.pid().to_string()];
+    let finished = Agent::new(record).run().succeeded();
+    let (mut complete, mut chain) = (0, 0);
+    let profile = finished.profile("profile.json");
+    for sample in &profile.samples {
+        let module = |id| profile.module(profile.location(id).module);
+        let named = |id, name| {
+            profile.location(id).lines.iter().any(|line| profile.function(line.function).name == name)
+        };
+        let stack = profile.stack(sample.stack).iter().copied();
+        let stack: Vec<_> = stack.filter(|id| module(*id).kind != ModuleKind::Kernel).collect();
+        if let Some(at) = stack.iter().position(|id| named(*id, "main")) {
+            complete += sample.count;
+            chain += if at == 1 && module(stack[0]).path.ends_with("/giant.so") { sample.count } else { 0 };
+        }
+    }
+    assert!(complete > 100 && chain == complete, "{chain} of {complete}: {}", finished.stderr);
+    let memory = finished.stderr.split(" ms CPU, ").nth(1).and_then(|rest| rest.split(" MB").next());
+    let memory: u64 = memory.and_then(|text| text.parse().ok()).expect("the agent tells what it takes");
+    assert!(memory < GIANT_MEMORY_MB, "{memory} MB");
+    eprintln!("measured: a library of 555 MB takes {memory} MB: {}", finished.stderr);
 }
 
 #[test]
