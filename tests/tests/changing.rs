@@ -7,7 +7,7 @@ use chokepoint_analysis::profile::{ModuleKind, Profile, Sample};
 use chokepoint_tests::chains::INCOMPLETE;
 use chokepoint_tests::unwinding::{Recorded, record};
 use chokepoint_tests::workload::path;
-use chokepoint_tests::{Workload, live};
+use chokepoint_tests::{Workload, in_vm, live};
 
 /// Names of a sample's user functions, outermost first.
 fn functions<'a>(profile: &'a Profile, sample: &Sample) -> Vec<&'a str> {
@@ -52,8 +52,9 @@ fn prove(recorded: &Recorded, halves: [Half; 2]) {
     wrong.dedup();
     assert!(wrong.is_empty(), "impossible stacks:\n{}", wrong.join("\n"));
     let samples = recorded.outcomes.samples();
-    // Loading, unloading and execve take the rest.
-    assert!(seen.iter().all(|seen| *seen * 5 > samples), "{seen:?} of {samples}");
+    // Loading, unloading and execve take the rest, which under emulation is most of the time.
+    let least = samples / if in_vm() { 50 } else { 5 };
+    assert!(seen.iter().all(|seen| *seen > least), "{seen:?} of {samples}: {}", recorded.outcomes);
     // A sample in the midst of a change may find no mapping.
     assert!(recorded.outcomes.complete_pct() > 90.0, "{}", recorded.outcomes);
 }
