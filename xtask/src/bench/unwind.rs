@@ -15,6 +15,7 @@ use super::{
     machine::{Machine, load_average},
     report::{Table, verdict},
     sides::{Sides, perf_version},
+    stats::Readings,
 };
 use crate::workspace::{run as run_command, step};
 
@@ -41,14 +42,13 @@ pub struct Plan {
     pub turns: usize,
     /// Length of each.
     pub turn: Duration,
-    /// Turns beside the peer.
-    pub peer_turns: usize,
-    /// Length of each.
-    pub peer_turn: Duration,
+    /// Turns beside the peer, and their length. What a recording costs once, loading and symbolizing, counts the less the
+    /// longer it is.
+    pub beside_peer: Vec<(usize, Duration)>,
 }
 
 impl Plan {
-    /// About seven minutes.
+    /// About twelve minutes.
     pub fn full() -> Self {
         Self {
             targets: None,
@@ -56,8 +56,7 @@ impl Plan {
             build_window: Duration::from_secs(60),
             turns: 5,
             turn: Duration::from_secs(4),
-            peer_turns: 3,
-            peer_turn: Duration::from_secs(20),
+            beside_peer: vec![(3, Duration::from_secs(20)), (1, Duration::from_secs(60))],
         }
     }
 
@@ -69,8 +68,7 @@ impl Plan {
             build_window: Duration::from_secs(10),
             turns: 1,
             turn: Duration::from_millis(1500),
-            peer_turns: 1,
-            peer_turn: Duration::from_secs(5),
+            beside_peer: vec![(1, Duration::from_secs(5))],
         }
     }
 }
@@ -237,32 +235,38 @@ fn measure_cost(
 
 /// The whole agent beside perf.
 fn measure_peer(sides: &Sides, plan: &Plan, bars: &mut Table, details: &mut String) -> Result<()> {
-    let seconds = plan.peer_turn.as_secs_f64();
-    step(&format!(
-        "beside perf: {} recordings of {seconds} s, load average {}",
-        2 * plan.peer_turns,
-        load_average()
-    ));
-    let peer = peer::measure(sides, plan.peer_turns, plan.peer_turn)?;
-    let ratio = peer.chokepoint.median() / peer.perf.median();
-    bars.row([
-        format!(
-            "CPU of sampling the busy host for {seconds} s at 99 Hz: at most {PEER_BAR} of perf record --call-graph dwarf"
-        ),
-        format!("{:.0} ms, {:.0} ms by perf: {ratio:.2}", peer.chokepoint.median(), peer.perf.median()),
-        verdict(ratio <= PEER_BAR),
-    ]);
-    writeln!(details, "CPU time of sampling the busy host for {seconds} s at 99 Hz:\n")?;
-    let mut table = Table::new(["part", "chokepoint", "perf record --call-graph dwarf"]);
-    for (part, chokepoint, perf) in [
-        ("the process", &peer.process, &peer.perf),
-        ("kernel programs", &peer.programs, &Default::default()),
-        ("perf script", &Default::default(), &peer.script),
-    ] {
-        let cell = |readings: &super::stats::Readings| {
-            if *readings == Default::default() { String::new() } else { readings.show(0, "ms").to_string() }
-        };
-        table.row([part.to_owned(), cell(chokepoint), cell(perf)]);
+    writeln!(details, "CPU time of sampling the busy host at 99 Hz:\n")?;
+    let mut table = Table::new(["length", "part", "chokepoint", "perf record --call-graph dwarf"]);
+    for (turns, turn) in &plan.beside_peer {
+        let seconds = turn.as_secs_f64();
+        step(&format!(
+            "beside perf: {} recordings of {seconds} s, load average {}",
+            2 * turns,
+            load_average()
+        ));
+        let peer = peer::measure(sides, *turns, *turn)?;
+        let ratio = peer.chokepoint.median() / peer.perf.median();
+        bars.row([
+            format!(
+                "CPU of sampling the busy host for {seconds} s at 99 Hz: at most {PEER_BAR} of perf record --call-graph dwarf"
+            ),
+            format!("{:.0} ms, {:.0} ms by perf: {ratio:.2}", peer.chokepoint.median(), peer.perf.median()),
+            verdict(ratio <= PEER_BAR),
+        ]);
+        for (part, chokepoint, perf) in [
+            ("the process", &peer.process, &peer.perf),
+            ("kernel programs", &peer.programs, &Readings::default()),
+            ("perf script", &Readings::default(), &peer.script),
+        ] {
+            let cell = |readings: &Readings| {
+                if *readings == Readings::default() {
+                    String::new()
+                } else {
+                    readings.show(0, "ms").to_string()
+                }
+            };
+            table.row([format!("{seconds} s"), part.to_owned(), cell(chokepoint), cell(perf)]);
+        }
     }
     writeln!(
         details,
