@@ -10,6 +10,7 @@ mod demo;
 mod lint;
 mod packages;
 mod setup;
+mod stack;
 mod test;
 mod vm;
 mod workspace;
@@ -43,6 +44,8 @@ enum Command {
     Lint,
     /// Profile this host for a few seconds while a known workload runs, and leave a flame graph
     Demo(demo::Args),
+    /// Record a live thread's stack, and what unwinding it takes, as a case for the tests
+    Stack(stack::Args),
     /// Measure cost and speed against peers, in the same run
     Bench(bench::Args),
     /// Burn CPU time in three functions until standard input closes
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Vm(args) => vm::run(args),
         Command::Lint => lint::run(),
         Command::Demo(args) => demo::run(&args),
+        Command::Stack(args) => stack::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Gauge(args) => bench::gauge::run(&args),
         Command::Burn => burn::run(),
