@@ -270,7 +270,12 @@ impl Header {
                 file_size: field.word(if wide { 32 } else { 16 }, wide)?,
             })
         };
-        Ok(table.chunks_exact(entry as usize).filter_map(parse).collect())
+        // One that goes on at zero behind the last address, or the last place in a file, is loaded nowhere.
+        let ends = |segment: &Segment| {
+            let ends = [segment.offset, segment.address].map(|start| start.checked_add(segment.file_size));
+            ends.iter().all(Option::is_some)
+        };
+        Ok(table.chunks_exact(entry as usize).filter_map(parse).filter(ends).collect())
     }
 
     fn read_sections(&self, file: &File) -> Result<Vec<Section>, ElfError> {
