@@ -3,14 +3,19 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
-use chokepoint_toolchain::discover;
+use chokepoint_toolchain::{KernelBuild, discover};
 
 use crate::{
     build,
     packages::Purpose,
     setup,
-    workspace::{cargo, on_path, run as run_command, step},
+    workspace::{cargo, on_path, root, run as run_command, step, target_dir},
 };
+
+/// Processors that the kernel programs are compiled for, with what the check is called. On the other one than this machine's
+/// nothing is ever run.
+const ARCHES: [(&str, &str); 2] =
+    [("x86_64", "clippy, kernel programs for x86-64"), ("aarch64", "clippy, kernel programs for aarch64")];
 
 /// Runs every check, and fails if any found something.
 pub fn run() -> Result<()> {
@@ -33,9 +38,7 @@ pub fn run() -> Result<()> {
     ]);
 
     let mut checks = vec![("formatting", formatting), ("clippy, user space and the contract", clippy)];
-    if let Some(kernel_clippy) = kernel_clippy()? {
-        checks.push(("clippy, kernel programs", kernel_clippy));
-    }
+    checks.extend(kernel_clippy()?);
     checks.extend(dependency_checks());
 
     let mut failed = Vec::new();
@@ -75,7 +78,7 @@ fn dependency_checks() -> Vec<(&'static str, Command)> {
 }
 
 /// Clippy of the toolchain that compiles the kernel programs; other toolchains' cannot read its `core`.
-fn kernel_clippy() -> Result<Option<Command>> {
+fn kernel_clippy() -> Result<Vec<(&'static str, Command)>> {
     let toolchain = discover()?;
     let clippy = toolchain.cargo.with_file_name("cargo-clippy");
     if !clippy.is_file() {
@@ -83,9 +86,15 @@ fn kernel_clippy() -> Result<Option<Command>> {
             "clippy, kernel programs: skipped, there is no {}; Debian packages it as rust-web-clippy, rustup as clippy",
             clippy.display()
         ));
-        return Ok(None);
+        return Ok(Vec::new());
     }
-    let mut command = build::kernel_build(&toolchain)?.subcommand(&clippy, "clippy");
-    command.args(["--quiet", "--", "--deny", "warnings"]);
-    Ok(Some(command))
+    let check = |(arch, name)| {
+        // Each has a directory of its own, or they would compile everything anew in turns.
+        let directory = if arch == std::env::consts::ARCH { target_dir() } else { target_dir().join(arch) };
+        let build = KernelBuild::new(&toolchain, root(), &directory, arch)?;
+        let mut command = build.subcommand(&clippy, "clippy");
+        command.args(["--quiet", "--", "--deny", "warnings"]);
+        Ok((name, command))
+    };
+    ARCHES.into_iter().map(check).collect()
 }

@@ -203,7 +203,7 @@ fn frame_pointers_in_a_file_without_rules_leave_a_doubt() {
     assert_eq!(world.walk::<X86_64>(CODE, &registers).1, StackOutcome::TableMissing);
     // What a runtime compiled keeps them.
     let stack = [(0, 0), (8, CODE + 0x205)];
-    let mut world = World::new(&stack, &[(0x200, Rule::END)]);
+    let world = World::new(&stack, &[(0x200, Rule::END)]);
     let (frames, end) = world.walk::<X86_64>(JIT, &registers);
     assert_eq!(frames, [Frame::anonymous(JIT), Frame::in_file(FILE, 0x204)]);
     assert_eq!(end, StackOutcome::Complete);
@@ -218,9 +218,9 @@ fn on_aarch64_a_leaf_returns_by_the_link_register_and_signatures_are_cleared() {
     let saves =
         Rule { frame_pointer: SavedAt::new(Saved::AtCfa, -32).unwrap(), ..sp(32, LINK_ABOVE_FRAME_POINTER) };
     let rules = [(0, sp(0, 0)), (0x100, saves), (0x200, Rule::END)];
-    let stack = [(0, STACK + 64), (8, CODE + 0x208 | SIGNATURE)];
+    let stack = [(0, STACK + 64), (8, (CODE + 0x208) | SIGNATURE)];
     let mut world = World::new(&stack, &rules);
-    let registers = [(aarch64::SP, STACK), (aarch64::LR, CODE + 0x108 | SIGNATURE)];
+    let registers = [(aarch64::SP, STACK), (aarch64::LR, (CODE + 0x108) | SIGNATURE)];
     let (frames, end) = world.walk_both_ways::<Aarch64>(CODE + 4, &registers);
     assert_eq!((frames, end), (in_file(&[4, 0x107, 0x207]), StackOutcome::Complete));
     // A caller cannot have its own return address there: the call overwrote it.
@@ -230,7 +230,7 @@ fn on_aarch64_a_leaf_returns_by_the_link_register_and_signatures_are_cleared() {
 
 #[test]
 fn on_aarch64_frame_pointers_end_at_zero() {
-    let stack = [(0, 0), (8, JIT + 0x108 | SIGNATURE)];
+    let stack = [(0, 0), (8, (JIT + 0x108) | SIGNATURE)];
     let world = World::new(&stack, &[]);
     let registers = [(aarch64::SP, STACK), (aarch64::FP, STACK)];
     let (frames, end) = world.walk::<Aarch64>(JIT, &registers);
