@@ -5,6 +5,8 @@ mod fixture;
 
 use std::io::Write;
 
+use chokepoint::address::AbsoluteAddress;
+use chokepoint::symbolize::{Options, Symbolizer};
 use chokepoint::unwind::{GoFunctions, Table, build_from_bytes, cache};
 
 /// `.eh_frame` of an otherwise sound file.
@@ -47,6 +49,19 @@ pub fn cache_file(content: &[u8]) {
         if let Some((_, table)) = cache::decode(&sealed) {
             check(&table);
         }
+    }
+}
+
+/// A file in perf's jitdump format. The corpus has its code at 0x1000.
+pub fn jitdump(content: &[u8]) {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(content).expect("space for it");
+    let addresses = (0..64).map(|bit| 1 << bit).chain([0x1008, 0x1010, u64::MAX]);
+    let addresses: Vec<_> = addresses.map(AbsoluteAddress).collect();
+    let found = Symbolizer::new(Options::default()).jitdump(&file, &addresses).expect("a regular file");
+    assert_eq!(found.symbols.len(), addresses.len());
+    for line in found.symbols.iter().flat_map(|symbol| &symbol.lines) {
+        assert!(line.function.len() <= 1024 && line.file.len() <= 1024);
     }
 }
 

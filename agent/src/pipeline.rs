@@ -249,7 +249,7 @@ impl Sampling {
         drain.take_all(|record| take(&record, &mut aggregate, &unwinding));
         let unwind_tables = unwinding.statistics();
         drop(unwinding);
-        aggregate.processes_mut().open_late_perf_maps();
+        aggregate.processes_mut().open_late_files();
 
         let counters = programs.counters()?;
         let expected = expected_ticks(event, cpus.len(), options.frequency_hz, duration);

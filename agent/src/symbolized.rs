@@ -13,7 +13,7 @@ use crate::aggregate::{Aggregate, RawFrame, cause};
 use crate::drain::decode::comm;
 use crate::process::binaries::{Binary, BinaryId};
 use crate::process::table::{Process, ProcessId};
-use crate::symbolize::{BinarySymbols, Note, SourceLine, Symbolizer};
+use crate::symbolize::{BinarySymbols, JitSymbols, Note, SourceLine, SymbolizeError, Symbolized, Symbolizer};
 
 /// What is known of a frame after symbolization.
 struct Found {
@@ -224,22 +224,41 @@ impl Naming {
     }
 
     fn jit(&mut self, symbolizer: &mut Symbolizer, process: &Process, frames: &[(usize, AbsoluteAddress)]) {
-        let symbols = process.perf_map().and_then(|file| {
-            symbolizer
-                .perf_map(file, &inputs(frames))
-                .inspect_err(|error| {
-                    self.remarks.insert(format!("a perf map could not be read: {error}"), 0);
-                })
-                .ok()
-        });
-        if symbols.as_ref().is_some_and(|symbols| symbols.unread_bytes > 0) {
-            self.remarks.insert("a perf map was too large to read in full".to_owned(), 0);
-        }
-        let mut symbols = symbols.map(|symbols| symbols.symbols).unwrap_or_default().into_iter();
+        let addresses = inputs(frames);
+        let dumped = process.jitdump().map(|file| symbolizer.jitdump(file, &addresses));
+        let dumped = self.compiled("jitdump", dumped);
+        let is_whole = !dumped.is_empty() && dumped.iter().all(|symbol| !symbol.lines.is_empty());
+        let map = process.perf_map().filter(|_| !is_whole);
+        let mapped = map.map(|file| symbolizer.perf_map(file, &addresses));
+        let mapped = self.compiled("perf map", mapped);
+        let (mut dumped, mut mapped) = (dumped.into_iter(), mapped.into_iter());
         for (index, address) in frames {
-            let lines = symbols.next().map(|symbol| symbol.lines).unwrap_or_default();
+            let (dumped, mapped) = (dumped.next(), mapped.next());
+            let known = dumped.filter(|symbol| !symbol.lines.is_empty()).or(mapped);
+            let lines = known.map(|symbol| symbol.lines).unwrap_or_default();
             self.found[*index] =
                 Some(Found { module: module(ModuleKind::Jit, "[jit]"), address: address.0, lines });
+        }
+    }
+
+    /// What a file says of code compiled at run time, with remarks on what it does not say.
+    fn compiled(
+        &mut self,
+        what: &str,
+        symbols: Option<Result<JitSymbols, SymbolizeError>>,
+    ) -> Vec<Symbolized<AbsoluteAddress>> {
+        match symbols {
+            None => Vec::new(),
+            Some(Err(error)) => {
+                self.remarks.insert(format!("a {what} could not be read: {error}"), 0);
+                Vec::new()
+            }
+            Some(Ok(symbols)) => {
+                if symbols.unread_bytes > 0 {
+                    self.remarks.insert(format!("a {what} was too large to read in full"), 0);
+                }
+                symbols.symbols
+            }
         }
     }
 }

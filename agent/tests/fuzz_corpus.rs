@@ -33,6 +33,11 @@ fn tables_of_go() {
 }
 
 #[test]
+fn jitdumps() {
+    replay("jitdump", targets::jitdump);
+}
+
+#[test]
 fn files_of_the_cache() {
     replay("cache_file", targets::cache_file);
 }

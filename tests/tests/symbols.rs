@@ -8,7 +8,7 @@ use std::process::Command;
 
 use chokepoint_analysis::profile::{ModuleKind, Profile};
 use chokepoint_tests::stacks::{functions, process_names, share_with, weight_where};
-use chokepoint_tests::workload::{eventually, path};
+use chokepoint_tests::workload::{eventually, on_path, path};
 use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, skip_if};
 use tempfile::TempDir;
 
@@ -262,6 +262,58 @@ fn code_that_a_process_compiles() {
     compiled_functions_are_named(&record(&workload, &[]));
 }
 
+#[test]
+fn code_that_a_process_dumps() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
+    skip_if!(cfg!(not(target_arch = "x86_64")), "jitdump.c has machine code of x86-64");
+    let _live = live();
+    let directory = tempfile::tempdir().unwrap();
+    let workload = Workload::start("jitdump_c", &[directory.path().to_str().unwrap()]);
+    eventually("the mapped dump", || {
+        let maps = fs::read_to_string(format!("/proc/{}/maps", workload.pid())).ok()?;
+        maps.contains(".dump").then_some(())
+    });
+    let profile = record(&workload, &[]);
+    compiled_functions_are_named(&profile);
+    let lines = profile.locations.iter().flat_map(|location| &location.lines);
+    let with_file: BTreeSet<_> = lines
+        .map(|line| (profile.function(line.function), line.line))
+        .filter(|(function, _)| function.name == "compiled first")
+        .map(|(function, line)| (function.file.as_str(), line))
+        .collect();
+    // It spends its time in the loop, which is in the second line.
+    assert!(with_file.contains(&("made up.lang", 12)), "{with_file:?}");
+    assert!(with_file.iter().all(|(file, line)| *file == "made up.lang" && [11, 12].contains(line)));
+}
+
+#[test]
+fn functions_of_a_script_that_node_dumps() {
+    skip_if!(in_vm(), "there is no Node.js");
+    skip_if!(!on_path("node"), "there is no Node.js");
+    let _live = live();
+    // It writes into its working directory, four kilobytes at a time: what it compiles last is not there before more is compiled.
+    let script = "let count = 0;
+        function spinInScript(n) { let s = 1; for (let i = 0; i < n; i++) s = (s * 31 + i) | 0; return s; }
+        function compileMore() {
+            const other = new Function('x', `let s = ${count++}; for (let i = 0; i < 100; i++) s = (s * 31 + x) | 0; return s;`);
+            for (let i = 0; i < 500; i++) other(i);
+        }
+        function run() { for (let i = 0; i < 20; i++) spinInScript(1e6); compileMore(); }
+        for (;;) run();";
+    let directory = tempfile::tempdir().unwrap();
+    let command = ["--perf-prof", "-e", script];
+    let workload = Workload::start_program(Command::new("node").args(command).current_dir(directory.path()));
+    let dump = directory.path().join(format!("jit-{}.dump", workload.pid()));
+    eventually("the dump", || {
+        let content = fs::read(&dump).ok()?;
+        content.windows(13).any(|bytes| bytes == b"*spinInScript").then_some(())
+    });
+    let profile = record(&workload, &[]);
+    let share = share_with(&profile, "spinInScript");
+    // The rest is the runtime's, which compiles.
+    assert!(share > 0.6, "{share}: {:?}", stacks(&profile));
+}
+
 /// Options of unshare with which a program gets a `/tmp` of its own, and a number of its own too.
 fn namespaces() -> &'static [&'static [&'static str]] {
     let all: &[&[&str]] = &[&["--mount"], &["--mount", "--pid", "--fork", "--kill-child"]];
@@ -298,6 +350,9 @@ fn code_that_a_process_compiles_in_namespaces_of_its_own() {
     }
 }
 
+const SPINNING_SCRIPT: &str = "function spinInScript(n) { let s = 1; for (let i = 0; i < n; i++) s = (s * 31 + i) | 0; return s; } \
+                               for (;;) spinInScript(1e6);";
+
 #[test]
 fn functions_of_a_script_in_namespaces_of_its_own() {
     skip_if!(in_vm(), "there is no Node.js");
@@ -305,11 +360,9 @@ fn functions_of_a_script_in_namespaces_of_its_own() {
     skip_if!(node.is_err(), "there is no Node.js");
     let node = String::from_utf8(node.unwrap().stdout).unwrap();
     let _live = live();
-    let script = "function spinInScript(n) { let s = 1; for (let i = 0; i < n; i++) s = (s * 31 + i) | 0; return s; } \
-                  for (;;) spinInScript(1e6);";
     for unshare in namespaces() {
         // `*` marks the version that the optimising compiler made.
-        let command = [node.trim(), "--perf-basic-prof", "-e", script];
+        let command = [node.trim(), "--perf-basic-prof", "-e", SPINNING_SCRIPT];
         let (_workload, pid) = in_namespaces(unshare, &command, "*spinInScript");
         let profile = agent::record(&[&["--pid", &pid.to_string()], &window()[..]].concat());
         // The rest is the runtime's: it compiles and collects garbage.

@@ -201,14 +201,14 @@ fn open(new: &NewFile, root: &Path) -> io::Result<(PathBuf, File)> {
 }
 
 /// By the kernel's link to the mapped file itself, which asks for CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
-fn open_linked(tgid: u32, range: &Range<u64>) -> Option<(PathBuf, File)> {
+pub(super) fn open_linked(tgid: u32, range: &Range<u64>) -> Option<(PathBuf, File)> {
     let link = format!("/proc/{tgid}/map_files/{:x}-{:x}", range.start, range.end);
     let path = fs::read_link(&link).ok()?;
     Some((without_deleted_mark(path), open_regular(Path::new(&link)).ok()?))
 }
 
 /// By its path in the process's mount namespace.
-fn open_in_root(root: &Path, identity: FileIdentity) -> Option<(PathBuf, File)> {
+pub(super) fn open_in_root(root: &Path, identity: FileIdentity) -> Option<(PathBuf, File)> {
     let relative = identity.path.strip_prefix("/").unwrap_or(&identity.path);
     let file = open_regular(&root.join(relative)).ok()?;
     (file.metadata().ok()?.ino() == identity.inode).then_some((identity.path, file))
@@ -229,7 +229,7 @@ fn identity(new: &NewFile) -> io::Result<FileIdentity> {
         .ok_or_else(|| io::Error::other("the mapping is gone"))
 }
 
-fn mappings(tgid: u32) -> io::Result<Vec<Mapping>> {
+pub(super) fn mappings(tgid: u32) -> io::Result<Vec<Mapping>> {
     let mut text = Vec::new();
     File::open(format!("/proc/{tgid}/maps"))?.take(MAX_MAPS_BYTES).read_to_end(&mut text)?;
     Ok(maps::executable_mappings(&text))

@@ -2,6 +2,10 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use super::binaries;
+use super::maps::Backing;
 
 /// Names one program of one process for good: numbers of processes are reused, programs are replaced by exec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,9 +36,16 @@ pub struct Process {
     /// Which one it is.
     pub key: ProcessKey,
     perf_map: Option<File>,
+    jitdump: Option<File>,
 }
 
 impl Process {
+    /// The file in perf's jitdump format in which the runtime keeps the code it compiled, if it has one.
+    #[must_use]
+    pub fn jitdump(&self) -> Option<&File> {
+        self.jitdump.as_ref()
+    }
+
     /// The file in which the process's runtime names the code it compiled, if it has one.
     #[must_use]
     pub fn perf_map(&self) -> Option<&File> {
@@ -59,7 +70,7 @@ impl ProcessTable {
         Self::default()
     }
 
-    /// The entry with this key. A new one has its perf map opened at once, because it may end soon. `None` when there are
+    /// The entry with this key. A new one has its runtime's files opened at once, because it may end soon. `None` when there are
     /// too many.
     pub fn identify(&mut self, key: ProcessKey) -> Option<ProcessId> {
         if let Some(id) = self.ids.get(&key) {
@@ -69,7 +80,8 @@ impl ProcessTable {
             return None;
         }
         let id = ProcessId(self.entries.len() as u32);
-        self.entries.push(Process { key, perf_map: open_perf_map(key.tgid) });
+        let (perf_map, jitdump) = (open_perf_map(key.tgid), open_jitdump(key.tgid));
+        self.entries.push(Process { key, perf_map, jitdump });
         self.ids.insert(key, id);
         Some(id)
     }
@@ -80,10 +92,12 @@ impl ProcessTable {
         &self.entries[id.index()]
     }
 
-    /// Looks once more for the perf maps: a runtime may have begun to write its own after it was first sampled.
-    pub fn open_late_perf_maps(&mut self) {
-        for process in self.entries.iter_mut().filter(|process| process.perf_map.is_none()) {
-            process.perf_map = open_perf_map(process.key.tgid);
+    /// Looks once more for perf maps and jitdumps: a runtime may have begun to write its own after it was first sampled.
+    pub fn open_late_files(&mut self) {
+        for process in &mut self.entries {
+            let tgid = process.key.tgid;
+            process.perf_map = process.perf_map.take().or_else(|| open_perf_map(tgid));
+            process.jitdump = process.jitdump.take().or_else(|| open_jitdump(tgid));
         }
     }
 }
@@ -104,9 +118,46 @@ fn open_perf_map(tgid: u32) -> Option<File> {
     file.metadata().ok()?.is_file().then_some(file)
 }
 
+/// `jit-PID.dump`, wherever the runtime put it: it maps a page of it as code for profilers to see.
+fn open_jitdump(tgid: u32) -> Option<File> {
+    let root = PathBuf::from(format!("/proc/{tgid}/root"));
+    let mappings = binaries::mappings(tgid).ok()?.into_iter();
+    let dumps = mappings.filter_map(|mapping| match mapping.backing {
+        Backing::File(identity) if is_jitdump(&identity.path) => Some((mapping.range, identity)),
+        _ => None,
+    });
+    dumps
+        .filter_map(|(range, identity)| {
+            binaries::open_linked(tgid, &range).or_else(|| binaries::open_in_root(&root, identity))
+        })
+        .map(|(_, file)| file)
+        .next()
+}
+
+/// The number is that of the process that began it, of which this one may be a child.
+fn is_jitdump(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let number = name.strip_prefix("jit-").and_then(|rest| rest.strip_suffix(".dump"));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_files_of_the_right_name_are_jitdumps() {
+        for (path, expected) in [
+            ("/tmp/jit-12.dump", true),
+            ("/a b/.debug/jit/jit-1.dump", true),
+            ("/tmp/jit-.dump", false),
+            ("/tmp/jit-x.dump", false),
+            ("/tmp/jit-1.dump.so", false),
+            ("/tmp/jit-1.dump/lib.so", false),
+        ] {
+            assert_eq!(is_jitdump(Path::new(path)), expected, "{path}");
+        }
+    }
 
     #[test]
     fn another_program_of_a_process_is_another_entry() {

@@ -10,13 +10,14 @@
 //! - `cache`, which files stay open, and what they may cost;
 //! - `name`, demangling and cleaning of whatever a file claims to be a name;
 //! - `symbols`, the question and the answer;
-//! - `kernel`, `perf_map` and `vdso`, the sources that are not ELF files on disk.
+//! - `kernel`, `perf_map`, `jitdump` and `vdso`, the sources that are not ELF files on disk.
 
 mod cache;
 mod debug_file;
 pub(crate) mod elf;
 mod guard;
 pub(crate) mod image;
+mod jitdump;
 mod kernel;
 mod name;
 mod perf_map;
@@ -25,6 +26,7 @@ mod symbols;
 pub(crate) mod vdso;
 
 pub use elf::BuildId;
-pub use perf_map::PerfMapSymbols;
 pub use symbolizer::Symbolizer;
-pub use symbols::{BinarySymbols, Counters, Note, Options, SourceLine, SymbolizeError, Symbolized};
+pub use symbols::{
+    BinarySymbols, Counters, JitSymbols, Note, Options, SourceLine, SymbolizeError, Symbolized,
+};

@@ -11,7 +11,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 
 use super::name;
-use super::symbols::{SourceLine, Symbolized};
+use super::symbols::{JitSymbols, SourceLine, Symbolized};
 use crate::address::AbsoluteAddress;
 
 /// The most that is read of one map, from its end, where the newest entries are: 64 MB are some 800,000 functions
@@ -21,18 +21,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A line beyond this is skipped; names are cut far below it.
 const MAX_LINE_BYTES: usize = 64 << 10;
 
-/// What a perf map says about a batch of addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PerfMapSymbols {
-    /// Parallel to the addresses asked for; the file names no source files or lines.
-    pub symbols: Vec<Symbolized<AbsoluteAddress>>,
-    /// Lines that are not of the format, or too long. The last line counts if the runtime was in the middle of it.
-    pub skipped_lines: u64,
-    /// Bytes at the start of a map too large to read in full: what only they name has no symbol.
-    pub unread_bytes: u64,
-}
-
-pub(super) fn symbolize(file: &File, addresses: &[AbsoluteAddress]) -> io::Result<PerfMapSymbols> {
+pub(super) fn symbolize(file: &File, addresses: &[AbsoluteAddress]) -> io::Result<JitSymbols> {
     let length = file.metadata()?.len();
     let unread_bytes = length.saturating_sub(MAX_BYTES);
     let mut matches = Matches::new(addresses);
@@ -110,7 +99,7 @@ impl Matches {
         }
     }
 
-    fn finish(self, addresses: &[AbsoluteAddress], unread_bytes: u64) -> PerfMapSymbols {
+    fn finish(self, addresses: &[AbsoluteAddress], unread_bytes: u64) -> JitSymbols {
         let symbolize = |&address: &AbsoluteAddress| {
             let at = self.sorted.binary_search(&address.0).ok();
             let name = at.and_then(|at| self.names[at].as_deref());
@@ -118,7 +107,7 @@ impl Matches {
             Symbolized { address, module: None, lines: name.map(line).into_iter().collect() }
         };
         let symbols = addresses.iter().map(symbolize).collect();
-        PerfMapSymbols { symbols, skipped_lines: self.skipped_lines, unread_bytes }
+        JitSymbols { symbols, skipped: self.skipped_lines, unread_bytes }
     }
 }
 
@@ -164,7 +153,7 @@ mod tests {
             );
         }
         assert_eq!(result.symbols.len(), expected.len());
-        assert_eq!(result.skipped_lines, skipped_lines, "{content:?}");
+        assert_eq!(result.skipped, skipped_lines, "{content:?}");
         assert_eq!(result.unread_bytes, 0);
     }
 

@@ -12,10 +12,13 @@ use super::debug_file;
 use super::elf::{BuildId, Elf, ElfError, SHF_COMPRESSED, SHT_NOTE, SHT_PROGBITS};
 use super::guard::{Fault, guarded};
 use super::image::{self, Image, ImageError};
+use super::jitdump;
 use super::kernel::Kernel;
 use super::name;
-use super::perf_map::{self, PerfMapSymbols};
-use super::symbols::{BinarySymbols, Counters, Note, Options, SourceLine, SymbolizeError, Symbolized};
+use super::perf_map;
+use super::symbols::{
+    BinarySymbols, Counters, JitSymbols, Note, Options, SourceLine, SymbolizeError, Symbolized,
+};
 use super::vdso;
 use crate::address::{AbsoluteAddress, FileOffset, VirtualOffset};
 use crate::unwind::GoFunctions;
@@ -129,11 +132,24 @@ impl Symbolizer {
         &mut self,
         file: &File,
         addresses: &[AbsoluteAddress],
-    ) -> Result<PerfMapSymbols, SymbolizeError> {
+    ) -> Result<JitSymbols, SymbolizeError> {
         regular(file)?;
         let symbols = perf_map::symbolize(file, addresses)?;
-        self.counters.perf_map_lines_skipped += symbols.skipped_lines;
+        self.counters.perf_map_lines_skipped += symbols.skipped;
         self.counters.perf_map_bytes_unread += symbols.unread_bytes;
+        Ok(symbols)
+    }
+
+    /// Functions compiled at run time, from an open file in perf's jitdump format.
+    pub fn jitdump(
+        &mut self,
+        file: &File,
+        addresses: &[AbsoluteAddress],
+    ) -> Result<JitSymbols, SymbolizeError> {
+        regular(file)?;
+        let symbols = jitdump::symbolize(file, addresses)?;
+        self.counters.jitdumps_damaged += symbols.skipped;
+        self.counters.jitdump_bytes_unread += symbols.unread_bytes;
         Ok(symbols)
     }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::elf::{BuildId, ElfError};
-use crate::address::VirtualOffset;
+use crate::address::{AbsoluteAddress, VirtualOffset};
 
 /// What to look for, where, and what it may cost.
 #[derive(Clone, Debug)]
@@ -73,6 +73,19 @@ pub struct BinarySymbols {
     pub notes: Vec<Note>,
 }
 
+/// What a file in which a runtime names the code it compiled says about a batch of addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JitSymbols {
+    /// Parallel to the addresses asked for. A perf map knows no source files and lines.
+    pub symbols: Vec<Symbolized<AbsoluteAddress>>,
+    /// Lines of a perf map that are not of the format, or too long; its last line counts if the runtime was in the middle of it.
+    /// Of a jitdump, 1 if it is damaged: nothing behind the damage can be found.
+    pub skipped: u64,
+    /// Bytes of a file too large to read in full, at the start of a perf map and at the end of a jitdump: what only they name
+    /// has no symbol.
+    pub unread_bytes: u64,
+}
+
 /// Why a binary is symbolized with less than all it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
@@ -109,6 +122,10 @@ pub struct Counters {
     pub perf_map_lines_skipped: u64,
     /// Bytes of perf maps too large to read in full.
     pub perf_map_bytes_unread: u64,
+    /// Damaged jitdumps.
+    pub jitdumps_damaged: u64,
+    /// Bytes of jitdumps too large to read in full.
+    pub jitdump_bytes_unread: u64,
 }
 
 /// Why nothing is known of a whole batch.
