@@ -1,7 +1,7 @@
 //! What a table costs: rows, bytes in the kernel, and the time to build it, against the time that gimli takes to read the same section
 //! without keeping anything.
 //!
-//! `cargo run --release --example table_cost -- FILE...`
+//! `cargo run --release --example table_cost -- [--json] FILE...`
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -12,23 +12,67 @@ use std::time::{Duration, Instant};
 use chokepoint::unwind::{self, Table};
 use chokepoint_ebpf::unwind::table::{PackedRow, Page};
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindContext, UnwindSection};
+use serde::Serialize;
 
 /// Times are the best of this many.
 const RUNS: usize = 5;
 
+/// What one file's table costs.
+#[derive(Serialize)]
+struct Cost {
+    file: String,
+    /// Rows of its call-frame information.
+    cfi_rows: usize,
+    /// Rows, rules, and pages that have any, of the table.
+    rows: usize,
+    rules: usize,
+    pages: usize,
+    /// All of them in the kernel's maps.
+    kernel_bytes: usize,
+    /// `None` for Go binaries, which have nothing that gimli could read.
+    gimli_ms: Option<f64>,
+    build_ms: f64,
+}
+
 fn main() {
-    println!(
-        "{:<44} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8} {:>8} {:>6}",
-        "file", "cfi rows", "rows", "rules", "pages", "kB", "gimli ms", "build ms", "ratio"
-    );
-    for path in std::env::args().skip(1) {
-        if let Err(error) = measure(Path::new(&path)) {
-            println!("{path}: {error}");
+    let mut paths: Vec<String> = std::env::args().skip(1).collect();
+    let as_json = paths.first().is_some_and(|first| first == "--json");
+    if as_json {
+        paths.remove(0);
+    } else {
+        println!(
+            "{:<44} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8} {:>8} {:>6}",
+            "file", "cfi rows", "rows", "rules", "pages", "kB", "gimli ms", "build ms", "ratio"
+        );
+    }
+    for path in paths {
+        match measure(Path::new(&path)) {
+            Ok(cost) if as_json => println!("{}", serde_json::to_string(&cost).expect("it is only numbers")),
+            Ok(cost) => cost.print(),
+            Err(error) => eprintln!("{path}: {error}"),
         }
     }
 }
 
-fn measure(path: &Path) -> Result<(), Box<dyn Error>> {
+impl Cost {
+    fn print(&self) {
+        let ratio = self.gimli_ms.map(|gimli_ms| format!("{:.2}", self.build_ms / gimli_ms));
+        println!(
+            "{:<44} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8.2} {:>8.2} {:>6}",
+            self.file,
+            self.cfi_rows,
+            self.rows,
+            self.rules,
+            self.pages,
+            self.kernel_bytes / 1024,
+            self.gimli_ms.unwrap_or_default(),
+            self.build_ms,
+            ratio.unwrap_or_default(),
+        );
+    }
+}
+
+fn measure(path: &Path) -> Result<Cost, Box<dyn Error>> {
     let file = File::open(path)?;
     let section = Section::of(path);
     let (mut bare, mut build) = (Duration::MAX, Duration::MAX);
@@ -41,25 +85,18 @@ fn measure(path: &Path) -> Result<(), Box<dyn Error>> {
         build = build.min(time(|| built = Some(unwind::build(&file).map(Table::compact))));
         table = built.transpose()?.unwrap_or_default();
     }
-    // Go binaries have nothing that gimli could read.
-    let ratio = section.map(|_| format!("{:.2}", build.as_secs_f64() / bare.as_secs_f64()));
-    let pages = table.pages.iter().filter(|page| page.count > 0).count();
-    let kernel_bytes = size_of::<PackedRow>() * table.rows.len()
-        + size_of::<Page>() * table.pages.len()
-        + size_of_val(&table.rules[..]);
-    println!(
-        "{:<44} {:>9} {:>9} {:>6} {:>6} {:>8} {:>8.2} {:>8.2} {:>6}",
-        path.file_name().unwrap_or_default().to_string_lossy(),
+    Ok(Cost {
+        file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         cfi_rows,
-        table.rows.len(),
-        table.rules.len(),
-        pages,
-        kernel_bytes / 1024,
-        bare.as_secs_f64() * 1e3,
-        build.as_secs_f64() * 1e3,
-        ratio.unwrap_or_default(),
-    );
-    Ok(())
+        rows: table.rows.len(),
+        rules: table.rules.len(),
+        pages: table.pages.iter().filter(|page| page.count > 0).count(),
+        kernel_bytes: size_of::<PackedRow>() * table.rows.len()
+            + size_of::<Page>() * table.pages.len()
+            + size_of_val(&table.rules[..]),
+        gimli_ms: section.map(|_| bare.as_secs_f64() * 1e3),
+        build_ms: build.as_secs_f64() * 1e3,
+    })
 }
 
 fn time(run: impl FnOnce()) -> Duration {

@@ -7,6 +7,7 @@ mod report;
 mod sides;
 mod stats;
 mod sys;
+mod tables;
 mod unwind;
 mod workload;
 
@@ -40,6 +41,8 @@ enum Subject {
     Record,
     /// User stacks: how many are complete, and what they cost
     Unwind,
+    /// Unwind tables of large files: their size, and the time to build them
+    Tables,
 }
 
 /// Measures, prints the tables, and puts them into the documentation.
@@ -50,7 +53,9 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
-    for subject in args.only.map_or_else(|| vec![Subject::Record, Subject::Unwind], |only| vec![only]) {
+    for subject in
+        args.only.map_or_else(|| vec![Subject::Record, Subject::Unwind, Subject::Tables], |only| vec![only])
+    {
         let (section, text) = match subject {
             Subject::Record => {
                 let plan = if args.quick { Plan::quick() } else { Plan::full() };
@@ -60,6 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
                 let plan = if args.quick { unwind::Plan::quick() } else { unwind::Plan::full() };
                 ("unwind", unwind::measure(&sides, &directory, &plan)?)
             }
+            Subject::Tables => ("tables", tables::measure()?),
         };
         print!("{text}");
         if !args.quick {
