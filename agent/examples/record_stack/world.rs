@@ -234,8 +234,8 @@ struct Live<'a> {
 }
 
 impl Host for Live<'_> {
-    fn read_block(&self, walk: &mut Walk, address: u64) -> bool {
-        replay::read_block(walk, address, |address| self.read_word(address))
+    fn read_window(&self, walk: &mut Walk, address: u64) -> bool {
+        replay::read_window(walk, address, |address| self.read_word(address))
     }
 
     fn read_word(&self, address: u64) -> Option<u64> {

@@ -9,7 +9,7 @@ use chokepoint::unwind::{self, BuildError, Table};
 use chokepoint_ebpf::sample::{MAX_USER_FRAMES, StackOutcome};
 use chokepoint_ebpf::unwind::frame::{Frame, Place};
 use chokepoint_ebpf::unwind::table::Rule;
-use chokepoint_ebpf::unwind::walk::{BLOCK_WORDS, Host, Mapping, Walk, advance};
+use chokepoint_ebpf::unwind::walk::{Host, Mapping, WINDOW_BYTES, WINDOW_WORDS, Walk, advance};
 use chokepoint_ebpf::unwind::x86_64::X86_64;
 
 use super::case::{Case, Excerpt, Go, Hex, Mapped, PROGRAM_COUNTER, REGISTERS, memory_words};
@@ -20,6 +20,7 @@ pub fn walk(host: &impl Host, registers: &BTreeMap<String, Hex>) -> (Vec<Frame>,
     let mut walk: Walk = unsafe { std::mem::zeroed() };
     let register = |name: &str| registers.get(name).copied().unwrap_or_default().0;
     walk.begin(register(PROGRAM_COUNTER), 0);
+    walk.forget_mappings();
     for (number, name) in REGISTERS.iter().enumerate() {
         walk.set_register(number as u8, register(name));
     }
@@ -34,13 +35,16 @@ pub fn walk(host: &impl Host, registers: &BTreeMap<String, Hex>) -> (Vec<Frame>,
     (frames, StackOutcome::DepthLimit)
 }
 
-/// Reads a block of words, each of which may be out of reach.
-pub fn read_block(walk: &mut Walk, address: u64, word: impl Fn(u64) -> Option<u64>) -> bool {
-    let words = (0..BLOCK_WORDS as u64).map(|at| word(address.wrapping_add(8 * at)));
+/// Reads the words of a window, each of which may be out of reach.
+pub fn read_window(walk: &mut Walk, address: u64, word: impl Fn(u64) -> Option<u64>) -> bool {
+    let words = (0..WINDOW_WORDS as u64).map(|at| word(address.wrapping_add(8 * at)));
     let Some(words) = words.collect::<Option<Vec<_>>>() else { return false };
-    walk.block.copy_from_slice(&words);
+    walk.window.copy_from_slice(&words);
     true
 }
+
+/// Stands for memory that a case does not have, because no walk has looked at it. No mapping covers it.
+const UNKNOWN: u64 = 0xbad0_bad0_bad0_bad0;
 
 /// The mapping of a file with this number, or of none, that covers an address.
 pub fn mapping_at(file: Option<usize>, mapped: &[Mapped], address: u64) -> Option<Mapping> {
@@ -94,8 +98,10 @@ impl<'a> Replay<'a> {
 }
 
 impl Host for Replay<'_> {
-    fn read_block(&self, walk: &mut Walk, address: u64) -> bool {
-        read_block(walk, address, |address| self.read_word(address))
+    fn read_window(&self, walk: &mut Walk, address: u64) -> bool {
+        let window = address..address.wrapping_add(WINDOW_BYTES);
+        let is_there = window.start < window.end && self.memory.range(window).next().is_some();
+        is_there && read_window(walk, address, |address| self.read_word(address).or(Some(UNKNOWN)))
     }
 
     fn read_word(&self, address: u64) -> Option<u64> {
