@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use chokepoint_tests::debian::DebianProgram;
 use chokepoint_tests::unwinding::record;
 use chokepoint_tests::workload::{eventually, on_path};
 use chokepoint_tests::{Workload, in_vm, live, skip_if};
@@ -218,15 +219,21 @@ fn postgresql_as_installed() {
     assert!(fault.is_none(), "{}", fault.unwrap());
 }
 
+/// The server, and the libraries it needs that few others do.
+const REDIS: &[&str] = &["redis-server", "redis-tools", "libjemalloc2", "liblzf1"];
+
 #[test]
 fn redis_as_installed() {
     skip_if!(in_vm(), "there is no Redis");
-    skip_if!(!on_path("redis-server"), "there is no redis-server");
+    let redis = DebianProgram::find("redis-server", REDIS);
+    skip_if!(redis.is_none(), "there is no redis-server, and its package cannot be had");
     let _live = live();
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("socket");
     let server = Workload::start_program(
-        Command::new("redis-server")
+        redis
+            .unwrap()
+            .command()
             .args(["--port", "0", "--save", "", "--unixsocket"])
             .arg(&socket)
             .current_dir(directory.path()),
@@ -269,7 +276,8 @@ fn redis_as_installed() {
 #[test]
 fn nginx_as_installed() {
     skip_if!(in_vm(), "there is no nginx");
-    skip_if!(!on_path("nginx"), "there is no nginx");
+    let nginx = DebianProgram::find("nginx", &["nginx"]);
+    skip_if!(nginx.is_none(), "there is no nginx, and its package cannot be had");
     let _live = live();
     let directory = open_directory();
     let place = directory.path().to_str().unwrap();
@@ -283,7 +291,7 @@ fn nginx_as_installed() {
                 server {{ listen 127.0.0.1:28317; root {place}; rewrite ^/(a+)$ /index.html; }} }}"
     );
     fs::write(directory.path().join("nginx.conf"), configuration).unwrap();
-    let server = Workload::start_program(Command::new("nginx").args([
+    let server = Workload::start_program(nginx.unwrap().command().args([
         "-e",
         "stderr",
         "-p",

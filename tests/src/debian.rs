@@ -1,0 +1,69 @@
+//! Programs of Debian packages that this machine has not installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::target_dir;
+use crate::workload::on_path;
+
+/// A program of a Debian package: the installed one, else the package's files unpacked beside the tests. Nothing is
+/// installed, so no server of theirs is started and nothing is to be removed.
+pub struct DebianProgram {
+    program: PathBuf,
+    /// Where the libraries are that came with it.
+    libraries: Option<PathBuf>,
+}
+
+impl DebianProgram {
+    /// The program, with the packages it is in and needs. `None` where it is not installed and the packages cannot be had.
+    #[must_use]
+    pub fn find(program: &str, packages: &[&str]) -> Option<Self> {
+        if on_path(program) {
+            return Some(Self { program: program.into(), libraries: None });
+        }
+        let root = target_dir().join("test-debian").join(program);
+        if !root.exists() {
+            unpack(packages, &root)?;
+        }
+        let places = ["usr/sbin", "usr/bin"].map(|directory| root.join(directory).join(program));
+        let program = places.into_iter().find(|place| place.exists())?;
+        Some(Self { program, libraries: Some(root.join("usr/lib").join(triplet()?)) })
+    }
+
+    /// To be run.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        command
+    }
+}
+
+/// Name of the directory that has the libraries of this machine's architecture.
+fn triplet() -> Option<String> {
+    let output = Command::new("gcc").arg("-print-multiarch").output().ok()?;
+    Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
+}
+
+fn unpack(packages: &[&str], root: &Path) -> Option<()> {
+    fs::create_dir_all(root.parent()?).ok()?;
+    let directory = tempfile::tempdir_in(root.parent()?).ok()?;
+    let downloaded = Command::new("apt-get")
+        .args(["--quiet=2", "download"])
+        .args(packages)
+        .current_dir(directory.path())
+        .status()
+        .ok()?;
+    downloaded.success().then_some(())?;
+    let unpacked = directory.path().join("unpacked");
+    for entry in fs::read_dir(directory.path()).ok()? {
+        let package = entry.ok()?.path();
+        let status = Command::new("dpkg-deb").arg("-x").arg(&package).arg(&unpacked).status().ok()?;
+        status.success().then_some(())?;
+    }
+    // In one step: what is there is whole.
+    fs::rename(&unpacked, root).ok()
+}
