@@ -171,8 +171,9 @@ pub extern "C" fn find_code(source: u64, space: u64, address: u64) -> u64 {
         Backing::File(_) | Backing::Anonymous => found.file = Mapping::NO_FILE,
         Backing::Vdso => {
             new_file.key = VDSO_KEY;
+            let key = &new_file.key;
             // SAFETY: the agent writes it once.
-            match unsafe { FILES.get(&new_file.key) } {
+            match unsafe { FILES.get(key) } {
                 Some(entry) => found.set_file(entry),
                 None => found.set_file(&FileEntry { id: VDSO_ID, ..NO_TABLE }),
             }
@@ -197,8 +198,9 @@ fn identify(scratch: *mut Scratch, source: u64, file: KernelPointer) {
     // SAFETY: the scratch space is this program's alone.
     let (found, record, path) =
         unsafe { (&mut (*scratch).found, &mut (*scratch).new_file, &mut (*scratch).path) };
+    let key = &record.key;
     // SAFETY: the value is copied; an update by the agent meanwhile changes whole fields.
-    if let Some(entry) = unsafe { FILES.get(&record.key) } {
+    if let Some(entry) = unsafe { FILES.get(key) } {
         return found.set_file(entry);
     }
     let Some(id) = next_id(source) else {
@@ -207,10 +209,10 @@ fn identify(scratch: *mut Scratch, source: u64, file: KernelPointer) {
     };
     let entry = FileEntry { id, ..NO_TABLE };
     found.set_file(&entry);
-    if FILES.insert(&record.key, entry, u64::from(BPF_NOEXIST)).is_err() {
+    if FILES.insert(key, entry, u64::from(BPF_NOEXIST)).is_err() {
         // Another CPU may have been first.
         // SAFETY: as above.
-        match unsafe { FILES.get(&record.key) } {
+        match unsafe { FILES.get(key) } {
             Some(entry) => found.set_file(entry),
             None => {
                 found.file = Mapping::NO_FILE;
@@ -230,7 +232,8 @@ fn identify(scratch: *mut Scratch, source: u64, file: KernelPointer) {
         unsafe { ring::emit((&raw const *record).cast(), size_of::<NewFile>() as u64, Urgency::Now) };
     if announced.is_err() {
         count(Counter::FileNotAnnounced);
-        let _ = FILES.remove(&record.key);
+        let key = &record.key;
+        let _ = FILES.remove(key);
     }
 }
 
