@@ -1,6 +1,9 @@
 //! `cargo xtask lint`.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Result, bail};
 use chokepoint_toolchain::{KernelBuild, discover};
@@ -39,6 +42,7 @@ pub fn run() -> Result<()> {
 
     let mut checks = vec![("formatting", formatting), ("clippy, user space and the contract", clippy)];
     checks.extend(kernel_clippy()?);
+    checks.extend(other_clippy());
     checks.extend(dependency_checks());
 
     let mut failed = Vec::new();
@@ -53,6 +57,32 @@ pub fn run() -> Result<()> {
         bail!("lint found something in: {}", failed.join("; "));
     }
     Ok(())
+}
+
+/// Clippy of the agent for the processor that this machine is not, where its standard library and a C compiler are there.
+fn other_clippy() -> Option<(&'static str, Command)> {
+    const TARGET: &str = "aarch64-unknown-linux-gnu";
+    const C_COMPILER: &str = "aarch64-linux-gnu-gcc";
+    if std::env::consts::ARCH == "aarch64" {
+        return None;
+    }
+    let output = Command::new("rustc")
+        .args(["--print", "target-libdir", "--target", TARGET])
+        .current_dir(root())
+        .output();
+    let has_library = output
+        .is_ok_and(|output| Path::new(String::from_utf8_lossy(&output.stdout).trim_end()).read_dir().is_ok());
+    if !has_library || !on_path(C_COMPILER) {
+        step(&format!(
+            "clippy, the agent for aarch64: skipped; it needs `rustup target add {TARGET}` and Debian's \
+             gcc-aarch64-linux-gnu with libc6-dev-arm64-cross"
+        ));
+        return None;
+    }
+    let mut command = cargo();
+    command.args(["clippy", "--quiet", "--locked", "--package", "chokepoint", "--target", TARGET]);
+    command.args(["--", "--deny", "warnings"]).env("CC_aarch64_unknown_linux_gnu", C_COMPILER);
+    Some(("clippy, the agent for aarch64", command))
 }
 
 /// What deny.toml demands. Known vulnerabilities are listed in a repository that not every machine reaches;
@@ -89,9 +119,7 @@ fn kernel_clippy() -> Result<Vec<(&'static str, Command)>> {
         return Ok(Vec::new());
     }
     let check = |(arch, name)| {
-        // Each has a directory of its own, or they would compile everything anew in turns.
-        let directory = if arch == std::env::consts::ARCH { target_dir() } else { target_dir().join(arch) };
-        let build = KernelBuild::new(&toolchain, root(), &directory, arch)?;
+        let build = KernelBuild::new(&toolchain, root(), &target_dir(), arch)?;
         let mut command = build.subcommand(&clippy, "clippy");
         command.args(["--quiet", "--", "--deny", "warnings"]);
         Ok((name, command))

@@ -69,7 +69,9 @@ impl<'a> KernelBuild<'a> {
             .into_iter()
             .find(|known| *known == arch)
             .ok_or_else(|| UnsupportedArch(arch.to_owned()))?;
-        let target_dir = outer_target_dir.join("ebpf");
+        // Each processor has a directory of its own, or they would compile everything anew in turns.
+        let directory = if arch == env::consts::ARCH { "ebpf".to_owned() } else { format!("ebpf-{arch}") };
+        let target_dir = outer_target_dir.join(directory);
         Ok(Self { toolchain, workspace, arch, target_dir, binary: PACKAGE, feature: "kernel" })
     }
 
@@ -225,7 +227,12 @@ mod tests {
         let command = build.command();
         assert_eq!(command.get_program(), "/usr/bin/cargo");
         let args: Vec<_> = command.get_args().collect();
-        assert!(args.windows(2).any(|pair| pair == ["--target-dir", "/src/target/ebpf"]), "{args:?}");
+        let directory = if cfg!(target_arch = "x86_64") { "ebpf" } else { "ebpf-x86_64" };
+        let directory = Path::new("/src/target").join(directory);
+        assert!(
+            args.windows(2).any(|pair| pair == [OsStr::new("--target-dir"), directory.as_os_str()]),
+            "{args:?}"
+        );
         let env: BTreeMap<_, _> =
             command.get_envs().filter_map(|(name, value)| Some((name, value?.to_owned()))).collect();
         assert_eq!(env[OsStr::new("RUSTC")], "/usr/bin/rustc");
@@ -234,7 +241,7 @@ mod tests {
         let flags: Vec<_> = flags.split('\x1f').collect();
         assert!(flags.contains(&"-Clinker=/a cache/bpf-linker"), "{flags:?}");
         assert!(flags.contains(&"--cfg=bpf_target_arch=\"x86_64\""), "{flags:?}");
-        assert_eq!(build.object(), Path::new("/src/target/ebpf/bpfel-unknown-none/release/chokepoint-ebpf"));
+        assert_eq!(build.object(), directory.join("bpfel-unknown-none/release/chokepoint-ebpf"));
     }
 
     #[test]
