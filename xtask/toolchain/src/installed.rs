@@ -70,7 +70,8 @@ pub struct Linker {
 impl Installed {
     /// Looks at this machine.
     pub fn probe() -> Self {
-        let mut compilers = rustup_compilers();
+        let rustup = env::var_os("RUSTUP_HOME").map_or_else(|| home().join(".rustup"), PathBuf::from);
+        let mut compilers = rustup_compilers(&rustup);
         compilers.extend(SYSTEM_BIN_DIRS.iter().filter_map(|dir| system_compiler(Path::new(dir))));
         Self { compilers, linker: Linker::probe() }
     }
@@ -114,8 +115,7 @@ impl fmt::Display for Version {
 
 /// Nightly toolchains first, then the others, each by name: the choice must not depend on the order in
 /// which a directory is read.
-fn rustup_compilers() -> Vec<Compiler> {
-    let home = env::var_os("RUSTUP_HOME").map_or_else(|| home().join(".rustup"), PathBuf::from);
+fn rustup_compilers(home: &Path) -> Vec<Compiler> {
     let mut names: Vec<String> = fs::read_dir(home.join("toolchains"))
         .into_iter()
         .flatten()
@@ -186,7 +186,40 @@ fn home() -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::Version;
+    use super::*;
+
+    /// A toolchain as rustup lays it out, whose compiler only tells its version.
+    fn install(home: &Path, name: &str, release: &str, has_rust_src: bool) {
+        let sysroot = home.join("toolchains").join(name);
+        fs::create_dir_all(sysroot.join("bin")).unwrap();
+        for program in ["rustc", "cargo"] {
+            let path = sysroot.join("bin").join(program);
+            fs::write(&path, format!("#!/bin/sh\necho 'release: {release}\nLLVM version: 22.1.8'\n"))
+                .unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        if has_rust_src {
+            let core = sysroot.join("lib/rustlib/src/rust/library/core/src");
+            fs::create_dir_all(&core).unwrap();
+            fs::write(core.join("lib.rs"), "").unwrap();
+        }
+    }
+
+    #[test]
+    fn of_rustups_toolchains_the_first_nightly_with_the_source_is_taken() {
+        let home = env::temp_dir().join(format!("chokepoint-rustup-{}", std::process::id()));
+        install(&home, "1.96-x86_64", "1.96.0", true);
+        install(&home, "nightly-a", "1.97.0-nightly", false);
+        install(&home, "nightly-b", "1.98.0-nightly", true);
+        let compilers = rustup_compilers(&home);
+        let linker = Linker { path: "/linker".into(), exists: true, named_by_user: false };
+        let chosen = Installed { compilers, linker }.choose();
+        fs::remove_dir_all(&home).unwrap();
+        let chosen = chosen.unwrap();
+        assert_eq!((chosen.name.as_str(), chosen.version.rust), ("nightly-b", (1, 98)));
+        assert_eq!(chosen.rustc, home.join("toolchains/nightly-b/bin/rustc"));
+        assert_eq!(chosen.cargo, home.join("toolchains/nightly-b/bin/cargo"));
+    }
 
     fn check(verbose: &str, expected: Option<(u32, u32, u32)>) {
         let found = Version::parse(verbose).map(|v| (v.rust.0, v.rust.1, v.llvm_major));
