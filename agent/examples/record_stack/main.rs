@@ -96,8 +96,9 @@ fn keep(
     lines: Vec<String>,
 ) -> Result<bool, Box<dyn Error>> {
     let theirs = Backtrace::by_gdb(stopped.pid, stopped.tid)?;
-    let own: Vec<u64> = walked.frames.iter().map(|frame| world.address_of(*frame)).collect();
-    let agreement = theirs.compare(&own);
+    // By place: a file may be mapped twice, as V8 does with its builtins.
+    let right: Vec<_> = theirs.addresses().map(|address| world.place(address)).collect();
+    let agreement = theirs.compare(&right, &walked.frames);
     let by = &theirs.by;
     let mut end = format!("{:?}", walked.end);
     let mut places = walked.frames.clone();
@@ -109,7 +110,7 @@ fn keep(
         (Agreement::Part(count), None) => {
             return Err(format!(
                 "{by} gives up after {count} of {} frames ({}): pass --truth and say who says that the rest is right:\n{}",
-                own.len(),
+                walked.frames.len(),
                 theirs.end,
                 lines.join("\n")
             )
@@ -122,7 +123,6 @@ fn keep(
             // What is right needs more than what was read on the wrong way.
             world.read_stack(stopped, theirs.outermost_stack_pointer());
             end = "Complete".to_owned();
-            let right: Vec<_> = theirs.addresses().map(|address| world.place(address)).collect();
             places.extend(&right);
             (
                 world.lines(&right),

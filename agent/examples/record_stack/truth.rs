@@ -4,6 +4,8 @@ use std::io;
 use std::io::Write;
 use std::process::Command;
 
+use chokepoint_ebpf::unwind::frame::Frame;
+
 /// Asks for each frame: program counter, kind and stack pointer; then why there are no more.
 const SCRIPT: &str = r#"
 import gdb
@@ -105,17 +107,15 @@ impl Backtrace {
         self.frames.last().map_or(0, |(_, stack_pointer)| *stack_pointer)
     }
 
-    /// Compares with another walk.
-    pub fn compare(&self, own: &[u64]) -> Agreement {
-        let theirs: Vec<u64> = self.addresses().collect();
+    /// Compares the places of its addresses with another walk.
+    pub fn compare(&self, theirs: &[Frame], own: &[Frame]) -> Agreement {
         let is_whole = AT_THE_START.contains(&self.end.as_str());
         if theirs == own && is_whole {
             Agreement::Whole
-        } else if own.starts_with(&theirs) {
+        } else if own.starts_with(theirs) {
             Agreement::Part(theirs.len())
         } else {
-            let common = self.addresses().zip(own).take_while(|(their, own)| their == *own).count();
-            Agreement::Not(common)
+            Agreement::Not(theirs.iter().zip(own).take_while(|(theirs, own)| theirs == own).count())
         }
     }
 }

@@ -118,20 +118,6 @@ impl World {
         self.memory.borrow_mut().extend(words);
     }
 
-    /// The absolute address of a frame.
-    pub fn address_of(&self, frame: Frame) -> u64 {
-        match frame.place() {
-            Some(Place::File(id, offset)) => {
-                let mappings = &self.files[id as usize - 1].mappings;
-                let covers =
-                    |mapped: &&Mapped| offset.wrapping_sub(mapped.offset.0) < mapped.end.0 - mapped.start.0;
-                mappings.iter().find(covers).map_or(0, |mapped| offset - mapped.offset.0 + mapped.start.0)
-            }
-            Some(Place::Anonymous(address) | Place::Unmapped(address)) => address,
-            Some(Place::Vdso(_)) | None => 0,
-        }
-    }
-
     /// The frame at an absolute address.
     pub fn place(&self, address: u64) -> Frame {
         match self.mapping(address) {
