@@ -269,11 +269,29 @@ fn code_that_a_process_dumps() {
     let _live = live();
     let directory = tempfile::tempdir().unwrap();
     let workload = Workload::start("jitdump_c", &[directory.path().to_str().unwrap()]);
+    functions_of_a_dump_are_named(&workload);
+}
+
+#[test]
+fn code_that_a_process_dumps_where_only_it_can_see() {
+    skip_if!(in_vm(), "emulation is too slow for its timing, and names are found alike on every kernel");
+    skip_if!(cfg!(not(target_arch = "x86_64")), "jitdump.c has machine code of x86-64");
+    let _live = live();
+    let script = "exec 3< \"$0\" && mount -t tmpfs tmpfs /tmp && exec /proc/self/fd/3 /tmp";
+    let workload = Workload::start_program(
+        Command::new("unshare").args(["--mount", "sh", "-c", script]).arg(path("jitdump_c")),
+    );
+    functions_of_a_dump_are_named(&workload);
+    let name = format!("jit-{}.dump", workload.pid());
+    assert!(!Path::new("/tmp").join(name).exists(), "the dump is not in the host's /tmp");
+}
+
+fn functions_of_a_dump_are_named(workload: &Workload) {
     eventually("the mapped dump", || {
         let maps = fs::read_to_string(format!("/proc/{}/maps", workload.pid())).ok()?;
         maps.contains(".dump").then_some(())
     });
-    let profile = record(&workload, &[]);
+    let profile = record(workload, &[]);
     compiled_functions_are_named(&profile);
     let lines = profile.locations.iter().flat_map(|location| &location.lines);
     let with_file: BTreeSet<_> = lines
