@@ -1,18 +1,18 @@
 //! What the figures were measured on.
 
-use std::{fs, process::Command, thread};
+use std::{fmt, fs, process::Command, thread};
 
-/// The machine and its moment.
+/// The machine and its moment; shown as the sentence that tables begin with.
 #[derive(Clone, Debug)]
 pub struct Machine {
     /// Model of the CPU, count of CPUs, memory.
-    pub hardware: String,
+    hardware: String,
     /// The kernel's release.
-    pub kernel: String,
+    kernel: String,
     /// The day, in UTC.
-    pub date: String,
+    date: String,
     /// The commit that was measured; what was not committed is marked.
-    pub commit: String,
+    commit: String,
 }
 
 impl Machine {
@@ -28,6 +28,13 @@ impl Machine {
             date: said("date", &["-u", "+%Y-%m-%d"]),
             commit: said("git", &["describe", "--always", "--dirty"]),
         }
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { date, commit, hardware, kernel } = self;
+        write!(f, "Measured on {date} at commit {commit}: {hardware}, Linux {kernel}.")
     }
 }
 

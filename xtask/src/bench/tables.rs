@@ -106,16 +106,7 @@ pub fn measure() -> Result<String> {
     let costs = costs()?;
     ensure!(!costs.is_empty(), "none of the files to measure is here");
     let mut text = String::new();
-    let machine = Machine::this();
-    writeln!(
-        text,
-        "Measured on {} at commit {}: {}, Linux {}. Load average {}.\n",
-        machine.date,
-        machine.commit,
-        machine.hardware,
-        machine.kernel,
-        load_average()
-    )?;
+    writeln!(text, "{} Load average {}.\n", Machine::this(), load_average())?;
 
     let bytes: u64 = costs.iter().map(|cost| cost.kernel_bytes).sum();
     let reference: u64 = costs.iter().map(|cost| cost.reference_bytes).sum();

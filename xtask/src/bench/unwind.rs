@@ -76,12 +76,7 @@ impl Plan {
 /// Measures everything and says it as Markdown.
 pub fn measure(sides: &Sides, directory: &Path, plan: &Plan) -> Result<String> {
     let mut text = String::new();
-    let machine = Machine::this();
-    writeln!(
-        text,
-        "Measured on {} at commit {}: {}, Linux {}.",
-        machine.date, machine.commit, machine.hardware, machine.kernel
-    )?;
+    writeln!(text, "{}", Machine::this())?;
     writeln!(text, "Peer: {}. Medians, with the range in parentheses.\n", perf_version()?)?;
 
     let mut bars = Table::new(["bar", "measured", ""]);
