@@ -10,6 +10,9 @@ pub const ELSEWHERE: &str = "~";
 /// In a chain, one or more such frames.
 pub const SOMEWHERE: &str = "~+";
 
+/// What stubs are called through which a binary calls functions of others.
+pub const LINKAGE: &str = "[plt]";
+
 /// What begins the name of the location that stands for the outermost frames where these are missing.
 pub const INCOMPLETE: &str = "[incomplete: ";
 
@@ -22,6 +25,9 @@ pub struct Truth {
     pub runtime: &'static [&'static str],
     /// The outermost function that the chains begin with. Below it lies only what started it.
     pub from: &'static str,
+    /// Functions that a runtime goes to by writing their address and registers over its own frame's. While it does, a stack
+    /// that is in the runtime may begin with one of them: what it says of their callers is not true yet, or no more.
+    pub installed: &'static [&'static str],
     /// Frames below that function, at most; there is at least one, but for a runtime that has none.
     pub below: usize,
     /// Functions that run nearly all of the time: a stack that ends in one of them is exactly one of the chains.
@@ -129,8 +135,16 @@ pub fn compare(profile: &Profile, truth: &Truth) -> Comparison {
 fn agrees(frames: &[&str], truth: &Truth) -> bool {
     let Some(start) = frames.iter().position(|name| *name == truth.from) else {
         // Before the chain begins, and after it ends.
+        let is_installed = |frames: &[&str]| match frames {
+            [first, rest @ ..] => {
+                truth.installed.contains(first)
+                    && !rest.is_empty()
+                    && rest.iter().all(|name| *name == ELSEWHERE)
+            }
+            [] => false,
+        };
         return frames.last().is_none_or(|leaf| !truth.leaves.contains(leaf))
-            && frames.iter().all(|name| !is_in_chain(name, truth));
+            && (frames.iter().all(|name| !is_in_chain(name, truth)) || is_installed(frames));
     };
     let chain = &frames[start..];
     if start > truth.below || (start == 0 && truth.below > 0) {
@@ -156,7 +170,7 @@ fn is(frames: &[&str], chain: &[&str]) -> bool {
 
 /// Whether the frames are a beginning of this chain, and calls into libraries after that.
 fn begins(frames: &[&str], chain: &[&str]) -> bool {
-    let elsewhere = frames.iter().rev().take_while(|name| **name == ELSEWHERE).count();
+    let elsewhere = frames.iter().rev().take_while(|name| [ELSEWHERE, LINKAGE].contains(name)).count();
     let own = &frames[..frames.len() - elsewhere];
     (0..=chain.len()).any(|length| is(own, &chain[..length]))
 }
@@ -169,6 +183,7 @@ mod tests {
         binary: "program",
         runtime: &[],
         from: "main",
+        installed: &["sorts"],
         below: 3,
         leaves: &["spin"],
         chains: &[&["main", "outer", "spin"], &["main", "sorts", SOMEWHERE, "compares", "spin"]],
@@ -196,6 +211,8 @@ mod tests {
         check("_start ~ ~ main", true);
         check("_start ~ ~ main outer", true);
         check("_start ~ ~ main outer ~ ~", true);
+        check("_start ~ ~ main outer [plt] ~", true);
+        check("_start ~ ~ main [plt] outer", false);
         check("_start ~ ~ main sorts ~ ~ compares", true);
         check("_start ~ ~ main compares", false);
         check("_start ~ ~ main ~ outer", false);
@@ -208,5 +225,8 @@ mod tests {
         check("~ ~", true);
         check("_start ~", true);
         check("_start ~ outer", false);
+        check("sorts ~ ~", true);
+        check("sorts", false);
+        check("outer ~ ~", false);
     }
 }

@@ -87,6 +87,9 @@ pub(crate) struct Elf {
     segments: Vec<Segment>,
 }
 
+/// Sections of stubs through which a binary calls functions of others.
+pub(crate) const LINKAGE_SECTIONS: [&str; 4] = [".plt", ".plt.sec", ".plt.got", ".iplt"];
+
 #[derive(Debug)]
 pub(crate) struct Section {
     pub(super) name: String,
@@ -197,6 +200,12 @@ impl Elf {
     /// The section of this name, if it holds anything in the file.
     pub(crate) fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|s| s.name == name && s.kind != SHT_NOBITS && s.size > 0)
+    }
+
+    /// Whether there is a stub at this address, through which the binary calls a function of another.
+    pub(super) fn is_linkage(&self, address: u64) -> bool {
+        let sections = LINKAGE_SECTIONS.iter().filter_map(|name| self.section(name));
+        sections.into_iter().any(|section| address.wrapping_sub(section.address) < section.size)
     }
 
     /// Whether the file itself describes its functions and lines.

@@ -33,6 +33,8 @@ const MAX_FILE_PAGES_BYTES: u64 = 8 << 20;
 /// A symbol table is sorted by address, at 8 bytes a symbol: this is 5.6 million symbols and 45 MB of memory while
 /// the file is in use. `librustc_driver` has 0.4 million.
 const MAX_SYMBOL_TABLE_BYTES: u64 = 128 << 20;
+/// Name of stubs through which a binary calls functions of others.
+const LINKAGE: &str = "[plt]";
 
 /// Finds functions and lines; keeps binaries open and indexed between batches, within bounds.
 ///
@@ -308,7 +310,10 @@ impl Symbolizer {
         let mut sorted: Vec<u64> = addresses.iter().flatten().map(|address| address.0).collect();
         sorted.sort_unstable();
         sorted.dedup();
-        let mut found = vec![Vec::new(); sorted.len()];
+        // A stub has no symbol, and the function before it often no size.
+        let stub = || SourceLine { function: LINKAGE.to_owned(), file: String::new(), line: 0 };
+        let known = |address: &u64| binary.elf.is_linkage(*address).then(stub).into_iter().collect();
+        let mut found: Vec<Vec<SourceLine>> = sorted.iter().map(known).collect();
         let mut layers = std::mem::take(&mut binary.layers);
         layers.retain(|layer| {
             let open: Vec<usize> = (0..sorted.len()).filter(|&at| found[at].is_empty()).collect();

@@ -12,8 +12,8 @@ use super::go::GoSection;
 use super::prologue;
 use super::runs::Runs;
 use super::table::{MAX_CODE_OFFSET, Table, TooLarge};
-use super::x86_64::{LINKAGE_SECTIONS, X86_64, linkage_rules};
-use crate::symbolize::elf::{self, Elf, ElfError, SHF_COMPRESSED, Section};
+use super::x86_64::{X86_64, linkage_rules};
+use crate::symbolize::elf::{self, Elf, ElfError, LINKAGE_SECTIONS, SHF_COMPRESSED, Section};
 use crate::symbolize::{image, vdso};
 
 /// Call-frame information and Go's tables of one file: a 555 MB library has 60 MB of them. They are in memory while the table

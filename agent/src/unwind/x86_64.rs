@@ -66,9 +66,6 @@ fn return_in_register(state: &State, register: Register) -> Rule {
     }
 }
 
-/// The sections of stubs that jump to functions of other files. Some linkers describe them, some do not.
-pub const LINKAGE_SECTIONS: [&str; 4] = [".plt", ".plt.sec", ".plt.got", ".iplt"];
-
 /// The rules of such a section, each from an offset on. A stub jumps, or pushes a number first and then goes to the one that
 /// the section begins with, which pushes another.
 pub fn linkage_rules(name: &str) -> &'static [(u64, Rule)] {
