@@ -2,8 +2,8 @@
 
 /// One cause each; the agent shows every one that is not zero.
 ///
-/// For a source, `Fired = Idle + OutsideTarget + OtherMode + Attempted` and `Attempted = Captured + RingFull +
-/// ScratchMissing`.
+/// For the on-CPU source, `Fired = Idle + OutsideTarget + OtherMode + Attempted` and `Attempted = Captured + RingFull +
+/// ScratchMissing`. For waits, `Attempted = Captured + RingFull + NoInterrupt + InterruptsFull + ScratchMissing`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Counter {
@@ -28,11 +28,37 @@ pub enum Counter {
     /// A file could not be announced to the agent: the ring buffer was full, or there is no id left. Its frames have no
     /// module; it is tried again with the next sample.
     FileNotAnnounced = 9,
+    /// A switch or wake-up was not accounted for: the table of threads was full.
+    SchedTableFull = 10,
+    /// A thread ran that no wake-up had been seen of; the time since it slept counts as blocked.
+    SchedWakeUpMissed = 11,
+    /// The times of a thread that ended were lost: the ring buffer was full.
+    SchedThreadLost = 12,
+    /// A wait was chosen for its stack.
+    WaitAttempted = 13,
+    /// Its stack is in the ring buffer.
+    WaitCaptured = 14,
+    /// Its stack was lost: the ring buffer was full.
+    WaitRingFull = 15,
+    /// Its stack was lost: the interrupt that was to take it came too late or not at all.
+    WaitNoInterrupt = 16,
+    /// Its stack was lost: no interrupt could be asked for.
+    WaitInterruptsFull = 17,
+    /// Its stack was lost: the CPU's scratch space was not there. Cannot happen; counted so that it shows.
+    WaitScratchMissing = 18,
+    /// A wake-up was chosen for the waker's stack.
+    WakeAttempted = 19,
+    /// The waker's stack is in the ring buffer.
+    WakeCaptured = 20,
+    /// The waker's stack was lost: the ring buffer was full.
+    WakeRingFull = 21,
+    /// The waker's stack was lost, as for waits.
+    WakeScratchMissing = 22,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 23;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -45,5 +71,18 @@ impl Counter {
         Self::OnCpuScratchMissing,
         Self::TargetTableFull,
         Self::FileNotAnnounced,
+        Self::SchedTableFull,
+        Self::SchedWakeUpMissed,
+        Self::SchedThreadLost,
+        Self::WaitAttempted,
+        Self::WaitCaptured,
+        Self::WaitRingFull,
+        Self::WaitNoInterrupt,
+        Self::WaitInterruptsFull,
+        Self::WaitScratchMissing,
+        Self::WakeAttempted,
+        Self::WakeCaptured,
+        Self::WakeRingFull,
+        Self::WakeScratchMissing,
     ];
 }

@@ -5,6 +5,8 @@
 
 mod kernel;
 
+use kernel::threads::Iteration;
+
 use aya_ebpf::{
     macros::{btf_tracepoint, perf_event, raw_tracepoint},
     programs::{BtfTracePointContext, PerfEventContext, RawTracePointContext},
@@ -28,6 +30,59 @@ fn follow_fork(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint]
 fn introduce_file(ctx: RawTracePointContext) -> i32 {
     kernel::unwind::introduce(ctx.arg(0));
+    0
+}
+
+/// Runs when a CPU is taken from one thread and given to another, with the run queue locked.
+#[btf_tracepoint(function = "sched_switch")]
+fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    kernel::sched::switched(&ctx);
+    0
+}
+
+/// Runs when a thread that slept is on a run queue.
+#[btf_tracepoint(function = "sched_wakeup")]
+fn sched_wakeup(ctx: BtfTracePointContext) -> i32 {
+    kernel::sched::woken(&ctx);
+    0
+}
+
+/// Runs when a new thread is on a run queue.
+#[btf_tracepoint(function = "sched_wakeup_new")]
+fn sched_wakeup_new(ctx: BtfTracePointContext) -> i32 {
+    kernel::sched::born(&ctx);
+    0
+}
+
+/// Runs when a thread is about to be woken, in the context of what wakes it.
+#[btf_tracepoint(function = "sched_waking")]
+fn sched_waking(ctx: BtfTracePointContext) -> i32 {
+    kernel::waits::waking(&ctx);
+    0
+}
+
+/// Runs in the interrupt that a switch asked for.
+#[btf_tracepoint(function = "irq_work_entry")]
+fn wait_over(ctx: BtfTracePointContext) -> i32 {
+    kernel::waits::interrupted(&ctx);
+    0
+}
+
+/// Runs for each thread of the host when a window begins.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+fn threads_begin(iteration: *const Iteration) -> i32 {
+    // SAFETY: the kernel's context, whose fields the verifier knows.
+    kernel::threads::begin(unsafe { &*iteration });
+    0
+}
+
+/// Runs for each thread of the host when a window ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+fn threads_report(iteration: *const Iteration) -> i32 {
+    // SAFETY: as above.
+    kernel::threads::report(unsafe { &*iteration });
     0
 }
 

@@ -8,6 +8,12 @@ pub enum Kind {
     Sample = 1,
     /// A [`crate::unwind::file::NewFile`].
     NewFile = 2,
+    /// A [`crate::sched::WaitFacts`], and a sample of the thread that waited.
+    Wait = 3,
+    /// A [`crate::sched::WakeFacts`], and a sample of the thread that woke it.
+    Wake = 4,
+    /// A [`crate::sched::ThreadRecord`].
+    Thread = 5,
 }
 
 impl Kind {
@@ -17,6 +23,9 @@ impl Kind {
         match value {
             1 => Some(Self::Sample),
             2 => Some(Self::NewFile),
+            3 => Some(Self::Wait),
+            4 => Some(Self::Wake),
+            5 => Some(Self::Thread),
             _ => None,
         }
     }

@@ -17,17 +17,26 @@ pub const MAX_FRAMES: usize = MAX_USER_FRAMES + MAX_KERNEL_FRAMES;
 pub enum Source {
     /// A timer or cycle counter that fires while the thread runs.
     OnCpu = 1,
+    /// An interrupt right after the thread was given a CPU again.
+    OffCpu = 2,
+    /// The wake-up of another thread, in the context of what wakes it.
+    Waker = 3,
+    /// A look at a thread that still waits at the window's end.
+    OpenWait = 4,
 }
 
 impl Source {
     /// One more than the largest number.
-    pub const COUNT: u32 = 2;
+    pub const COUNT: u32 = 5;
 
     /// The source with this number; `None` for an unknown one.
     #[must_use]
     pub const fn from_u8(value: u8) -> Option<Self> {
         match value {
             1 => Some(Self::OnCpu),
+            2 => Some(Self::OffCpu),
+            3 => Some(Self::Waker),
+            4 => Some(Self::OpenWait),
             _ => None,
         }
     }
@@ -113,7 +122,7 @@ pub struct SampleHeader {
     pub cpu: u32,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// What the sample stands for, in the source's unit: nanoseconds for [`Source::OnCpu`].
+    /// What the sample stands for, in the source's unit: nanoseconds for all of them so far.
     pub weight: u64,
     /// Process id in the initial PID namespace.
     pub tgid: u32,

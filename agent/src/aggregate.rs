@@ -9,11 +9,13 @@ use std::hash::{BuildHasher, RandomState};
 
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::sample::StackOutcome;
+use chokepoint_ebpf::sched::{State, WaitFacts, WakeFacts};
 use chokepoint_ebpf::unwind::file::NewFile;
 use chokepoint_ebpf::unwind::frame::{Frame, Place};
 use hashbrown::HashTable;
 
-use crate::drain::decode::Sample;
+use crate::drain::decode::{Sample, Wait};
+use crate::process::objects::{ObjectId, Objects};
 use crate::process::binaries::{Announced, Binaries, BinaryId};
 use crate::process::table::{ProcessId, ProcessKey, ProcessTable};
 use chokepoint_analysis::coverage::{Loss, StackOutcomes};
@@ -66,6 +68,96 @@ pub struct RawThread {
     pub thread_comm: [u8; COMM_LEN],
 }
 
+/// What of a thread's time a sample is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// Executing.
+    OnCpu,
+    /// Not able to run.
+    Blocked(Waiting),
+    /// Able to run: since it was woken or preempted, or held back by its group's quota.
+    Queued(State),
+}
+
+/// How a thread waited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waiting {
+    /// In which state.
+    pub state: State,
+    /// Number of the system call; `None` where it was in none.
+    pub syscall: Option<u32>,
+    /// What the call's arguments name.
+    pub object: Option<ObjectId>,
+    /// What ended it, where that was recorded.
+    pub waker: Option<WakerId>,
+}
+
+/// Index of a [`Waker`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WakerId(u32);
+
+impl WakerId {
+    /// Position in [`Aggregate::wakers`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What ended a wait: a thread and its stack, positions as in the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Waker {
+    /// Position of the thread.
+    pub thread: u32,
+    /// Position of its stack.
+    pub stack: u32,
+}
+
+/// The program that took samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The on-CPU source.
+    OnCpu = 0,
+    /// Waits that ended, and those that had not at the window's end.
+    Waits = 1,
+    /// What ended them.
+    Wakers = 2,
+}
+
+/// Samples of one source that are in the sums.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Captured {
+    samples: u64,
+    user_stacks: Outcomes,
+    kernel_stacks: Outcomes,
+}
+
+impl Captured {
+    fn count(&mut self, sample: &Sample<'_>) {
+        self.samples += 1;
+        self.user_stacks.count(sample.user_outcome);
+        self.kernel_stacks.count(sample.kernel_outcome);
+    }
+
+    /// How many.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// How the captures of user stacks ended.
+    #[must_use]
+    pub fn user_stacks(&self) -> StackOutcomes {
+        self.user_stacks.summary()
+    }
+
+    /// How the captures of kernel stacks ended.
+    #[must_use]
+    pub fn kernel_stacks(&self) -> StackOutcomes {
+        self.kernel_stacks.summary()
+    }
+}
+
 /// What the samples of one thread with one stack add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
@@ -80,6 +172,8 @@ pub struct Sum {
 pub struct RawMoment {
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
+    /// What of the thread's time it is.
+    pub part: Part,
     /// Position in [`Aggregate::threads`].
     pub thread: u32,
     /// Position among the stacks.
@@ -95,6 +189,8 @@ pub struct Dropped {
     pub stack_table: u64,
     /// The table of threads or of sums was full.
     pub thread_table: u64,
+    /// Wake-ups whose waits were not told: too many at a time.
+    pub wakes: u64,
     /// Not dropped, but without a place in the timeline: it was full.
     pub timeline: u64,
 }
@@ -108,14 +204,16 @@ pub struct Limits {
     pub sums: usize,
     /// Threads; about 100 bytes each.
     pub threads: usize,
-    /// Samples kept one by one; 24 bytes each. 0 keeps none.
+    /// Samples kept one by one; 48 bytes each. 0 keeps none.
     pub timeline: usize,
+    /// Wake-ups whose waits are still to be told; 40 bytes each.
+    pub wakes: usize,
 }
 
 impl Default for Limits {
-    /// At most 55 MB in all, without a timeline: about 40,000 distinct stacks of 50 frames.
+    /// At most 60 MB in all, without a timeline: about 40,000 distinct stacks of 50 frames.
     fn default() -> Self {
-        Self { frames: 2_000_000, sums: 500_000, threads: 65_536, timeline: 0 }
+        Self { frames: 2_000_000, sums: 500_000, threads: 65_536, timeline: 0, wakes: 65_536 }
     }
 }
 
@@ -143,6 +241,7 @@ pub struct Aggregate {
     limits: Limits,
     binaries: Binaries,
     processes: ProcessTable,
+    objects: Objects,
     frames: Vec<RawFrame>,
     frame_ids: HashMap<RawFrame, RawFrameId>,
     stacks: Vec<StackEntry>,
@@ -154,12 +253,14 @@ pub struct Aggregate {
     placed: Vec<RawFrameId>,
     threads: Vec<RawThread>,
     thread_ids: HashMap<RawThread, u32>,
-    sums: HashMap<(u32, u32), Sum>,
-    samples: u64,
+    sums: HashMap<(Part, u32, u32), Sum>,
+    captured: [Captured; 3],
+    wakers: Vec<Waker>,
+    waker_ids: HashMap<Waker, WakerId>,
+    /// Wake-ups whose waits are not told yet, by thread id and when it left the CPU.
+    wakes: HashMap<(u32, u64), WakerId>,
     timeline: Vec<RawMoment>,
     dropped: Dropped,
-    user_stacks: Outcomes,
-    kernel_stacks: Outcomes,
     scratch: Vec<u64>,
 }
 
@@ -171,6 +272,7 @@ impl Aggregate {
             limits,
             binaries: Binaries::default(),
             processes: ProcessTable::new(),
+            objects: Objects::default(),
             frames: Vec::new(),
             frame_ids: HashMap::new(),
             stacks: Vec::new(),
@@ -181,11 +283,12 @@ impl Aggregate {
             threads: Vec::new(),
             thread_ids: HashMap::new(),
             sums: HashMap::new(),
-            samples: 0,
+            captured: [Captured::default(); 3],
+            wakers: Vec::new(),
+            waker_ids: HashMap::new(),
+            wakes: HashMap::new(),
             timeline: Vec::new(),
             dropped: Dropped::default(),
-            user_stacks: Outcomes::default(),
-            kernel_stacks: Outcomes::default(),
             scratch: Vec::new(),
         }
     }
@@ -205,12 +308,72 @@ impl Aggregate {
         self.binaries.open_all(tgid)
     }
 
-    /// Adds one sample.
+    /// Adds one sample of the on-CPU source.
     pub fn add(&mut self, sample: &Sample<'_>) {
+        let Some((thread, stack)) = self.place(sample) else {
+            return;
+        };
+        if self.add_to(Part::OnCpu, thread, stack, sample.header.time_ns, sample.header.weight) {
+            self.captured[Origin::OnCpu as usize].count(sample);
+        }
+    }
+
+    /// Adds what ended a wait, which is told afterwards.
+    pub fn add_wake(&mut self, facts: &WakeFacts, sample: &Sample<'_>) {
+        if self.wakes.len() >= self.limits.wakes {
+            self.dropped.wakes += 1;
+            return;
+        }
+        let Some((thread, stack)) = self.place(sample) else {
+            return;
+        };
+        let waker = Waker { thread, stack };
+        let wakers = &mut self.wakers;
+        let id = *self.waker_ids.entry(waker).or_insert_with(|| {
+            wakers.push(waker);
+            WakerId(wakers.len() as u32 - 1)
+        });
+        self.wakes.insert((facts.tid, facts.left_ns), id);
+        self.captured[Origin::Wakers as usize].count(sample);
+    }
+
+    /// Adds one wait.
+    pub fn add_wait(&mut self, wait: &Wait<'_>) {
+        let Wait { facts, state, sample } = wait;
+        let header = &sample.header;
+        let object = if facts.blocked_ns > 0 {
+            self.objects.of_call(header.tgid, header.process_start_ns, facts.syscall, &facts.arguments)
+        } else {
+            None
+        };
+        let waker = self.wakes.remove(&(sample.header.tid, facts.left_ns));
+        let Some((thread, stack)) = self.place(sample) else {
+            return;
+        };
+        let syscall = u32::try_from(facts.syscall).ok();
+        let queued = match state {
+            State::Preempted | State::Throttled => *state,
+            _ => State::Woken,
+        };
+        let parts = [
+            (Part::Blocked(Waiting { state: *state, syscall, object, waker }), facts.blocked_ns),
+            (Part::Queued(queued), facts.queued_ns),
+        ];
+        let end_ns = facts.left_ns + facts.blocked_ns + facts.queued_ns;
+        let mut added = false;
+        for (part, length_ns) in parts.into_iter().filter(|(_, length_ns)| *length_ns > 0) {
+            added |= self.add_to(part, thread, stack, end_ns, stands_for(facts, length_ns));
+        }
+        if added {
+            self.captured[Origin::Waits as usize].count(sample);
+        }
+    }
+
+    fn place(&mut self, sample: &Sample<'_>) -> Option<(u32, u32)> {
         let header = &sample.header;
         let Some(stack) = self.stack(sample) else {
             self.dropped.stack_table += 1;
-            return;
+            return None;
         };
         let thread = RawThread {
             tgid: header.tgid,
@@ -221,33 +384,52 @@ impl Aggregate {
         };
         let Some(thread) = self.thread(thread) else {
             self.dropped.thread_table += 1;
-            return;
+            return None;
         };
+        Some((thread, stack))
+    }
+
+    fn add_to(&mut self, part: Part, thread: u32, stack: u32, time_ns: u64, weight: u64) -> bool {
         let sums_are_full = self.sums.len() >= self.limits.sums;
-        let sum = match self.sums.entry((thread, stack)) {
+        let sum = match self.sums.entry((part, thread, stack)) {
             std::collections::hash_map::Entry::Vacant(_) if sums_are_full => {
                 self.dropped.thread_table += 1;
-                return;
+                return false;
             }
             entry => entry.or_default(),
         };
         sum.count += 1;
-        sum.weight += header.weight;
-        self.samples += 1;
-
-        self.user_stacks.count(sample.user_outcome);
-        self.kernel_stacks.count(sample.kernel_outcome);
+        sum.weight += weight;
         if self.timeline.len() < self.limits.timeline {
-            self.timeline.push(RawMoment { time_ns: header.time_ns, thread, stack, weight: header.weight });
+            self.timeline.push(RawMoment { time_ns, part, thread, stack, weight });
         } else if self.limits.timeline > 0 {
             self.dropped.timeline += 1;
         }
+        true
     }
 
-    /// Samples summed so far.
+    /// Samples of all sources summed so far.
     #[must_use]
     pub fn samples(&self) -> u64 {
-        self.samples
+        self.captured.iter().map(Captured::samples).sum()
+    }
+
+    /// The samples of one source.
+    #[must_use]
+    pub fn captured(&self, origin: Origin) -> &Captured {
+        &self.captured[origin as usize]
+    }
+
+    /// What threads waited for.
+    #[must_use]
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Every distinct waker.
+    #[must_use]
+    pub fn wakers(&self) -> &[Waker] {
+        &self.wakers
     }
 
     /// The files.
@@ -284,9 +466,21 @@ impl Aggregate {
         self.stacks.iter().map(|entry| &self.placed[entry.range()])
     }
 
-    /// The sums, as position of the thread, position of the stack, sum.
-    pub fn sums(&self) -> impl Iterator<Item = (u32, u32, Sum)> + '_ {
-        self.sums.iter().map(|((thread, stack), sum)| (*thread, *stack, *sum))
+    /// Number of a stack's kernel frames, by the stack's position.
+    #[must_use]
+    pub fn kernel_frames(&self, stack: u32) -> usize {
+        usize::from(self.stacks[stack as usize].kernel_frames)
+    }
+
+    /// Whether a stack has frames of user code, by its position.
+    #[must_use]
+    pub fn has_user_frames(&self, stack: u32) -> bool {
+        self.stacks[stack as usize].user_words > 0
+    }
+
+    /// The sums, as part, position of the thread, position of the stack, sum.
+    pub fn sums(&self) -> impl Iterator<Item = (Part, u32, u32, Sum)> + '_ {
+        self.sums.iter().map(|((part, thread, stack), sum)| (*part, *thread, *stack, *sum))
     }
 
     /// The samples one by one, as they came.
@@ -299,18 +493,6 @@ impl Aggregate {
     #[must_use]
     pub fn dropped(&self) -> Dropped {
         self.dropped
-    }
-
-    /// How the captures of user stacks ended.
-    #[must_use]
-    pub fn user_stacks(&self) -> StackOutcomes {
-        self.user_stacks.summary()
-    }
-
-    /// How the captures of kernel stacks ended.
-    #[must_use]
-    pub fn kernel_stacks(&self) -> StackOutcomes {
-        self.kernel_stacks.summary()
     }
 
     fn thread(&mut self, thread: RawThread) -> Option<u32> {
@@ -400,6 +582,16 @@ impl Aggregate {
             id
         })
     }
+}
+
+/// What the part of a wait stands for: see [`WaitFacts`].
+fn stands_for(facts: &WaitFacts, length_ns: u64) -> u64 {
+    let whole_ns = facts.blocked_ns + facts.queued_ns;
+    if whole_ns >= facts.period_ns {
+        return length_ns;
+    }
+    let scaled = u128::from(length_ns) * u128::from(facts.period_ns) / u128::from(whole_ns.max(1));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
 fn user_frame(process: Option<ProcessId>, word: u64) -> RawFrame {

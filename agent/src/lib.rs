@@ -17,4 +17,7 @@ pub mod record;
 pub mod symbolize;
 pub mod symbolized;
 pub mod target;
+pub mod thread_times;
+pub mod time_profiles;
 pub mod unwind;
+pub mod wait_budget;

@@ -12,24 +12,29 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chokepoint_analysis::coverage::{Coverage, Loss};
-use chokepoint_analysis::profile::{Header, Profile, Unit};
+use chokepoint_analysis::profile::{Basis, Header, Unit};
 use chokepoint_ebpf::counters::Counter;
+use chokepoint_ebpf::sched::MAX_THREADS;
 
-use crate::aggregate::{Aggregate, Limits};
-use crate::drain::decode::Record;
-use crate::drain::{Drain, kernel_log};
+use crate::aggregate::{Aggregate, Captured, Limits, Origin};
+use crate::drain::decode::{Record, decode_threads};
+use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
-use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs};
+use crate::load::sched::SchedOptions;
+use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs, Stopped};
 use crate::process::binaries::Announced;
 use crate::record::Options;
+use crate::record::event::Event;
 use crate::symbolize::{self, Symbolizer};
-use crate::symbolized;
+use crate::symbolized::{self, Profiles, Wanted};
 use crate::target::admitted;
+use crate::thread_times::ThreadTimes;
 use crate::unwind::{self, Unwinding};
+use crate::wait_budget::WaitBudget;
 
 /// Samples kept one by one where the format shows them at their times: 24 MB, three hours of one CPU at 99 Hz.
 const TIMELINE_SAMPLES: usize = 1_000_000;
@@ -40,6 +45,9 @@ const RING_TIME: Duration = Duration::from_secs(1);
 const TYPICAL_SAMPLE_BYTES: u64 = 512;
 /// Limits of the ring buffer's size. The upper one is counted twice in the agent's resident memory where it is all used.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=8 << 20;
+
+/// Room for threads on a small host.
+const MIN_THREADS: u32 = 8_192;
 
 /// Target processes whose unwind tables are built before the first sample. Of more, files are built as they are sampled.
 const PREPARED_PROCESSES: usize = 16;
@@ -58,9 +66,10 @@ pub enum End {
 /// A finished recording, not yet symbolized.
 pub struct Recording {
     aggregate: Aggregate,
-    header: Header,
+    /// `None` where the scheduler's events were not asked for.
+    times: Option<ThreadTimes>,
+    wanted: Vec<Wanted>,
     window_start_ns: u64,
-    coverage: Coverage,
     facts: Facts,
 }
 
@@ -69,8 +78,8 @@ pub struct Recording {
 pub struct Facts {
     /// What the kernel programs cost; `None` where the kernel would not measure.
     pub program_cost: Option<ProgramCost>,
-    /// What drove the on-CPU source.
-    pub event: OnCpuEvent,
+    /// What drove the on-CPU source; `None` without it.
+    pub event: Option<OnCpuEvent>,
     /// CPUs that were sampled.
     pub cpus: usize,
     /// Ticks a second on each of them.
@@ -95,6 +104,7 @@ pub struct Session {
     drain: Drain,
     unwinding: Unwinding,
     gate: Gate,
+    budget: WaitBudget,
 }
 
 impl Session {
@@ -126,8 +136,9 @@ impl Session {
         let load = LoadOptions {
             gate: gate.clone(),
             stacks: options.stacks,
-            frequency_hz: options.frequency_hz,
-            ring_bytes: ring_bytes(cpus.len(), options.frequency_hz),
+            frequency_hz: takes_on_cpu(&options).then_some(options.frequency_hz),
+            sched: sched_options(&options),
+            ring_bytes: ring_bytes(cpus.len(), &options),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
                 .and_then(|max| max.try_into().ok())
@@ -140,7 +151,11 @@ impl Session {
         }
         let drain = Drain::new(programs.take_records()?).map_err(|error| Failure::unexpected(&error))?;
         let unwinding = Unwinding::start(programs.take_unwind_maps()?, &options.unwind)?;
-        Ok(Self { programs, options, cpus, drain, unwinding, gate })
+        let budget = WaitBudget::new(cpus.len(), gate == Gate::Everything);
+        if let Some(sched) = programs.sched_mut() {
+            sched.set_period_ns(budget.period_ns())?;
+        }
+        Ok(Self { programs, options, cpus, drain, unwinding, gate, budget })
     }
 
     /// The processes that the target names, if it names any.
@@ -195,7 +210,12 @@ impl Session {
         let mut aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
         self.prepare(&mut aggregate);
         let tie = ClockTie::now();
-        let event = self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?;
+        self.programs.attach_sched()?;
+        let event = if takes_on_cpu(&self.options) {
+            Some(self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?)
+        } else {
+            None
+        };
         Ok(Sampling {
             session: self,
             aggregate,
@@ -211,7 +231,7 @@ impl Session {
 pub struct Sampling {
     session: Session,
     aggregate: Aggregate,
-    event: OnCpuEvent,
+    event: Option<OnCpuEvent>,
     tie: ClockTie,
     start: Instant,
     window_start_ns: u64,
@@ -230,7 +250,9 @@ impl Sampling {
         mut progress: impl FnMut(Duration, u64),
     ) -> Result<Recording, Failure> {
         let Self { session, mut aggregate, event, tie, start, window_start_ns } = self;
-        let Session { mut programs, options, cpus, mut drain, unwinding, .. } = session;
+        let Session { mut programs, options, cpus, mut drain, unwinding, mut budget, .. } = session;
+        let mut times = ThreadTimes::default();
+        let (mut waits, mut adapted) = (0, start);
         let deadline = options.duration.map(|duration| tokio::time::Instant::from_std(start + duration));
         let mut end = None;
         while end.is_none() {
@@ -239,36 +261,60 @@ impl Sampling {
                 () = sleep_until(deadline) => end = Some(End::Elapsed),
                 reason = stop.wait() => end = Some(reason),
             }
-            drain.take_all(|record| take(&record, &mut aggregate, &unwinding));
+            drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
+            if let Some(sched) = programs.sched_mut() {
+                sched.make_room();
+                if adapted.elapsed() >= DRAIN_INTERVAL {
+                    let now = aggregate.captured(Origin::Waits).samples();
+                    if budget.adapt(now - waits, adapted.elapsed()) {
+                        sched.set_period_ns(budget.period_ns())?;
+                    }
+                    (waits, adapted) = (now, Instant::now());
+                }
+            }
             progress(start.elapsed(), aggregate.samples());
         }
         let duration = start.elapsed();
         log_phase("sampled", Cost::of_this_process().cpu);
         let measured = programs.cost_is_measured();
-        let program_cost = programs.stop()?;
-        drain.take_all(|record| take(&record, &mut aggregate, &unwinding));
+        let window_end_ns = monotonic_ns();
+        let Stopped { cost: program_cost, threads } = programs.stop()?;
+        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
+        for thread in decode_threads(&threads).map_err(|error| Failure::unexpected(&error))? {
+            times.add_living(&thread, window_end_ns);
+        }
         let unwind_tables = unwinding.statistics();
         drop(unwinding);
         aggregate.processes_mut().open_late_files();
 
         let counters = programs.counters()?;
-        let expected = expected_ticks(event, cpus.len(), options.frequency_hz, duration);
-        let coverage = coverage(&counters, &aggregate, &unwind_tables, expected, drain.malformed());
-        let header = Header {
-            title: "CPU time".to_owned(),
-            kind: "cpu".to_owned(),
-            unit: Unit::Nanoseconds,
-            period: 1_000_000_000 / u64::from(options.frequency_hz),
-            start_unix_ns: tie.unix_ns(window_start_ns),
-            duration_ns: duration.as_nanos() as u64,
-            host: host::name(),
-            target,
-        };
+        let expected = event.map_or(0, |event| {
+            expected_ticks(event, cpus.len(), options.frequency_hz, duration)
+        });
+        let seen = Seen { counters: &counters, aggregate: &aggregate, tables: &unwind_tables, times: &times };
+        let wanted = options
+            .events
+            .iter()
+            .map(|event| Wanted {
+                event: *event,
+                header: Header {
+                    title: event.title().to_owned(),
+                    kind: event.name().to_owned(),
+                    unit: Unit::Nanoseconds,
+                    basis: if *event == Event::Cpu { Basis::Samples } else { Basis::Weight },
+                    period: 1_000_000_000 / u64::from(options.frequency_hz),
+                    start_unix_ns: tie.unix_ns(window_start_ns),
+                    duration_ns: duration.as_nanos() as u64,
+                    host: host::name(),
+                    target: target.clone(),
+                },
+                coverage: seen.coverage(*event, expected, drain.malformed()),
+            })
+            .collect();
         Ok(Recording {
-            aggregate,
-            header,
+            times: sched_options(&options).map(|_| times),
+            wanted,
             window_start_ns,
-            coverage,
             facts: Facts {
                 program_cost: measured.then_some(program_cost),
                 event,
@@ -277,6 +323,7 @@ impl Sampling {
                 unwind_tables,
                 end: end.unwrap_or(End::Elapsed),
             },
+            aggregate,
         })
     }
 }
@@ -287,12 +334,18 @@ impl Recording {
     pub fn facts(&self) -> Facts {
         self.facts
     }
+
+    /// The exact times of threads; `None` where the scheduler's events were not asked for.
+    #[must_use]
+    pub fn thread_times(&self) -> Option<&ThreadTimes> {
+        self.times.as_ref()
+    }
 }
 
 /// The thread that symbolizes. It reads the kernel's symbols while samples still come in.
 pub struct Symbolizing {
     recordings: SyncSender<Recording>,
-    thread: JoinHandle<Option<Profile>>,
+    thread: JoinHandle<Option<Profiles>>,
 }
 
 impl Symbolizing {
@@ -317,8 +370,8 @@ impl Symbolizing {
                 }
                 log_phase("kernel symbols", thread_cpu());
                 let recording = received.recv().ok()?;
-                let Recording { aggregate, header, window_start_ns, coverage, .. } = recording;
-                Some(symbolized::profile(&aggregate, &mut symbolizer, header, window_start_ns, coverage))
+                let Recording { aggregate, times, wanted, window_start_ns, .. } = recording;
+                Some(symbolized::profiles(&aggregate, &mut symbolizer, wanted, times.as_ref(), window_start_ns))
             })
             .map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { recordings, thread })
@@ -328,7 +381,7 @@ impl Symbolizing {
     ///
     /// # Errors
     /// Where the thread died.
-    pub fn profile(self, recording: Recording) -> Result<Profile, Failure> {
+    pub fn profiles(self, recording: Recording) -> Result<Profiles, Failure> {
         let died = || {
             Failure::new(Kind::Unexpected, "the symbolizing thread died; please report this with --log debug")
         };
@@ -338,12 +391,21 @@ impl Symbolizing {
 }
 
 /// Hands a record to where it belongs.
-fn take(record: &Record<'_>, aggregate: &mut Aggregate, unwinding: &Unwinding) {
+fn take(record: &Record<'_>, aggregate: &mut Aggregate, times: &mut ThreadTimes, unwinding: &Unwinding) {
     match record {
         Record::Sample(sample) => {
             unwinding.sampled(sample);
             aggregate.add(sample);
         }
+        Record::Wait(wait) => {
+            unwinding.sampled(&wait.sample);
+            aggregate.add_wait(wait);
+        }
+        Record::Wake(facts, sample) => {
+            unwinding.sampled(sample);
+            aggregate.add_wake(facts, sample);
+        }
+        Record::Thread(thread) => times.add_ended(thread),
         Record::NewFile(new) => match aggregate.announce(new) {
             Some(Announced::Opened(binary)) => {
                 if let Some(file) = &aggregate.binaries().get(binary).file {
@@ -390,8 +452,26 @@ fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
     }
 }
 
-fn ring_bytes(cpus: usize, frequency_hz: u32) -> u32 {
-    let bytes = cpus as u64 * u64::from(frequency_hz) * TYPICAL_SAMPLE_BYTES * RING_TIME.as_secs();
+fn takes_on_cpu(options: &Options) -> bool {
+    options.events.iter().any(|event| event.needs_on_cpu())
+}
+
+/// What the sched source is to do; `None` where no event needs it.
+fn sched_options(options: &Options) -> Option<SchedOptions> {
+    options.events.iter().any(|event| event.needs_sched()).then(|| SchedOptions {
+        // Four times those there are now; of a thread that ends the room is free again.
+        threads: (4 * host::threads()).clamp(MIN_THREADS, MAX_THREADS),
+        waits: true,
+        wakers: options.events.iter().any(|event| event.needs_wakers()),
+    })
+}
+
+fn ring_bytes(cpus: usize, options: &Options) -> u32 {
+    if sched_options(options).is_some() {
+        // Waits come in bursts.
+        return *RING_BYTES.end() as u32;
+    }
+    let bytes = cpus as u64 * u64::from(options.frequency_hz) * TYPICAL_SAMPLE_BYTES * RING_TIME.as_secs();
     bytes.clamp(*RING_BYTES.start(), *RING_BYTES.end()).next_power_of_two() as u32
 }
 
@@ -404,21 +484,102 @@ fn expected_ticks(event: OnCpuEvent, cpus: usize, frequency_hz: u32, duration: D
     }
 }
 
-fn coverage(
+/// What the sources saw of a recording's window.
+struct Seen<'a> {
+    counters: &'a Counters,
+    aggregate: &'a Aggregate,
+    tables: &'a unwind::Statistics,
+    times: &'a ThreadTimes,
+}
+
+impl Seen<'_> {
+    /// What of it went into an event's profile. Where that has samples of more than one source, they are added up.
+    fn coverage(&self, event: Event, expected: u64, malformed: u64) -> Coverage {
+        let Self { counters, aggregate, tables, times } = self;
+        let mut coverage = Coverage { notes: notes(counters, aggregate, tables), ..Coverage::default() };
+        let dropped = aggregate.dropped();
+        let mut losses = vec![
+            ("malformed record", malformed),
+            ("stack table full", dropped.stack_table),
+            ("thread table full", dropped.thread_table),
+        ];
+        if event.needs_on_cpu() {
+            coverage.expected = expected;
+            coverage.fired = counters.get(Counter::OnCpuFired);
+            coverage.idle = counters.get(Counter::OnCpuIdle);
+            coverage.outside_target = counters.get(Counter::OnCpuOutsideTarget);
+            coverage.other_mode = counters.get(Counter::OnCpuOtherMode);
+            coverage.attempted += counters.get(Counter::OnCpuAttempted);
+            add(&mut coverage, aggregate.captured(Origin::OnCpu));
+            losses.extend([
+                ("ring buffer full", counters.get(Counter::OnCpuRingFull)),
+                ("no scratch space", counters.get(Counter::OnCpuScratchMissing)),
+            ]);
+        }
+        if event.needs_sched() {
+            coverage.attempted += counters.get(Counter::WaitAttempted);
+            add(&mut coverage, aggregate.captured(Origin::Waits));
+            losses.extend([
+                ("ring buffer full", counters.get(Counter::WaitRingFull)),
+                ("no interrupt in time", counters.get(Counter::WaitNoInterrupt)),
+                ("no interrupt", counters.get(Counter::WaitInterruptsFull)),
+                ("no scratch space", counters.get(Counter::WaitScratchMissing)),
+            ]);
+            coverage.notes.extend(sched_notes(counters, aggregate, times, event));
+        }
+        coverage.lost = losses
+            .into_iter()
+            .filter(|(_, samples)| *samples > 0)
+            .map(|(cause, samples)| Loss { cause: cause.into(), samples })
+            .collect();
+        coverage
+    }
+}
+
+fn add(coverage: &mut Coverage, captured: &Captured) {
+    coverage.captured += captured.samples();
+    coverage.user_stacks.add(&captured.user_stacks());
+    coverage.kernel_stacks.add(&captured.kernel_stacks());
+}
+
+/// What the accounting of threads lacks.
+fn sched_notes(
     counters: &Counters,
     aggregate: &Aggregate,
-    tables: &unwind::Statistics,
-    expected: u64,
-    malformed: u64,
-) -> Coverage {
+    times: &ThreadTimes,
+    event: Event,
+) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut note = |number: u64, what: &str| {
+        if number > 0 {
+            notes.push(format!("{number} {what}"));
+        }
+    };
+    note(
+        counters.get(Counter::SchedTableFull),
+        "switches and wake-ups were not accounted for: the table of threads was full",
+    );
+    note(
+        counters.get(Counter::SchedThreadLost),
+        "threads that ended are not accounted for: the ring buffer was full",
+    );
+    note(
+        counters.get(Counter::SchedWakeUpMissed),
+        "times a thread ran of which no wake-up was seen; its run-queue time counts as blocked",
+    );
+    note(times.merged(), "threads are not told apart: there were too many");
+    note(aggregate.objects().skipped(), "waits were for a file that was not looked up: too many in a second");
+    if event.needs_wakers() {
+        note(counters.get(Counter::WakeRingFull), "wakers are missing: the ring buffer was full");
+        note(counters.get(Counter::WakeScratchMissing), "wakers are missing: no scratch space");
+        note(aggregate.dropped().wakes, "wakers are missing: too many waits at a time");
+    }
+    notes
+}
+
+/// What the recording as a whole lacks.
+fn notes(counters: &Counters, aggregate: &Aggregate, tables: &unwind::Statistics) -> Vec<String> {
     let dropped = aggregate.dropped();
-    let losses = [
-        ("ring buffer full", counters.get(Counter::OnCpuRingFull)),
-        ("no scratch space", counters.get(Counter::OnCpuScratchMissing)),
-        ("malformed record", malformed),
-        ("stack table full", dropped.stack_table),
-        ("thread table full", dropped.thread_table),
-    ];
     let mut notes = Vec::new();
     let target_table_full = counters.get(Counter::TargetTableFull);
     if target_table_full > 0 {
@@ -451,23 +612,7 @@ fn coverage(
     if unopened > 0 {
         notes.push(format!("{unopened} mapped files could not be opened; their frames have no symbols"));
     }
-    Coverage {
-        expected,
-        fired: counters.get(Counter::OnCpuFired),
-        idle: counters.get(Counter::OnCpuIdle),
-        outside_target: counters.get(Counter::OnCpuOutsideTarget),
-        other_mode: counters.get(Counter::OnCpuOtherMode),
-        attempted: counters.get(Counter::OnCpuAttempted),
-        captured: aggregate.samples(),
-        lost: losses
-            .into_iter()
-            .filter(|(_, samples)| *samples > 0)
-            .map(|(cause, samples)| Loss { cause: cause.into(), samples })
-            .collect(),
-        user_stacks: aggregate.user_stacks(),
-        kernel_stacks: aggregate.kernel_stacks(),
-        notes,
-    }
+    notes
 }
 
 #[cfg(test)]
@@ -476,8 +621,11 @@ mod tests {
 
     #[test]
     fn the_ring_buffer_is_a_power_of_two_within_its_limits() {
-        assert_eq!(ring_bytes(1, 1), 256 << 10);
-        assert_eq!(ring_bytes(2, 999), 1 << 20);
-        assert_eq!(ring_bytes(512, 10_000), 8 << 20);
+        let at = |frequency_hz| Options { frequency_hz, ..Options::default() };
+        assert_eq!(ring_bytes(1, &at(1)), 256 << 10);
+        assert_eq!(ring_bytes(2, &at(999)), 1 << 20);
+        assert_eq!(ring_bytes(512, &at(10_000)), 8 << 20);
+        let wall = Options { events: vec![Event::Wall], ..Options::default() };
+        assert_eq!(ring_bytes(1, &wall), 8 << 20);
     }
 }

@@ -1,19 +1,24 @@
 //! Turns summed raw stacks into a profile: every distinct frame is symbolized once, file by file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use chokepoint_analysis::activity::{self, Class};
 use chokepoint_analysis::coverage::Coverage;
 use chokepoint_analysis::profile::{
     Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
-    Thread,
+    StackId, Thread, ThreadId,
 };
 
 use crate::address::{AbsoluteAddress, FileOffset};
-use crate::aggregate::{Aggregate, RawFrame, cause};
+use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, Waker, WakerId, cause};
 use crate::drain::decode::comm;
 use crate::process::binaries::{Binary, BinaryId};
+use crate::process::objects::ObjectId;
 use crate::process::table::{Process, ProcessId};
+use crate::record::event::Event;
 use crate::symbolize::{BinarySymbols, JitSymbols, Note, SourceLine, SymbolizeError, Symbolized, Symbolizer};
+use crate::thread_times::ThreadTimes;
+use crate::time_profiles::{Classes, NOT_SAMPLED};
 
 /// What is known of a frame after symbolization.
 struct Found {
@@ -22,60 +27,267 @@ struct Found {
     lines: Vec<SourceLine>,
 }
 
-/// Symbolizes every frame and builds the profile. `window_start_ns` is the monotonic time that the timeline begins at.
-#[must_use]
-pub fn profile(
-    aggregate: &Aggregate,
-    symbolizer: &mut Symbolizer,
-    header: Header,
-    window_start_ns: u64,
-    mut coverage: Coverage,
-) -> Profile {
-    let found = symbolize(aggregate, symbolizer, &mut coverage.notes);
-    let mut builder = Builder::new();
-    let locations: Vec<LocationId> = found.into_iter().map(|found| intern(&mut builder, found)).collect();
-    let threads: Vec<_> = aggregate
-        .threads()
-        .iter()
-        .map(|raw| {
-            builder.thread(Thread {
-                pid: raw.tgid,
-                tid: raw.tid,
-                process_name: comm(&raw.process_comm),
-                thread_name: comm(&raw.thread_comm),
-            })
-        })
-        .collect();
-    let stacks: Vec<_> = aggregate
-        .stacks()
-        .map(|frames| builder.stack(frames.iter().map(|frame| locations[frame.index()]).collect()))
-        .collect();
-    for (thread, stack, sum) in aggregate.sums() {
-        builder.add(Sample {
-            thread: threads[thread as usize],
-            stack: stacks[stack as usize],
-            count: sum.count,
-            weight: sum.weight,
-        });
-    }
-    for moment in aggregate.timeline() {
-        builder.add_moment(Moment {
-            offset_ns: moment.time_ns.saturating_sub(window_start_ns),
-            thread: threads[moment.thread as usize],
-            stack: stacks[moment.stack as usize],
-            weight: moment.weight,
-        });
-    }
-    builder.finish(header, coverage)
+/// A profile that a recording is to give.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// What it shows.
+    pub event: Event,
+    /// What it measures.
+    pub header: Header,
+    /// What its sources saw.
+    pub coverage: Coverage,
 }
 
-fn intern(builder: &mut Builder, found: Found) -> LocationId {
-    let module = builder.module(found.module);
+/// What a recording came to.
+#[derive(Clone, Debug)]
+pub struct Profiles {
+    /// The profiles, in the order they were asked for.
+    pub profiles: Vec<(Event, Profile)>,
+    /// Time by class; empty where the times of threads were not recorded.
+    pub classes: Vec<(Class, u64)>,
+}
+
+/// Symbolizes every frame once and builds the profiles. `window_start_ns` is the monotonic time that timelines begin at.
+#[must_use]
+pub fn profiles(
+    aggregate: &Aggregate,
+    symbolizer: &mut Symbolizer,
+    wanted: Vec<Wanted>,
+    times: Option<&ThreadTimes>,
+    window_start_ns: u64,
+) -> Profiles {
+    let mut notes = Vec::new();
+    let found = symbolize(aggregate, symbolizer, &mut notes);
+    let stacks: Vec<&[RawFrameId]> = aggregate.stacks().collect();
+    let kernel_names = |stack: u32| {
+        let frames = &stacks[stack as usize][..aggregate.kernel_frames(stack)];
+        frames.iter().flat_map(|frame| &found[frame.index()].lines).map(|line| line.function.clone()).collect()
+    };
+    let classes = Classes::of(aggregate, kernel_names, times);
+    let profiles = wanted
+        .into_iter()
+        .map(|Wanted { event, header, mut coverage }| {
+            coverage.notes.extend(notes.iter().cloned());
+            let assembly = Assembly::new(aggregate, &found, &stacks, event);
+            let profile = match event {
+                Event::Cpu => assembly.plain(header, coverage, window_start_ns),
+                _ => assembly.by_class(&classes, times, header, coverage, window_start_ns),
+            };
+            (event, profile)
+        })
+        .map(|(event, mut profile)| {
+            if event.needs_sched() {
+                profile.thread_times = times.into_iter().flat_map(ThreadTimes::iter).map(|(_, time)| time.clone()).collect();
+                profile.thread_times.sort_by_key(|time| (time.pid, time.tid));
+            }
+            (event, profile)
+        })
+        .collect();
+    Profiles { profiles, classes: if times.is_some() { classes.totals() } else { Vec::new() } }
+}
+
+/// A profile in the making.
+struct Assembly<'a> {
+    aggregate: &'a Aggregate,
+    found: &'a [Found],
+    stacks: &'a [&'a [RawFrameId]],
+    event: Event,
+    builder: Builder,
+    /// Of the aggregate's frames and stacks, what was made of them so far.
+    locations: HashMap<usize, LocationId>,
+    made: HashMap<(Option<u32>, Leaf), StackId>,
+}
+
+/// What stands above a stack's own leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Leaf {
+    Nothing,
+    Activity(Class, Option<ObjectId>, Option<WakerId>),
+}
+
+impl<'a> Assembly<'a> {
+    fn new(
+        aggregate: &'a Aggregate,
+        found: &'a [Found],
+        stacks: &'a [&'a [RawFrameId]],
+        event: Event,
+    ) -> Self {
+        let (builder, locations, made) = (Builder::new(), HashMap::new(), HashMap::new());
+        Self { aggregate, found, stacks, event, builder, locations, made }
+    }
+
+    /// The samples of the on-CPU source as they were taken.
+    fn plain(mut self, header: Header, coverage: Coverage, window_start_ns: u64) -> Profile {
+        for (_, thread, stack, sum) in self.aggregate.sums().filter(|(part, ..)| *part == Part::OnCpu) {
+            let thread = self.thread(thread);
+            let stack = self.stack(Some(stack), Leaf::Nothing);
+            self.builder.add(Sample { thread, stack, count: sum.count, weight: sum.weight });
+        }
+        for moment in self.aggregate.timeline().iter().filter(|moment| moment.part == Part::OnCpu) {
+            let thread = self.thread(moment.thread);
+            let stack = self.stack(Some(moment.stack), Leaf::Nothing);
+            self.builder.add_moment(Moment {
+                offset_ns: moment.time_ns.saturating_sub(window_start_ns),
+                thread,
+                stack,
+                weight: moment.weight,
+            });
+        }
+        self.builder.finish(header, coverage)
+    }
+
+    /// All time of the event's classes, scaled to what there was.
+    fn by_class(
+        mut self,
+        classes: &Classes,
+        times: Option<&ThreadTimes>,
+        header: Header,
+        coverage: Coverage,
+        window_start_ns: u64,
+    ) -> Profile {
+        let exact: HashMap<_, _> = times.into_iter().flat_map(ThreadTimes::iter).collect();
+        let mut class_of: HashMap<(Part, u32), Class> = HashMap::new();
+        for entry in classes.shown_by(self.event) {
+            let thread = match entry.thread {
+                Ok(thread) => self.thread(thread),
+                Err(key) => {
+                    let Some(time) = exact.get(&key) else { continue };
+                    self.builder.thread(Thread {
+                        pid: time.pid,
+                        tid: time.tid,
+                        process_name: time.process_name.clone(),
+                        thread_name: time.thread_name.clone(),
+                    })
+                }
+            };
+            if let Some(stack) = entry.stack {
+                class_of.insert((entry.part, stack), entry.class);
+            }
+            let stack = self.stack(entry.stack, self.leaf(entry.class, entry.part));
+            self.builder.add(Sample { thread, stack, count: entry.sum.count, weight: entry.sum.weight });
+        }
+        for moment in self.aggregate.timeline() {
+            let Some(class) = class_of.get(&(moment.part, moment.stack)) else { continue };
+            let leaf = self.leaf(*class, moment.part);
+            let thread = self.thread(moment.thread);
+            let stack = self.stack(Some(moment.stack), leaf);
+            self.builder.add_moment(Moment {
+                offset_ns: moment.time_ns.saturating_sub(window_start_ns),
+                thread,
+                stack,
+                weight: moment.weight,
+            });
+        }
+        self.builder.finish(header, coverage)
+    }
+
+    fn leaf(&self, class: Class, part: Part) -> Leaf {
+        match part {
+            Part::Blocked(waiting) => {
+                let waker = waiting.waker.filter(|_| self.event == Event::OffWake);
+                Leaf::Activity(class, waiting.object, waker)
+            }
+            Part::OnCpu | Part::Queued(_) => Leaf::Activity(class, None, None),
+        }
+    }
+
+    fn thread(&mut self, thread: u32) -> ThreadId {
+        let raw = &self.aggregate.threads()[thread as usize];
+        self.builder.thread(Thread {
+            pid: raw.tgid,
+            tid: raw.tid,
+            process_name: comm(&raw.process_comm),
+            thread_name: comm(&raw.thread_comm),
+        })
+    }
+
+    fn stack(&mut self, stack: Option<u32>, leaf: Leaf) -> StackId {
+        if let Some(made) = self.made.get(&(stack, leaf)) {
+            return *made;
+        }
+        let mut locations = Vec::new();
+        if let Leaf::Activity(class, object, waker) = leaf {
+            if let Some(waker) = waker {
+                self.waker(waker, &mut locations);
+            }
+            if let Some(object) = object {
+                let name = self.aggregate.objects().name(object).to_owned();
+                locations.push(self.activity(&format!("[{name}]")));
+            }
+            locations.push(self.activity(&class.frame()));
+        }
+        match stack {
+            Some(stack) => {
+                let frames = self.stacks[stack as usize];
+                let skipped = self.switching(stack);
+                let frames = frames[skipped..].iter().map(|frame| frame.index());
+                locations.extend(frames.map(|frame| self.location(frame)).collect::<Vec<_>>());
+            }
+            None => locations.push(self.activity(NOT_SAMPLED)),
+        }
+        let made = self.builder.stack(locations);
+        self.made.insert((stack, leaf), made);
+        made
+    }
+
+    /// What woke the thread, above what it waited in: its stack upside down, so that what is nearest to the wake-up is nearest to
+    /// the wait.
+    fn waker(&mut self, waker: WakerId, locations: &mut Vec<LocationId>) {
+        let Waker { thread, stack } = self.aggregate.wakers()[waker.index()];
+        let frames = self.stacks[stack as usize];
+        let interrupted = frames[..self.aggregate.kernel_frames(stack)]
+            .iter()
+            .rposition(|frame| self.names(frame.index()).any(activity::is_interrupt));
+        let process = comm(&self.aggregate.threads()[thread as usize].process_comm);
+        // What an interrupt interrupted has nothing to do with the wait.
+        let (shown, by) = match interrupted {
+            Some(entry) => (&frames[..=entry], "[woken by an interrupt]".to_owned()),
+            None => (frames, format!("[woken by {process}]")),
+        };
+        let skipped = shown
+            .iter()
+            .rposition(|frame| self.names(frame.index()).any(activity::is_waking))
+            .map_or(0, |last| last + 1);
+        let shown: Vec<usize> = shown[skipped..].iter().map(|frame| frame.index()).collect();
+        locations.extend(shown.into_iter().rev().map(|frame| self.location(frame)).collect::<Vec<_>>());
+        locations.push(self.activity(&by));
+    }
+
+    /// Frames at a stack's leaf that belong to the interrupt in which it was taken.
+    fn switching(&self, stack: u32) -> usize {
+        let kernel = &self.stacks[stack as usize][..self.aggregate.kernel_frames(stack)];
+        let last = kernel.iter().position(|frame| self.names(frame.index()).any(activity::ends_switch));
+        last.map_or(0, |last| last + 1)
+    }
+
+    fn names(&self, frame: usize) -> impl Iterator<Item = &'a str> + use<'a> {
+        let found: &'a [Found] = self.found;
+        found[frame].lines.iter().map(|line| line.function.as_str())
+    }
+
+    fn location(&mut self, frame: usize) -> LocationId {
+        if let Some(location) = self.locations.get(&frame) {
+            return *location;
+        }
+        let location = intern(&mut self.builder, &self.found[frame]);
+        self.locations.insert(frame, location);
+        location
+    }
+
+    fn activity(&mut self, name: &str) -> LocationId {
+        let line = SourceLine { function: name.to_owned(), file: String::new(), line: 0 };
+        let found = Found { module: module(ModuleKind::Activity, "[activity]"), address: 0, lines: vec![line] };
+        intern(&mut self.builder, &found)
+    }
+}
+
+fn intern(builder: &mut Builder, found: &Found) -> LocationId {
+    let module = builder.module(found.module.clone());
     let lines = found
         .lines
-        .into_iter()
+        .iter()
         .map(|line| Line {
-            function: builder.function(Function { name: line.function, file: line.file }),
+            function: builder.function(Function { name: line.function.clone(), file: line.file.clone() }),
             line: line.line,
         })
         .collect();

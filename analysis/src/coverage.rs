@@ -58,6 +58,19 @@ pub struct StackOutcomes {
 }
 
 impl StackOutcomes {
+    /// Adds another source's.
+    pub fn add(&mut self, other: &Self) {
+        self.complete += other.complete;
+        self.truncated += other.truncated;
+        self.absent += other.absent;
+        for loss in &other.incomplete {
+            match self.incomplete.iter_mut().find(|known| known.cause == loss.cause) {
+                Some(known) => known.samples += loss.samples,
+                None => self.incomplete.push(loss.clone()),
+            }
+        }
+    }
+
     /// Stacks that end early for another reason than their depth.
     #[must_use]
     pub fn total_incomplete(&self) -> u64 {

@@ -30,13 +30,15 @@ pub(crate) enum Origin {
     Jit,
     /// A runtime that interprets a program here.
     Interpreter,
+    /// No code: what the thread was doing.
+    Activity,
 }
 
 impl Frame {
     /// The name with the mark that tools colour frames by.
     pub(crate) fn label(&self) -> String {
         match self.origin {
-            Origin::User | Origin::Interpreter => self.name.clone(),
+            Origin::User | Origin::Interpreter | Origin::Activity => self.name.clone(),
             Origin::Kernel => format!("{}_[k]", self.name),
             Origin::Jit => format!("{}_[j]", self.name),
         }
@@ -100,6 +102,7 @@ fn in_location(profile: &Profile, location: &Location) -> Vec<Frame> {
         ModuleKind::Kernel => Origin::Kernel,
         ModuleKind::Jit => Origin::Jit,
         ModuleKind::Binary | ModuleKind::Vdso | ModuleKind::Unknown => Origin::User,
+        ModuleKind::Activity => Origin::Activity,
     };
     let frame = |name, symbolized, file: &str| Frame {
         name,
@@ -115,7 +118,8 @@ fn in_location(profile: &Profile, location: &Location) -> Vec<Frame> {
     let symbolized = module.kind != ModuleKind::Unknown;
     let named = |function: &Function| {
         let mut frame = frame(names::element(&function.name), symbolized, &function.file);
-        if frame.origin != Origin::Kernel && interpreters::runtime(&function.name).is_some() {
+        if !matches!(frame.origin, Origin::Kernel | Origin::Activity)
+            && interpreters::runtime(&function.name).is_some() {
             frame.origin = Origin::Interpreter;
         }
         frame

@@ -5,10 +5,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activity;
 pub mod coverage;
 pub mod export;
 mod frames;
 pub mod interpreters;
 pub mod names;
 pub mod profile;
+pub mod thread_time;
 pub mod top;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::coverage::Coverage;
+use crate::thread_time::ThreadTime;
 
 macro_rules! index {
     ($($(#[$doc:meta])* $name:ident;)*) => {
@@ -65,6 +66,9 @@ pub enum ModuleKind {
     Jit,
     /// A process whose mappings do not cover the address, or could not be read.
     Unknown,
+    /// No code: what the thread was doing, above the functions that it did it in. The function's name is that of a
+    /// [`crate::activity::Class`] in brackets, or of what the thread waited for, or of what is not known.
+    Activity,
 }
 
 /// A file or memory area that holds code.
@@ -149,6 +153,15 @@ pub struct Moment {
     pub weight: u64,
 }
 
+/// What readers are to count a profile in, where they count in one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// Samples: they all stand for the same.
+    Samples,
+    /// Weights: samples stand for different ones.
+    Weight,
+}
+
 /// Unit of a profile's weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -165,6 +178,8 @@ pub struct Header {
     pub kind: String,
     /// Unit of the weights.
     pub unit: Unit,
+    /// Whether samples or their weights are to be counted.
+    pub basis: Basis,
     /// What one tick stands for, in the unit.
     pub period: u64,
     /// Start of the window, nanoseconds since the Unix epoch.
@@ -198,6 +213,8 @@ pub struct Profile {
     pub timeline: Vec<Moment>,
     /// What was attempted, captured and lost.
     pub coverage: Coverage,
+    /// Exact times of the threads; empty unless the recording accounts for them.
+    pub thread_times: Vec<ThreadTime>,
 }
 
 impl Profile {
@@ -320,6 +337,7 @@ impl Builder {
             samples,
             timeline: self.timeline,
             coverage,
+            thread_times: Vec::new(),
         }
     }
 }
@@ -373,6 +391,7 @@ mod tests {
             title: "CPU time".into(),
             kind: "cpu".into(),
             unit: Unit::Nanoseconds,
+            basis: Basis::Samples,
             period: 1,
             start_unix_ns: 0,
             duration_ns: 1,

@@ -5,11 +5,11 @@ use chokepoint_ebpf::unwind::walk::Walk;
 
 #[cfg(bpf_target_arch = "aarch64")]
 pub use aarch64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall, take_up,
 };
 #[cfg(bpf_target_arch = "x86_64")]
 pub use x86_64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall, take_up,
 };
 
 /// Copies the registers that a perf event interrupted, which its context begins with.
@@ -29,6 +29,8 @@ fn context_word(ctx: &PerfEventContext, index: usize) -> u64 {
 
 #[cfg(bpf_target_arch = "x86_64")]
 mod x86_64 {
+    use chokepoint_ebpf::sched::SYSCALL_ARGUMENTS;
+
     use super::{PerfEventContext, Walk, context_word};
 
     pub use chokepoint_ebpf::unwind::x86_64::X86_64 as Unwinding;
@@ -38,6 +40,11 @@ mod x86_64 {
     /// Of kernels from 5.10 to 5.14; later ones tell where the registers are.
     pub const KERNEL_STACK_BYTES: u64 = 16 << 10;
 
+    const RDX: usize = 12;
+    const RSI: usize = 13;
+    const RDI: usize = 14;
+    /// The system call's number; -1 in interrupts.
+    const ORIG_RAX: usize = 15;
     const RIP: usize = 16;
     const CS: usize = 17;
     /// DWARF's number of the register at each place of `pt_regs`; 16 for those that have none.
@@ -63,6 +70,13 @@ mod x86_64 {
         registers[RIP]
     }
 
+    /// Number and first arguments of the system call that the registers entered the kernel with; `NO_SYSCALL` where an
+    /// interrupt did.
+    #[inline(always)]
+    pub fn syscall(registers: &UserRegisters) -> (u64, [u64; SYSCALL_ARGUMENTS]) {
+        (registers[ORIG_RAX], [registers[RDI], registers[RSI], registers[RDX]])
+    }
+
     /// Gives a walk its first registers.
     #[inline(always)]
     pub fn take_up(walk: &mut Walk, registers: &UserRegisters) {
@@ -76,6 +90,8 @@ mod x86_64 {
 
 #[cfg(bpf_target_arch = "aarch64")]
 mod aarch64 {
+    use chokepoint_ebpf::sched::SYSCALL_ARGUMENTS;
+
     use super::{PerfEventContext, Walk, context_word};
 
     pub use chokepoint_ebpf::unwind::aarch64::Aarch64 as Unwinding;
@@ -106,6 +122,13 @@ mod aarch64 {
     #[inline(always)]
     pub fn program_counter(registers: &UserRegisters) -> u64 {
         registers[PC]
+    }
+
+    /// Number and first arguments of the system call; of one that is over, or of an interrupt, what the registers happen to
+    /// hold: the kernel's own note of it is not among them.
+    #[inline(always)]
+    pub fn syscall(registers: &UserRegisters) -> (u64, [u64; SYSCALL_ARGUMENTS]) {
+        (registers[8], [registers[0], registers[1], registers[2]])
     }
 
     /// Gives a walk its first registers.

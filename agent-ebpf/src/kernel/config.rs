@@ -36,9 +36,22 @@ globals! {
     /// Bytes waiting in the ring buffer at which the agent is woken before its timer.
     WAKE_AT_BYTES: u64 = 0;
 
+    /// 1 to take stacks of waits.
+    WANT_WAITS: u8 = 0;
+
     TASK_GROUP_LEADER: u32 = 0;
     TASK_COMM: u32 = 0;
     TASK_TGID: u32 = 0;
+    TASK_PID: u32 = 0;
+    TASK_STATE: u32 = 0;
+    TASK_ON_CPU: u32 = 0;
+    TASK_UTIME: u32 = 0;
+    TASK_STIME: u32 = 0;
+    /// Offset of the byte that has the bit field, and the bit in it.
+    TASK_IOWAIT: u32 = 0;
+    TASK_IOWAIT_MASK: u8 = 0;
+    /// `u32::MAX` where the kernel has no such field.
+    TASK_THROTTLED: u32 = u32::MAX;
     TASK_MM: u32 = 0;
     TASK_START_BOOTTIME: u32 = 0;
     TASK_SELF_EXEC_ID: u32 = 0;

@@ -1,7 +1,7 @@
 //! Decides whether a thread belongs to the target, before anything is paid for it.
 
 use aya_ebpf::{
-    helpers::bpf_get_current_pid_tgid, macros::map, maps::HashMap, programs::BtfTracePointContext,
+    macros::map, maps::HashMap, programs::BtfTracePointContext,
 };
 use chokepoint_ebpf::{
     COMM_LEN,
@@ -22,14 +22,14 @@ use super::{
 #[map]
 static TARGET_PROCESSES: HashMap<u32, u8> = HashMap::with_max_entries(MAX_TARGET_PROCESSES, 0);
 
-/// Whether the thread `task`, which runs on this CPU, is to be profiled.
+/// Whether the thread `task` of process `tgid` is to be profiled.
 #[inline(always)]
-pub fn admits(task: KernelPointer) -> bool {
+pub fn admits(task: KernelPointer, tgid: u32) -> bool {
     let rule = GATE_RULE.load();
     if rule == Rule::Everything as u32 {
         true
     } else if rule == Rule::Processes as u32 {
-        is_target((bpf_get_current_pid_tgid() >> 32) as u32)
+        is_target(tgid)
     } else if rule == Rule::Cgroup as u32 {
         in_target_cgroup(task).unwrap_or(false)
     } else {

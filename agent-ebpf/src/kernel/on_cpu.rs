@@ -2,13 +2,12 @@
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id, bpf_ktime_get_ns},
+    helpers::bpf_get_current_pid_tgid,
     programs::PerfEventContext,
 };
 use aya_log_ebpf::debug;
 use chokepoint_ebpf::{
     counters::Counter,
-    record::Kind,
     sample::{MAX_FRAMES, SampleHeader, Source, StackOutcome},
 };
 
@@ -18,6 +17,7 @@ use super::{
     counters::count,
     gate,
     ring::{self, Urgency},
+    sample::{self, Ids},
     stack::{self, Captured, Scratch},
     task::{self, KernelPointer},
 };
@@ -32,7 +32,7 @@ pub fn sample(ctx: &PerfEventContext) {
         return count(Counter::OnCpuIdle);
     }
     let task = task::current();
-    if !gate::admits(task) {
+    if !gate::admits(task, (pid_tgid >> 32) as u32) {
         return count(Counter::OnCpuOutsideTarget);
     }
     let user_mode = arch::interrupted_user_mode(ctx);
@@ -65,12 +65,8 @@ unsafe fn capture(
     user_mode: bool,
     mm: Option<KernelPointer>,
 ) -> Result<(), ring::RingFull> {
-    let leader = task::group_leader(task).unwrap_or(task);
-    // Written in place: the stack of a program and what it calls has 512 bytes.
     // SAFETY: the scratch space is this CPU's alone.
-    let header = unsafe { &mut (*scratch).header };
-    header.process_start_ns = task::start_ns(leader);
-    header.exec_id = task::exec_id(leader);
+    let leader = sample::identify(unsafe { &mut (*scratch).header }, task);
     let user = match mm {
         _ if WANT_USER.load() == 0 => Captured::nothing(StackOutcome::NotWanted),
         None => Captured::nothing(StackOutcome::Absent),
@@ -89,36 +85,17 @@ unsafe fn capture(
         unsafe { stack::capture_kernel(ctx.as_ptr(), scratch, user) }
     };
 
-    // SAFETY: as above.
+    // SAFETY: the scratch space is this CPU's alone.
     let header = unsafe { &mut (*scratch).header };
-    header.kind = Kind::Sample as u32;
-    // SAFETY: the helper has no preconditions.
-    header.cpu = unsafe { bpf_get_smp_processor_id() };
-    // SAFETY: the helper has no preconditions.
-    header.time_ns = unsafe { bpf_ktime_get_ns() };
-    header.weight = ON_CPU_PERIOD_NS.load();
-    header.tgid = (pid_tgid >> 32) as u32;
-    header.tid = pid_tgid as u32;
-    header.reserved = 0;
-    task::read_comm(leader, &mut header.process_comm);
-    if leader == task {
-        header.thread_comm = header.process_comm;
-    } else {
-        task::read_comm(task, &mut header.thread_comm);
-    }
-    header.user_frames = user.frames();
-    header.kernel_frames = kernel.frames();
-    header.source = Source::OnCpu as u8;
-    header.user_outcome = user.outcome;
-    header.kernel_outcome = kernel.outcome;
-    header.reserved_tail = 0;
+    let ids = Ids::from_pid_tgid(pid_tgid);
+    sample::describe(header, Source::OnCpu, task, leader, ids, ON_CPU_PERIOD_NS.load(), user, kernel);
 
     let frame_bytes = user.bytes + kernel.bytes;
     if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
         return Err(ring::RingFull);
     }
     // SAFETY: header and frames lie within the scratch space.
-    unsafe { ring::emit(scratch.cast(), size_of::<SampleHeader>() as u64 + frame_bytes, Urgency::Timer) }
+    unsafe { ring::emit((&raw const (*scratch).header).cast(), size_of::<SampleHeader>() as u64 + frame_bytes, Urgency::Timer) }
 }
 
 /// The user stack, from the registers that were interrupted or that the kernel keeps.

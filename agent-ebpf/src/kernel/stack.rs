@@ -6,6 +6,7 @@ use core::hint::black_box;
 use aya_ebpf::{cty::c_void, helpers::bpf_get_stack, macros::map, maps::PerCpuArray};
 use chokepoint_ebpf::{
     sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SLOTS, SampleHeader, Source, StackOutcome},
+    sched::WaitFacts,
     unwind::{
         file::NewFile,
         walk::{Mapping, Walk, advance},
@@ -25,6 +26,8 @@ use super::{
 /// needs.
 #[repr(C)]
 pub struct Scratch {
+    /// What goes before the sample where it is of a wait or a wake-up.
+    pub wait: WaitFacts,
     /// The fixed part.
     pub header: SampleHeader,
     frames: [u64; MAX_FRAMES],

@@ -14,6 +14,7 @@ use crate::failure::{Failure, Kind};
 use crate::host::cost::{Cost, log_phase};
 use crate::load::Stacks;
 use crate::pipeline::{End, Session, Stop, Symbolizing};
+use crate::record::event::Event;
 use crate::record::output::{Destination, Output};
 use crate::record::progress::Progress;
 use crate::record::summary::{self, Finished};
@@ -35,6 +36,7 @@ Examples:
   chokepoint record                                 the whole host for 10 seconds, into flame.svg
   chokepoint record --pid 4242 -d 30 -o out.pb.gz   one process, for `go tool pprof`
   chokepoint record --comm postgres -F 999          every postgres process, 999 times a second
+  chokepoint record -e wall -p 4242                 where its threads' time goes, running and waiting
   chokepoint record -- make -j4                     a command and its children, until it ends")]
 pub struct Arguments {
     /// Profile these processes, by id; separate several by commas.
@@ -54,6 +56,11 @@ pub struct Arguments {
     #[arg(last = true, value_name = "COMMAND", group = "target")]
     command: Vec<OsString>,
 
+    /// What to record; separate several by commas. cpu: what threads execute; off-cpu: all time they do not; run-queue, io, lock,
+    /// net: the parts of that; wall: all time of all threads, by class; offwake: waits with what ended them. Of several, each
+    /// gets a file of its own, with the event's name before the end of the file's.
+    #[arg(short, long, value_name = "EVENT", value_delimiter = ',', default_value = "cpu")]
+    event: Vec<Event>,
     /// How long to record: seconds, or with a unit (500ms, 30s, 5m) [default: 10s; with COMMAND: until it ends]. A COMMAND that
     /// takes longer goes on, and is waited for.
     #[arg(short, long, value_name = "TIME", value_parser = parse_duration)]
@@ -122,11 +129,23 @@ impl Arguments {
         Ok(Output { destination, format, options: export::Options { per_thread: self.per_thread } })
     }
 
+    /// Each once, in the order they were asked for.
+    fn events(&self) -> Vec<Event> {
+        let mut events: Vec<Event> = Vec::new();
+        for event in &self.event {
+            if !events.contains(event) {
+                events.push(*event);
+            }
+        }
+        events
+    }
+
     fn options(&self, format: Format, kernel_log: bool) -> Options {
         let duration = self.duration.or(self.command.is_empty().then_some(DEFAULT_DURATION));
         Options {
             target: self.target(),
             duration,
+            events: self.events(),
             frequency_hz: self.frequency,
             stacks: Stacks { user: !self.kernel_only, kernel: !self.user_only },
             timeline: format == Format::Firefox,
@@ -168,17 +187,20 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
 /// A [`Failure`] that says what to do; nothing has been written then.
 pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
     let output = arguments.output()?;
-    output.check()?;
     let options = arguments.options(output.format, kernel_log);
+    let outputs = output.of_events(&options.events)?;
+    for output in &outputs {
+        output.check()?;
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::unexpected(&error))?;
-    runtime.block_on(record(&arguments.command, options, &output))?;
+    runtime.block_on(record(&arguments.command, options, &outputs))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn record(command: &[OsString], options: Options, output: &Output) -> Result<(), Failure> {
+async fn record(command: &[OsString], options: Options, outputs: &[Output]) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let held = if command.is_empty() { None } else { Some(HeldCommand::fork(command)?) };
     let (session, target) = match &held {
@@ -206,14 +228,16 @@ async fn record(command: &[OsString], options: Options, output: &Output) -> Resu
 
     let finishing = Instant::now();
     let facts = recording.facts();
-    let profile = symbolizing.profile(recording)?;
+    let profiles = symbolizing.profiles(recording)?;
     log_phase("symbolized", Cost::of_this_process().cpu);
-    output.write(&profile)?;
+    for ((_, profile), output) in profiles.profiles.iter().zip(outputs) {
+        output.write(profile)?;
+    }
     log_phase("written", Cost::of_this_process().cpu);
     summary::print(&Finished {
-        profile: &profile,
+        profiles: &profiles,
         facts,
-        output,
+        outputs,
         finishing: finishing.elapsed(),
         cost: Cost::of_this_process(),
     });

@@ -29,7 +29,8 @@ fn trial(gate: Gate) -> LoadOptions {
         gate,
         stacks: Stacks { user: true, kernel: true },
         // A tick a second, so that the trial costs nothing.
-        frequency_hz: 1,
+        frequency_hz: Some(1),
+        sched: None,
         ring_bytes: 64 << 10,
         possible_cpus: 1,
         perf_max_stack: 127,

@@ -2,6 +2,7 @@
 
 use chokepoint_ebpf::record::Kind;
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome};
+use chokepoint_ebpf::sched::{State, ThreadRecord, WaitFacts, WakeFacts};
 use chokepoint_ebpf::unwind::file::NewFile;
 use chokepoint_ebpf::unwind::frame::Frame;
 use thiserror::Error;
@@ -32,6 +33,23 @@ pub enum Record<'a> {
     Sample(Sample<'a>),
     /// A file that was sampled for the first time.
     NewFile(Box<NewFile>),
+    /// A wait, and the sample of the thread that waited.
+    Wait(Wait<'a>),
+    /// What woke a thread: a sample of the waker.
+    Wake(WakeFacts, Sample<'a>),
+    /// The times of a thread.
+    Thread(Box<ThreadRecord>),
+}
+
+/// A decoded wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Wait<'a> {
+    /// What is known of it.
+    pub facts: WaitFacts,
+    /// The state in which the thread left the CPU.
+    pub state: State,
+    /// The thread, with the stack it waited with.
+    pub sample: Sample<'a>,
 }
 
 /// A decoded sample; it borrows the frames from the ring buffer.
@@ -71,20 +89,71 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
     match Kind::from_u32(kind) {
         Some(Kind::Sample) => decode_sample(bytes).map(Record::Sample),
         Some(Kind::NewFile) => {
-            let record = bytes.get(..size_of::<NewFile>()).ok_or(truncated)?;
-            // SAFETY: the slice has the record's size, and any bytes are a valid one: it is made of integers alone.
-            let file = unsafe { record.as_ptr().cast::<NewFile>().read_unaligned() };
+            let (file, _) = fixed(bytes)?;
             Ok(Record::NewFile(Box::new(file)))
+        }
+        Some(Kind::Wait) => {
+            let (facts, sample): (WaitFacts, _) = fixed(bytes)?;
+            let state = State::from_u32(facts.state)
+                .ok_or(DecodeError::Unknown { what: "state", value: facts.state })?;
+            Ok(Record::Wait(Wait { facts, state, sample: decode_sample(sample)? }))
+        }
+        Some(Kind::Wake) => {
+            let (facts, sample) = fixed(bytes)?;
+            Ok(Record::Wake(facts, decode_sample(sample)?))
+        }
+        Some(Kind::Thread) => {
+            let (thread, _) = fixed(bytes)?;
+            Ok(Record::Thread(Box::new(thread)))
         }
         None => Err(DecodeError::Unknown { what: "kind", value: kind }),
     }
 }
 
+/// Parts of records that have one size and are made of integers alone, so that any bytes are a valid one.
+///
+/// # Safety
+/// The type must be so.
+unsafe trait Fixed: Copy {}
+// SAFETY: `repr(C)` structures of integers and arrays of them, without holes.
+unsafe impl Fixed for NewFile {}
+// SAFETY: as above.
+unsafe impl Fixed for SampleHeader {}
+// SAFETY: as above.
+unsafe impl Fixed for WaitFacts {}
+// SAFETY: as above.
+unsafe impl Fixed for WakeFacts {}
+// SAFETY: as above.
+unsafe impl Fixed for ThreadRecord {}
+
+/// The fixed part that bytes begin with, and the rest.
+fn fixed<T: Fixed>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    let (fixed, rest) =
+        bytes.split_at_checked(size_of::<T>()).ok_or(DecodeError::Truncated(bytes.len()))?;
+    // SAFETY: the slice has the type's size, and any bytes are a valid one.
+    Ok((unsafe { fixed.as_ptr().cast::<T>().read_unaligned() }, rest))
+}
+
+/// Reads the records of threads that the kernel's iterator wrote one after the other.
+///
+/// # Errors
+/// [`DecodeError`] where the bytes are not what the contract says.
+pub fn decode_threads(mut bytes: &[u8]) -> Result<Vec<ThreadRecord>, DecodeError> {
+    let mut threads = Vec::with_capacity(bytes.len() / size_of::<ThreadRecord>());
+    while !bytes.is_empty() {
+        let (thread, rest): (ThreadRecord, _) = fixed(bytes)?;
+        if thread.kind != Kind::Thread as u32 {
+            return Err(DecodeError::Unknown { what: "kind", value: thread.kind });
+        }
+        threads.push(thread);
+        bytes = rest;
+    }
+    Ok(threads)
+}
+
 fn decode_sample(bytes: &[u8]) -> Result<Sample<'_>, DecodeError> {
     let truncated = DecodeError::Truncated(bytes.len());
-    let (header, frames) = bytes.split_at_checked(size_of::<SampleHeader>()).ok_or(truncated)?;
-    // SAFETY: the slice has the header's size, and any bytes are a valid header: it is made of integers alone.
-    let header = unsafe { header.as_ptr().cast::<SampleHeader>().read_unaligned() };
+    let (header, frames): (SampleHeader, _) = fixed(bytes)?;
 
     let (user_frames, kernel_frames) = (usize::from(header.user_frames), usize::from(header.kernel_frames));
     if user_frames > MAX_USER_FRAMES || kernel_frames > MAX_KERNEL_FRAMES {

@@ -17,6 +17,15 @@ pub fn online_cpus() -> io::Result<Vec<u32>> {
     parse_cpu_list(text.trim()).ok_or_else(|| io::Error::other(format!("{ONLINE} says {text:?}")))
 }
 
+/// Threads that there are now; 0 where the kernel does not tell.
+#[must_use]
+pub fn threads() -> u32 {
+    // `0.20 0.18 0.12 1/80 11206`: running and all threads.
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let threads = text.split(' ').nth(3).and_then(|field| field.split_once('/')?.1.parse().ok());
+    threads.unwrap_or_default()
+}
+
 /// CPUs that the kernel may have: one more than the highest number.
 ///
 /// # Errors

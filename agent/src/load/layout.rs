@@ -42,6 +42,8 @@ enum Need {
     MapleTree,
     /// Those that keep them in a red-black tree.
     RedBlackTree,
+    /// Some; there are other names for the same global, one of which is there.
+    OneOf,
     /// Some; the others do without.
     IfThere,
 }
@@ -63,6 +65,14 @@ const WANTED: &[Wanted] = &[
     wanted("TASK_GROUP_LEADER", "task_struct", "group_leader"),
     wanted("TASK_COMM", "task_struct", "comm"),
     wanted("TASK_TGID", "task_struct", "tgid"),
+    wanted("TASK_PID", "task_struct", "pid"),
+    wanted_with(Need::OneOf, "TASK_STATE", "task_struct", "__state"),
+    wanted_with(Need::OneOf, "TASK_STATE", "task_struct", "state"),
+    wanted("TASK_ON_CPU", "task_struct", "on_cpu"),
+    wanted("TASK_UTIME", "task_struct", "utime"),
+    wanted("TASK_STIME", "task_struct", "stime"),
+    wanted("TASK_IOWAIT", "task_struct", "in_iowait"),
+    wanted_with(Need::IfThere, "TASK_THROTTLED", "task_struct", "throttled"),
     wanted("TASK_MM", "task_struct", "mm"),
     wanted("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
     wanted("TASK_SELF_EXEC_ID", "task_struct", "self_exec_id"),
@@ -107,6 +117,14 @@ const WANTED: &[Wanted] = &[
     wanted("SUPER_FLAGS", "super_block", "s_flags"),
 ];
 
+/// The global of the one field that is a bit.
+const IOWAIT: &str = "TASK_IOWAIT";
+
+/// Whether another name for the same global comes after this one.
+fn follows(global: &str, field: &str) -> bool {
+    WANTED.iter().rfind(|wanted| wanted.global == global).is_some_and(|last| last.field != field)
+}
+
 /// The structure that only kernels with a maple tree have.
 const MAPLE_TREE: &str = "maple_tree";
 /// The enumeration of the helpers that programs may call.
@@ -123,6 +141,8 @@ const CONTROLLER_SUFFIX: &str = "_cgrp_id";
 pub struct KernelLayout {
     /// Name of the global, and the offset in bytes that goes into it.
     pub offsets: Vec<(&'static str, u32)>,
+    /// Bit of `task_struct.in_iowait` within the byte at its offset.
+    pub iowait_mask: u8,
     /// Whether mappings are kept in a maple tree; else in a red-black tree.
     pub has_maple_tree: bool,
     /// Whether programs may call `bpf_task_pt_regs`.
@@ -157,25 +177,27 @@ impl KernelLayout {
             }
         }
         let has_maple_tree = structures.contains_key(MAPLE_TREE.as_bytes());
-        let offset_of = |wanted: &Wanted| {
-            let Wanted { global, structure, field, .. } = *wanted;
-            structures
-                .get(structure.as_bytes())
-                .and_then(|id| btf.path_offset(*id, field))
-                .map(|offset| (global, offset))
-                .ok_or(LayoutError::MissingField { structure, field })
-        };
-        let offsets = WANTED
-            .iter()
-            .filter(|wanted| match wanted.need {
-                Need::Always => true,
-                Need::MapleTree => has_maple_tree,
-                Need::RedBlackTree => !has_maple_tree,
-                Need::IfThere => offset_of(wanted).is_ok(),
-            })
-            .map(offset_of)
-            .collect::<Result<_, _>>()?;
-        Ok(Self { offsets, has_maple_tree, has_task_pt_regs, controllers })
+        let mut offsets: Vec<(&'static str, u32)> = Vec::with_capacity(WANTED.len());
+        let mut iowait_mask = 0;
+        for Wanted { global, structure, field, need } in WANTED {
+            let bits = structures.get(structure.as_bytes()).and_then(|id| btf.path_bits(*id, field));
+            let known = |name: &str| offsets.iter().any(|(other, _)| *other == name);
+            match (need, bits) {
+                (Need::MapleTree, _) if !has_maple_tree => {}
+                (Need::RedBlackTree, _) if has_maple_tree => {}
+                (_, Some(bits)) => {
+                    if *global == IOWAIT {
+                        iowait_mask = 1 << (bits % 8);
+                    }
+                    offsets.push((global, bits / 8));
+                }
+                (Need::IfThere, None) => {}
+                // The others of its name come before or after it.
+                (Need::OneOf, None) if known(global) || follows(global, field) => {}
+                (_, None) => return Err(LayoutError::MissingField { structure, field }),
+            }
+        }
+        Ok(Self { offsets, iowait_mask, has_maple_tree, has_task_pt_regs, controllers })
     }
 
     /// The index of a version 1 cgroup controller, by the name it has in `/proc/PID/cgroup`; `None` where the kernel has no
@@ -265,8 +287,8 @@ impl<'a> Btf<'a> {
         &tail[..end]
     }
 
-    /// Offset of a field in bytes; the path's dots lead into structures within the structure.
-    fn path_offset(&self, id: usize, path: &str) -> Option<u32> {
+    /// Offset of a field in bits; the path's dots lead into structures within the structure.
+    fn path_bits(&self, id: usize, path: &str) -> Option<u32> {
         let (mut id, mut offset) = (id, 0);
         for field in path.split('.') {
             let (at, member_type) = self.field(self.unqualified(id), field.as_bytes(), MAX_NESTING)?;
@@ -288,7 +310,7 @@ impl<'a> Btf<'a> {
         id
     }
 
-    /// Offset in bytes and type of a member, looking through anonymous structures and unions.
+    /// Offset in bits and type of a member, looking through anonymous structures and unions.
     fn field(&self, id: usize, field: &[u8], nesting: u32) -> Option<(u32, usize)> {
         let owner = self.types.get(id).filter(|owner| matches!(owner.kind, KIND_STRUCT | KIND_UNION))?;
         (0..owner.count).find_map(|index| {
@@ -298,10 +320,10 @@ impl<'a> Btf<'a> {
             let raw = u32_at(self.section, at + 8)?;
             let bits = if owner.packed_offsets { raw & 0xff_ffff } else { raw };
             if name == field {
-                Some((bits / 8, member_type))
+                Some((bits, member_type))
             } else if name.is_empty() && nesting > 0 {
                 let (offset, member_type) = self.field(self.unqualified(member_type), field, nesting - 1)?;
-                Some((bits / 8 + offset, member_type))
+                Some((bits + offset, member_type))
             } else {
                 None
             }
@@ -387,7 +409,7 @@ mod tests {
             // Type 1: the anonymous union that holds task_struct.cgroups at 4.
             image.structure(KIND_UNION, "", &[("cgroups", 0, 4)]);
             let mut ids = 2;
-            let present = || WANTED.iter().filter(|wanted| wanted.need != Need::RedBlackTree);
+            let present = || WANTED.iter().filter(|wanted| wanted.need != Need::RedBlackTree && wanted.field != "state");
             let mut names: Vec<_> = present().map(|wanted| wanted.structure).chain([MAPLE_TREE]).collect();
             names.sort_unstable();
             names.dedup();
@@ -477,8 +499,11 @@ mod tests {
         };
         let layout = KernelLayout::from_btf(&bytes).unwrap();
         let absent = if layout.has_maple_tree { Need::RedBlackTree } else { Need::MapleTree };
-        let sure = |wanted: &&Wanted| wanted.need != absent && wanted.need != Need::IfThere;
-        assert!(layout.offsets.len() >= WANTED.iter().filter(sure).count());
+        for wanted in WANTED.iter().filter(|wanted| wanted.need != absent && wanted.need != Need::IfThere) {
+            let found = layout.offsets.iter().filter(|(global, _)| *global == wanted.global).count();
+            assert_eq!(found, 1, "{}", wanted.global);
+        }
+        assert!(layout.iowait_mask.is_power_of_two());
         assert!(layout.controller("memory").is_some());
     }
 }

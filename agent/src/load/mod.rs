@@ -6,6 +6,7 @@
 
 mod introduce;
 pub mod layout;
+pub mod sched;
 pub mod unwind_maps;
 
 use std::io;
@@ -22,10 +23,11 @@ use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
-use chokepoint_ebpf::sample::MAX_KERNEL_FRAMES;
+use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, Source};
 use thiserror::Error;
 
 use layout::KernelLayout;
+use sched::{Sched, SchedOptions};
 use unwind_maps::UnwindMaps;
 
 /// The compiled kernel programs.
@@ -131,8 +133,10 @@ pub struct LoadOptions {
     pub gate: Gate,
     /// Which stacks are kept.
     pub stacks: Stacks,
-    /// Ticks a second of each CPU's on-CPU source.
-    pub frequency_hz: u32,
+    /// Ticks a second of each CPU's on-CPU source; `None` leaves the source out.
+    pub frequency_hz: Option<u32>,
+    /// The sched source; `None` leaves it out.
+    pub sched: Option<SchedOptions>,
     /// Size of the ring buffer, a power of two that is a multiple of the page size.
     pub ring_bytes: u32,
     /// CPUs that the kernel may have: one more than the highest number.
@@ -147,7 +151,7 @@ impl LoadOptions {
     /// What one tick of the on-CPU source stands for, nanoseconds.
     #[must_use]
     pub fn period_ns(&self) -> u64 {
-        1_000_000_000 / u64::from(self.frequency_hz)
+        self.frequency_hz.map_or(0, |frequency_hz| 1_000_000_000 / u64::from(frequency_hz))
     }
 }
 
@@ -169,11 +173,23 @@ pub struct ProgramCost {
     pub run_count: u64,
 }
 
+/// What is left of the sources when they have stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    /// What the programs have cost.
+    pub cost: ProgramCost,
+    /// Records of the threads that live: [`chokepoint_ebpf::sched::ThreadRecord`] one after the other, and of the waits that
+    /// are not over.
+    pub threads: Vec<u8>,
+}
+
 /// The loaded programs. Dropping it detaches and unloads them.
 pub struct Programs {
     ebpf: Ebpf,
     /// While it is open the kernel measures the run time of BPF programs; `None` where that is not permitted.
     statistics: Option<OwnedFd>,
+    has_on_cpu: bool,
+    sched: Option<Sched>,
 }
 
 impl Programs {
@@ -197,6 +213,7 @@ impl Programs {
         let wake_at_bytes = u64::from(options.ring_bytes) / 2;
         let maple_tree = u8::from(layout.has_maple_tree);
         let task_pt_regs = u8::from(layout.has_task_pt_regs);
+        let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
 
         let mut loader = EbpfLoader::new();
@@ -216,16 +233,29 @@ impl Programs {
             .override_global("CPUS", &options.possible_cpus, true)
             .override_global("HAS_MAPLE_TREE", &maple_tree, true)
             .override_global("HAS_TASK_PT_REGS", &task_pt_regs, true)
-            .override_global("AYA_LOG_LEVEL", &log_level, true);
+            .override_global("AYA_LOG_LEVEL", &log_level, true)
+            .override_global("TASK_IOWAIT_MASK", &layout.iowait_mask, true)
+            .override_global("WANT_WAITS", &want_waits, true);
+        if let Some(sched) = &options.sched {
+            loader
+                .map_max_entries("SCHED_THREADS", sched.threads)
+                .map_max_entries("WAIT_INTERRUPTS", sched::INTERRUPTS_BYTES);
+        } else {
+            // Scratch space of the on-CPU source alone.
+            loader.map_max_entries("SCRATCH", Source::OnCpu as u32 + 1);
+        }
         for (global, offset) in &layout.offsets {
             loader.override_global(global, offset, true);
         }
         let mut ebpf = loader.load(OBJECT)?;
 
         let statistics = aya::sys::enable_stats(Stats::RunTime).ok();
-        let on_cpu: &mut PerfEvent = program(&mut ebpf, "on_cpu")?;
-        on_cpu.load().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
-        let mut programs = Self { ebpf, statistics };
+        if options.frequency_hz.is_some() {
+            let on_cpu: &mut PerfEvent = program(&mut ebpf, "on_cpu")?;
+            on_cpu.load().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
+        }
+        let sched = options.sched.map(|options| Sched::load(&mut ebpf, options)).transpose()?;
+        let mut programs = Self { ebpf, statistics, has_on_cpu: options.frequency_hz.is_some(), sched };
         if let Gate::Processes { tgids, follow_forks } = &options.gate {
             if *follow_forks {
                 programs.follow_forks()?;
@@ -297,16 +327,38 @@ impl Programs {
         Ok(OnCpuEvent::CpuClock)
     }
 
-    /// Stops sampling and unloads the on-CPU program. The maps stay, to be drained and read.
+    /// Starts the sched source, if it was loaded.
     ///
     /// # Errors
     /// [`LoadError`] where the kernel refuses.
-    pub fn stop(&mut self) -> Result<ProgramCost, LoadError> {
+    pub fn attach_sched(&mut self) -> Result<(), LoadError> {
+        match &self.sched {
+            Some(sched) => sched.attach(&mut self.ebpf),
+            None => Ok(()),
+        }
+    }
+
+    /// The sched source, if it was loaded.
+    pub fn sched_mut(&mut self) -> Option<&mut Sched> {
+        self.sched.as_mut()
+    }
+
+    /// Stops every source and unloads its programs. The maps stay, to be drained and read.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn stop(&mut self) -> Result<Stopped, LoadError> {
         let cost = self.cost();
-        let on_cpu: &mut PerfEvent = program(&mut self.ebpf, "on_cpu")?;
-        on_cpu.unload().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
+        if self.has_on_cpu {
+            let on_cpu: &mut PerfEvent = program(&mut self.ebpf, "on_cpu")?;
+            on_cpu.unload().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
+        }
+        let threads = match &self.sched {
+            Some(sched) => sched.stop(&mut self.ebpf)?,
+            None => Vec::new(),
+        };
         self.statistics = None;
-        Ok(cost)
+        Ok(Stopped { cost, threads })
     }
 
     /// The ring buffer of records. It can be taken once.

@@ -3,6 +3,7 @@
 //! [`crate::pipeline`] runs the stages; here is what is particular to this command: its options, the target's life
 //! ([`workload`]), the output file ([`output`]), the progress bar and the closing summary ([`summary`]).
 
+pub mod event;
 pub mod output;
 pub mod progress;
 pub mod summary;
@@ -11,6 +12,7 @@ pub mod workload;
 use std::time::Duration;
 
 use crate::load::Stacks;
+use event::Event;
 use crate::target::Target;
 use crate::unwind;
 
@@ -26,6 +28,8 @@ pub struct Options {
     pub target: Target,
     /// How long; `None` until the target ends or the user stops it.
     pub duration: Option<Duration>,
+    /// What it shows; at least one.
+    pub events: Vec<Event>,
     /// Ticks a second on each CPU.
     pub frequency_hz: u32,
     /// Which stacks are kept.
@@ -45,6 +49,7 @@ impl Default for Options {
         Self {
             target: Target::Host,
             duration: Some(DEFAULT_DURATION),
+            events: vec![Event::Cpu],
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             stacks: Stacks { user: true, kernel: true },
             timeline: false,

@@ -8,10 +8,12 @@ use chokepoint_analysis::coverage::Coverage;
 use chokepoint_analysis::profile::Profile;
 use chokepoint_analysis::top::{self, FunctionTotals};
 
+use super::event::Event;
 use super::output::{Destination, Output};
 use crate::host::cost::Cost;
 use crate::load::OnCpuEvent;
 use crate::pipeline::{End, Facts};
+use crate::symbolized::Profiles;
 use crate::unwind;
 
 /// Functions listed.
@@ -21,12 +23,12 @@ const DEFAULT_COLUMNS: usize = 100;
 
 /// A recording that has been written.
 pub struct Finished<'a> {
-    /// The profile.
-    pub profile: &'a Profile,
+    /// The profiles; there is at least one.
+    pub profiles: &'a Profiles,
     /// How it was made.
     pub facts: Facts,
-    /// Where it was written.
-    pub output: &'a Output,
+    /// Where each was written.
+    pub outputs: &'a [Output],
     /// Time from the end of the window to the written file.
     pub finishing: Duration,
     /// What this process has cost.
@@ -54,20 +56,59 @@ impl Style {
 }
 
 fn render(finished: &Finished<'_>, style: Style) -> String {
-    let Finished { profile, facts, output, finishing, cost } = finished;
+    let Finished { profiles, facts, outputs, finishing, cost } = finished;
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = recorded(&mut text, profile, facts, style)
-        .and_then(|()| top_functions(&mut text, profile, style))
-        .and_then(|()| written(&mut text, output, *finishing, style))
-        .and_then(|()| costs(&mut text, profile, facts, cost, style));
+    let _ = profiles
+        .profiles
+        .iter()
+        .try_for_each(|(event, profile)| {
+            recorded(&mut text, *event, profile, facts, style)?;
+            if *event == Event::Cpu { top_functions(&mut text, profile, style) } else { Ok(()) }
+        })
+        .and_then(|()| times(&mut text, profiles, style))
+        .and_then(|()| outputs.iter().try_for_each(|output| written(&mut text, output, *finishing, style)))
+        .and_then(|()| match profiles.profiles.first() {
+            Some((_, profile)) => costs(&mut text, profile, facts, cost, style),
+            None => Ok(()),
+        });
     text
 }
 
-fn recorded(text: &mut String, profile: &Profile, facts: &Facts, style: Style) -> std::fmt::Result {
-    let event = match facts.event {
-        OnCpuEvent::Cycles => "cycles",
-        OnCpuEvent::CpuClock => "cpu-clock",
+/// The time of all threads by class, and whether it adds up.
+fn times(text: &mut String, profiles: &Profiles, style: Style) -> std::fmt::Result {
+    let total: u64 = profiles.classes.iter().map(|(_, ns)| ns).sum();
+    let times = profiles.profiles.iter().find(|(event, _)| event.needs_sched()).map(|(_, profile)| &profile.thread_times);
+    let Some(times) = times.filter(|_| total > 0) else { return Ok(()) };
+    let elapsed: u64 = times.iter().map(|time| time.elapsed_ns).sum();
+    let switches: u64 = times.iter().map(|time| time.switches).sum();
+    writeln!(text, "{}  share      time  class{}", style.dim, style.reset)?;
+    for (class, ns) in &profiles.classes {
+        writeln!(text, "{:6.1}% {:8.3} s  {class}", *ns as f64 * 100.0 / total as f64, *ns as f64 / 1e9)?;
+    }
+    writeln!(
+        text,
+        "{}{:6.1}% {:8.3} s  of {:.3} s that {} threads lived; {switches} switches{}",
+        style.dim,
+        total as f64 * 100.0 / elapsed.max(1) as f64,
+        total as f64 / 1e9,
+        elapsed as f64 / 1e9,
+        times.len(),
+        style.reset
+    )
+}
+
+fn recorded(
+    text: &mut String,
+    event: Event,
+    profile: &Profile,
+    facts: &Facts,
+    style: Style,
+) -> std::fmt::Result {
+    let by = match facts.event.filter(|_| event.needs_on_cpu()) {
+        Some(OnCpuEvent::Cycles) => format!(" at {} Hz on {} CPUs (cycles", facts.frequency_hz, facts.cpus),
+        Some(OnCpuEvent::CpuClock) => format!(" at {} Hz on {} CPUs (cpu-clock", facts.frequency_hz, facts.cpus),
+        None => format!(" on {} CPUs ({event}", facts.cpus),
     };
     let end = match facts.end {
         End::Elapsed => "",
@@ -76,26 +117,24 @@ fn recorded(text: &mut String, profile: &Profile, facts: &Facts, style: Style) -
     };
     writeln!(
         text,
-        "{}{}{}: {} in {:.1} s at {} Hz on {} CPUs ({event}{end})",
+        "{}{}{}: {} in {:.1} s{by}{end})",
         style.bold,
         profile.header.target,
         style.reset,
         profile.coverage.statements()[0],
         profile.header.duration_ns as f64 / 1e9,
-        facts.frequency_hz,
-        facts.cpus,
     )?;
-    for remark in remarks(&profile.coverage) {
+    for remark in remarks(event, &profile.coverage) {
         writeln!(text, "  {}{remark}{}", style.warn, style.reset)?;
     }
     Ok(())
 }
 
 /// Everything that makes the profile less than complete.
-fn remarks(coverage: &Coverage) -> Vec<String> {
+fn remarks(event: Event, coverage: &Coverage) -> Vec<String> {
     let mut remarks: Vec<String> = coverage.statements().into_iter().skip(1).collect();
     remarks.extend(coverage.notes.iter().cloned());
-    if coverage.captured == 0 {
+    if coverage.captured == 0 && event == Event::Cpu {
         remarks.push(format!(
             "no samples: the target did not run ({} ticks on idle CPUs, {} in other threads)",
             coverage.idle, coverage.outside_target

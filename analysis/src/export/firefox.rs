@@ -7,11 +7,12 @@ use std::time::Duration;
 use fxprof_processed_profile::{
     CategoryColor, CategoryPairHandle, CpuDelta, Frame, FrameFlags, FrameInfo, ProcessHandle,
     Profile as Firefox, ReferenceTimestamp, SamplingInterval, StackHandle, ThreadHandle, Timestamp,
+    WeightType,
 };
 
 use crate::frames::{Frames, Origin};
 use crate::names;
-use crate::profile::{Moment, Profile, StackId, Thread, ThreadId, Unit};
+use crate::profile::{Basis, Moment, Profile, StackId, Thread, ThreadId, Unit};
 
 use super::{ExportError, Format, caption};
 
@@ -30,6 +31,8 @@ struct Recording<'p> {
     processes: HashMap<u32, ProcessHandle>,
     threads: HashMap<ThreadId, ThreadHandle>,
     stacks: HashMap<(ThreadId, StackId), Option<StackHandle>>,
+    /// Of each thread, the weight that is not in any sample yet.
+    rests_ns: HashMap<ThreadId, u64>,
 }
 
 impl<'p> Recording<'p> {
@@ -51,6 +54,7 @@ impl<'p> Recording<'p> {
             ("Kernel", CategoryColor::Orange),
             ("JIT", CategoryColor::Green),
             ("Interpreter", CategoryColor::Purple),
+            ("Activity", CategoryColor::Blue),
         ]
         .map(|(name, colour)| CategoryPairHandle::from(firefox.add_category(name, colour)));
         let infos = frames
@@ -63,6 +67,7 @@ impl<'p> Recording<'p> {
                     Origin::Kernel => category[1],
                     Origin::Jit => category[2],
                     Origin::Interpreter => category[3],
+                    Origin::Activity => category[4],
                 },
                 flags: FrameFlags::empty(),
             })
@@ -75,6 +80,7 @@ impl<'p> Recording<'p> {
             processes: HashMap::new(),
             threads: HashMap::new(),
             stacks: HashMap::new(),
+            rests_ns: HashMap::new(),
         }
     }
 
@@ -87,7 +93,13 @@ impl<'p> Recording<'p> {
                 Unit::Nanoseconds => CpuDelta::from_nanos(moment.weight),
             };
             let time = Timestamp::from_nanos_since_reference(moment.offset_ns);
-            self.firefox.add_sample(thread, time, stack, cpu, 1);
+            match self.profile.header.basis {
+                Basis::Samples => self.firefox.add_sample(thread, time, stack, cpu, 1),
+                Basis::Weight => {
+                    let weight = self.whole_ms(moment);
+                    self.firefox.add_sample(thread, time, stack, CpuDelta::ZERO, weight);
+                }
+            }
             *weights.entry(moment.thread).or_default() += moment.weight;
         }
         if self.threads.is_empty() {
@@ -104,6 +116,15 @@ impl<'p> Recording<'p> {
         self.firefox
     }
 
+    /// The format has whole milliseconds; what is left over goes to the thread's next sample.
+    fn whole_ms(&mut self, moment: &Moment) -> i32 {
+        let rest_ns = self.rests_ns.entry(moment.thread).or_default();
+        *rest_ns += moment.weight;
+        let weight = *rest_ns / 1_000_000;
+        *rest_ns %= 1_000_000;
+        i32::try_from(weight).unwrap_or(i32::MAX)
+    }
+
     fn thread(&mut self, id: ThreadId) -> ThreadHandle {
         if let Some(handle) = self.threads.get(&id) {
             return *handle;
@@ -116,6 +137,9 @@ impl<'p> Recording<'p> {
             .or_insert_with(|| self.firefox.add_process(&names::element(process_name), *pid, start));
         let handle = self.firefox.add_thread(process, *tid, start, pid == tid);
         self.firefox.set_thread_name(handle, &names::element(thread_name));
+        if self.profile.header.basis == Basis::Weight {
+            self.firefox.set_thread_samples_weight_type(handle, WeightType::TracingMs);
+        }
         self.threads.insert(id, handle);
         handle
     }

@@ -9,7 +9,7 @@ use inferno::flamegraph::{self, Direction, TextTruncateDirection};
 
 use crate::frames::{Frame, Origin};
 use crate::names;
-use crate::profile::{Profile, Sample, Unit};
+use crate::profile::{Basis, Profile, Sample, Unit};
 
 use super::fold::{Labels, Sums};
 use super::{Options, caption};
@@ -74,8 +74,9 @@ impl Width {
     fn of(profile: &Profile) -> Self {
         let (count, weight) = (u128::from(profile.total_count()), u128::from(profile.total_weight()));
         let alike = |sample: &Sample| u128::from(sample.weight) * count == u128::from(sample.count) * weight;
+        let by_samples = profile.header.basis == Basis::Samples && profile.samples.iter().all(alike);
         match profile.header.unit {
-            _ if profile.samples.iter().all(alike) => Self { by_weight: false, factor: 1.0, unit: "samples" },
+            _ if by_samples => Self { by_weight: false, factor: 1.0, unit: "samples" },
             Unit::Nanoseconds => Self { by_weight: true, factor: 1e-3, unit: "µs" },
         }
     }
@@ -115,6 +116,7 @@ impl Class {
             Origin::Kernel => Self::Kernel,
             Origin::Jit => Self::Jit,
             Origin::Interpreter => Self::Interpreter,
+            Origin::Activity => Self::Above,
             Origin::User if frame.name.contains("::") => Self::Namespaced,
             Origin::User => Self::Native,
         }

@@ -2,7 +2,7 @@
 
 use chokepoint_analysis::coverage::{Coverage, Loss, StackOutcomes};
 use chokepoint_analysis::profile::{
-    Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
+    Basis, Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
     Thread, ThreadId, Unit,
 };
 
@@ -48,6 +48,7 @@ impl Recording {
             title: "CPU time".to_owned(),
             kind: "cpu".to_owned(),
             unit: Unit::Nanoseconds,
+            basis: Basis::Samples,
             period: PERIOD_NS,
             start_unix_ns: START_UNIX_NS,
             duration_ns: 5_000_000_000,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::coverage::{self, Coverage};
 use crate::interpreters;
+use crate::thread_time;
 use crate::profile::{self, ModuleKind, Profile};
 
 mod read;
@@ -15,7 +16,7 @@ mod read;
 pub use read::{ReadError, read};
 
 const SCHEMA: &str = "chokepoint-profile";
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     Ok(serde_json::to_writer(out, &File::from(profile))?)
@@ -34,6 +35,7 @@ struct File<'p> {
     threads: Vec<Thread<'p>>,
     samples: Vec<Sample>,
     timeline: Vec<Moment>,
+    thread_times: Vec<ThreadTime<'p>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,6 +43,7 @@ struct Header<'p> {
     title: Cow<'p, str>,
     kind: Cow<'p, str>,
     unit: Unit,
+    basis: Basis,
     period: u64,
     start_unix_ns: u64,
     duration_ns: u64,
@@ -52,6 +55,13 @@ struct Header<'p> {
 #[serde(rename_all = "snake_case")]
 enum Unit {
     Nanoseconds,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Basis {
+    Samples,
+    Weight,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -78,6 +88,7 @@ enum Kind {
     Vdso,
     Jit,
     Unknown,
+    Activity,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -120,6 +131,50 @@ struct Moment {
 }
 
 #[derive(Serialize, Deserialize)]
+struct ThreadTime<'p> {
+    pid: u32,
+    tid: u32,
+    process_name: Cow<'p, str>,
+    thread_name: Cow<'p, str>,
+    cgroup_id: u64,
+    elapsed_ns: u64,
+    on_cpu_ns: u64,
+    woken_ns: u64,
+    preempted_ns: u64,
+    throttled_ns: u64,
+    interruptible_ns: u64,
+    uninterruptible_ns: u64,
+    io_ns: u64,
+    user_share: Option<f64>,
+    switches: u64,
+    ended: bool,
+}
+
+impl<'p> From<&'p thread_time::ThreadTime> for ThreadTime<'p> {
+    fn from(time: &'p thread_time::ThreadTime) -> Self {
+        let parts = &time.parts;
+        Self {
+            pid: time.pid,
+            tid: time.tid,
+            process_name: Cow::Borrowed(&time.process_name),
+            thread_name: Cow::Borrowed(&time.thread_name),
+            cgroup_id: time.cgroup_id,
+            elapsed_ns: time.elapsed_ns,
+            on_cpu_ns: parts.on_cpu_ns,
+            woken_ns: parts.woken_ns,
+            preempted_ns: parts.preempted_ns,
+            throttled_ns: parts.throttled_ns,
+            interruptible_ns: parts.interruptible_ns,
+            uninterruptible_ns: parts.uninterruptible_ns,
+            io_ns: parts.io_ns,
+            user_share: time.user_share,
+            switches: time.switches,
+            ended: time.ended,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
 struct Seen<'p> {
     expected: u64,
     fired: u64,
@@ -159,6 +214,10 @@ impl<'p> From<&'p Profile> for File<'p> {
                 kind: Cow::Borrowed(&header.kind),
                 unit: match header.unit {
                     profile::Unit::Nanoseconds => Unit::Nanoseconds,
+                },
+                basis: match header.basis {
+                    profile::Basis::Samples => Basis::Samples,
+                    profile::Basis::Weight => Basis::Weight,
                 },
                 period: header.period,
                 start_unix_ns: header.start_unix_ns,
@@ -213,6 +272,7 @@ impl<'p> From<&'p Profile> for File<'p> {
                     weight: moment.weight,
                 })
                 .collect(),
+            thread_times: profile.thread_times.iter().map(ThreadTime::from).collect(),
         }
     }
 }
@@ -226,6 +286,7 @@ impl<'p> From<&'p profile::Module> for Module<'p> {
                 ModuleKind::Vdso => Kind::Vdso,
                 ModuleKind::Jit => Kind::Jit,
                 ModuleKind::Unknown => Kind::Unknown,
+                ModuleKind::Activity => Kind::Activity,
             },
             path: Cow::Borrowed(&module.path),
             build_id: module.build_id.iter().map(|byte| format!("{byte:02x}")).collect(),

@@ -7,9 +7,11 @@ use serde::Deserialize;
 
 use crate::coverage::{self, Coverage};
 use crate::profile::{self, Builder, ModuleKind, Profile};
+use crate::thread_time::{self, Parts};
 
 use super::{
-    File, Function, Header, Kind, Line, Location, Loss, Module, Moment, Outcomes, Sample, Seen, Thread, Unit,
+    Basis, File, Function, Header, Kind, Line, Location, Loss, Module, Moment, Outcomes, Sample, Seen, Thread,
+    ThreadTime, Unit,
 };
 use super::{SCHEMA, VERSION};
 
@@ -133,7 +135,34 @@ impl File<'_> {
             let stack = entry(&stacks, "stacks", stack)?;
             builder.add_moment(profile::Moment { offset_ns, thread, stack, weight });
         }
-        Ok(builder.finish(self.header.into_model(), self.coverage.into_model()))
+        let mut profile = builder.finish(self.header.into_model(), self.coverage.into_model());
+        profile.thread_times = self.thread_times.into_iter().map(ThreadTime::into_model).collect();
+        Ok(profile)
+    }
+}
+
+impl ThreadTime<'_> {
+    fn into_model(self) -> thread_time::ThreadTime {
+        thread_time::ThreadTime {
+            pid: self.pid,
+            tid: self.tid,
+            process_name: self.process_name.into_owned(),
+            thread_name: self.thread_name.into_owned(),
+            cgroup_id: self.cgroup_id,
+            elapsed_ns: self.elapsed_ns,
+            parts: Parts {
+                on_cpu_ns: self.on_cpu_ns,
+                woken_ns: self.woken_ns,
+                preempted_ns: self.preempted_ns,
+                throttled_ns: self.throttled_ns,
+                interruptible_ns: self.interruptible_ns,
+                uninterruptible_ns: self.uninterruptible_ns,
+                io_ns: self.io_ns,
+            },
+            user_share: self.user_share,
+            switches: self.switches,
+            ended: self.ended,
+        }
     }
 }
 
@@ -147,6 +176,7 @@ impl Module<'_> {
                 Kind::Vdso => ModuleKind::Vdso,
                 Kind::Jit => ModuleKind::Jit,
                 Kind::Unknown => ModuleKind::Unknown,
+                Kind::Activity => ModuleKind::Activity,
             },
             path: path.into_owned(),
             build_id: bytes(&build_id).ok_or(ReadError::BuildId(build_id))?,
@@ -161,6 +191,10 @@ impl Header<'_> {
             kind: self.kind.into_owned(),
             unit: match self.unit {
                 Unit::Nanoseconds => profile::Unit::Nanoseconds,
+            },
+            basis: match self.basis {
+                Basis::Samples => profile::Basis::Samples,
+                Basis::Weight => profile::Basis::Weight,
             },
             period: self.period,
             start_unix_ns: self.start_unix_ns,

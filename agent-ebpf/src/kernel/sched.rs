@@ -1,0 +1,203 @@
+//! The sched source: what every thread does with its time, from the scheduler's own events.
+//!
+//! Each thread is always in one state, and each event that changes it adds the time since the last one to that state. So the
+//! times add up by construction, and nothing needs to be known of the past but one time and one state for each thread. The
+//! programs run with the run queue's lock held, which orders the events of a thread; no entry is written by two CPUs at once.
+//!
+//! What is read, and why it is right:
+//! - Whether a thread that leaves the CPU sleeps is told by its state field *at that moment*, not by the tracepoint's argument:
+//!   a signal that arrives in between keeps it runnable, and only some kernels tell that in the argument. A thread that another
+//!   CPU begins to wake has a state other than "running" until its new CPU takes it, so the field never lies the other way.
+//! - A thread that is preempted on its way to sleep is still runnable, whatever its state field says.
+//! - Run-queue time begins at `sched_wakeup`, which comes when the thread is on a queue, as the kernel's own schedstat has it;
+//!   not at `sched_waking`, which may be an interrupt between processors earlier.
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns, macros::map, maps::HashMap, programs::BtfTracePointContext,
+};
+use chokepoint_ebpf::{
+    counters::Counter,
+    sched::{State, ThreadClock},
+};
+
+use super::{
+    config::{
+        TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_PID, TASK_STATE, TASK_STIME, TASK_TGID,
+        TASK_THROTTLED, TASK_UTIME,
+    },
+    counters::count,
+    gate, threads,
+    trusted::Trusted,
+    waits,
+};
+
+/// The threads of the target, by the address of their `task_struct`. The agent sets the size before loading.
+#[map]
+static SCHED_THREADS: HashMap<u64, ThreadClock> = HashMap::with_max_entries(1, 0);
+
+/// `TASK_UNINTERRUPTIBLE`.
+const UNINTERRUPTIBLE: u32 = 2;
+/// `TASK_NOLOAD`: not counted as work, as idle threads of the kernel's own.
+const NO_LOAD: u32 = 0x400;
+/// `TASK_DEAD`: never runs again.
+const DEAD: u32 = 0x80;
+/// `TASK_THROTTLED` of kernels whose threads have no such field.
+const NO_FIELD: u32 = u32::MAX;
+
+/// One thread gives its CPU to another.
+#[inline(always)]
+pub fn switched(ctx: &BtfTracePointContext) {
+    let preempted = ctx.arg::<u64>(0) as u8 != 0;
+    let previous = Trusted::new(ctx.arg(1));
+    let next = Trusted::new(ctx.arg(2));
+    let now = now();
+    // The idle threads all have the id 0.
+    if previous.field::<u32>(&TASK_PID) != 0 {
+        left(previous, preempted, now);
+    }
+    if next.field::<u32>(&TASK_PID) != 0 {
+        arrived(ctx, next, now);
+    }
+}
+
+/// A thread is on a run queue again.
+#[inline(always)]
+pub fn woken(ctx: &BtfTracePointContext) {
+    let task = Trusted::new(ctx.arg(0));
+    let now = now();
+    let Some(clock) = clock(task, State::Blocked, now) else {
+        return;
+    };
+    // Of a thread that has not fallen asleep yet, the event changes nothing.
+    if clock.state >= State::Blocked as u32 {
+        spend(clock, now);
+        clock.state = State::Woken as u32;
+    }
+}
+
+/// A new thread is on a run queue for the first time.
+#[inline(always)]
+pub fn born(ctx: &BtfTracePointContext) {
+    let task = Trusted::new(ctx.arg(0));
+    let _ = clock(task, State::Woken, now());
+}
+
+#[inline(always)]
+fn left(task: Trusted, preempted: bool, now: u64) {
+    let Some(clock) = clock(task, State::OnCpu, now) else {
+        return;
+    };
+    spend(clock, now);
+    clock.switches += 1;
+    clock.left_ns = now;
+    let task_state = task.field::<u32>(&TASK_STATE);
+    let state = if preempted || task_state == 0 {
+        if TASK_THROTTLED.load() != NO_FIELD && task.field::<u8>(&TASK_THROTTLED) & 1 != 0 {
+            State::Throttled
+        } else {
+            State::Preempted
+        }
+    } else if task_state & DEAD != 0 {
+        threads::ended(task, clock);
+        let _ = SCHED_THREADS.remove(task.address());
+        return;
+    } else if task_state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE {
+        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 { State::Io } else { State::Uninterruptible }
+    } else {
+        State::Blocked
+    };
+    clock.state = state as u32;
+    clock.left_state = state as u32;
+}
+
+#[inline(always)]
+fn arrived(ctx: &BtfTracePointContext, task: Trusted, now: u64) {
+    let Some(clock) = clock(task, State::Woken, now) else {
+        return;
+    };
+    let state = clock.state;
+    let since = clock.since_ns;
+    spend(clock, now);
+    clock.state = State::OnCpu as u32;
+    if state >= State::Blocked as u32 {
+        count(Counter::SchedWakeUpMissed);
+    }
+    waits::over(ctx, task, clock, state, since, now);
+}
+
+/// Adds the time in the present state to that state.
+#[inline(always)]
+fn spend(clock: &mut ThreadClock, now: u64) {
+    let state = clock.state as usize & (State::SLOTS - 1);
+    clock.spent_ns[state] += now - clock.since_ns;
+    clock.since_ns = now;
+}
+
+/// The thread's times, which begin now where it is new to the target: `state` is what it has been in. `None` where it is not
+/// of the target.
+#[inline(always)]
+fn clock<'a>(task: Trusted, state: State, now: u64) -> Option<&'a mut ThreadClock> {
+    let key = task.address();
+    if let Some(clock) = SCHED_THREADS.get_ptr_mut(key) {
+        // SAFETY: the run queue's lock keeps the events of one thread apart.
+        return Some(unsafe { &mut *clock });
+    }
+    if !gate::admits(task.untrusted(), task.field(&TASK_TGID)) {
+        return None;
+    }
+    begin(task, state, now);
+    // Where the agent's own look at all threads came in between, its entry stands.
+    match SCHED_THREADS.get_ptr_mut(key) {
+        // SAFETY: as above.
+        Some(clock) => Some(unsafe { &mut *clock }),
+        None => {
+            count(Counter::SchedTableFull);
+            None
+        }
+    }
+}
+
+/// Begins to account for a thread that is in this state.
+#[inline(always)]
+pub fn begin(task: Trusted, state: State, now: u64) {
+    let clock = ThreadClock {
+        since_ns: now,
+        left_ns: now,
+        state: state as u32,
+        left_state: state as u32,
+        spent_ns: [0; State::SLOTS],
+        begin_ns: now,
+        switches: 0,
+        begin_user_ns: task.field(&TASK_UTIME),
+        begin_system_ns: task.field(&TASK_STIME),
+    };
+    let _ = SCHED_THREADS.insert(task.address(), clock, u64::from(BPF_NOEXIST));
+}
+
+/// The times of a thread, if it is accounted for.
+#[inline(always)]
+pub fn find<'a>(task: Trusted) -> Option<&'a ThreadClock> {
+    // SAFETY: what reads it runs before or after the events, or tolerates one in between.
+    SCHED_THREADS.get_ptr(task.address()).map(|clock| unsafe { &*clock })
+}
+
+/// The state that a thread seems to be in, for the look at all threads before any event.
+#[inline(always)]
+pub fn apparent_state(task: Trusted) -> State {
+    let task_state = task.field::<u32>(&TASK_STATE);
+    if task.field::<u32>(&TASK_ON_CPU) != 0 {
+        State::OnCpu
+    } else if task_state == 0 {
+        State::Preempted
+    } else if task_state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE {
+        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 { State::Io } else { State::Uninterruptible }
+    } else {
+        State::Blocked
+    }
+}
+
+#[inline(always)]
+pub fn now() -> u64 {
+    // SAFETY: the helper has no preconditions.
+    unsafe { bpf_ktime_get_ns() }
+}

@@ -1,0 +1,272 @@
+//! Stacks of waits: which are taken, when, and of what.
+//!
+//! **Which.** A wait is chosen by its length alone, once that is known: see [`WaitFacts`]. The random part comes from the time
+//! at which it began, so that the wait and what ended it are chosen together.
+//!
+//! **When.** At `sched_switch` the thread that waited does not run yet: neither its memory nor its registers are at hand. When
+//! it left the CPU they were, but then nobody knew how long it would wait: taking every stack costs ten times the accounting,
+//! and taking some at random misses the long waits that matter. So an interrupt is asked for, by way of a ring buffer's
+//! wake-up, which comes on this CPU as soon as the switch is done. It finds the thread in its own context, before it goes on:
+//! its user registers and memory are those it began to wait with, and its kernel stack still has the functions it waited in,
+//! below those of the interrupt.
+//!
+//! **All** waits of a target are taken by a period of 0.
+
+use aya_ebpf::{
+    EbpfContext,
+    bindings::BPF_RB_FORCE_WAKEUP,
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::map,
+    maps::{Array, PerCpuArray, RingBuf},
+    programs::BtfTracePointContext,
+};
+use chokepoint_ebpf::{
+    counters::Counter,
+    record::Kind,
+    sample::{MAX_FRAMES, SampleHeader, Source, StackOutcome},
+    sched::{NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts},
+};
+
+use super::{
+    arch,
+    config::{WANT_KERNEL, WANT_USER, WANT_WAITS},
+    counters::count,
+    ring::{self, Urgency},
+    sample::{self, Ids},
+    sched,
+    stack::{self, Captured, Scratch},
+    task::{self, KernelPointer},
+    trusted::Trusted,
+};
+
+/// What waits are chosen by, nanoseconds; the agent changes it to stay within its budget.
+#[map]
+static WAIT_PERIOD: Array<u64> = Array::with_max_entries(1, 0);
+/// Nobody reads it but to make room: its wake-up is the interrupt. The agent sets the size before loading.
+#[map]
+static WAIT_INTERRUPTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// The wait whose stack the next interrupt on this CPU is to take.
+#[map]
+static WAIT_CHOSEN: PerCpuArray<Chosen> = PerCpuArray::with_max_entries(1, 0);
+
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Chosen {
+    /// Address of the thread; 0 for none.
+    task: u64,
+    left_ns: u64,
+    blocked_ns: u64,
+    queued_ns: u64,
+    period_ns: u64,
+    state: u64,
+}
+
+/// A thread is about to run again, that left the CPU in `clock.left_state` and has been in `state` since `since`.
+#[inline(always)]
+pub fn over(
+    _ctx: &BtfTracePointContext,
+    task: Trusted,
+    clock: &ThreadClock,
+    state: u32,
+    since: u64,
+    now: u64,
+) {
+    if WANT_WAITS.load() == 0 {
+        return;
+    }
+    let Some(period_ns) = chosen(clock.left_ns, now - clock.left_ns) else {
+        return;
+    };
+    count(Counter::WaitAttempted);
+    let Some(slot) = WAIT_CHOSEN.get_ptr_mut(0) else {
+        return count(Counter::WaitScratchMissing);
+    };
+    // SAFETY: this CPU's; the interrupt that reads it is held off while the scheduler switches.
+    let slot = unsafe { &mut *slot };
+    if slot.task != 0 {
+        count(Counter::WaitNoInterrupt);
+    }
+    let blocked = state >= State::Blocked as u32;
+    slot.task = task.address();
+    slot.left_ns = clock.left_ns;
+    slot.blocked_ns = if blocked { now - clock.left_ns } else { since - clock.left_ns };
+    slot.queued_ns = if blocked { 0 } else { now - since };
+    slot.period_ns = period_ns;
+    slot.state = u64::from(clock.left_state);
+    match WAIT_INTERRUPTS.reserve::<u64>(0) {
+        Some(entry) => entry.discard(u64::from(BPF_RB_FORCE_WAKEUP)),
+        None => {
+            slot.task = 0;
+            count(Counter::WaitInterruptsFull);
+        }
+    }
+}
+
+/// The period by which a wait of this length that began at `left_ns` is chosen; `None` where it is not.
+#[inline(always)]
+fn chosen(left_ns: u64, length_ns: u64) -> Option<u64> {
+    let period_ns = *WAIT_PERIOD.get(0)?;
+    // The golden ratio's multiples are spread evenly, whatever the times' low bits are.
+    let fraction = left_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    (length_ns > (period_ns.wrapping_mul(fraction) >> 32)).then_some(period_ns)
+}
+
+/// Takes the stack of the thread that this CPU has just been given to, if one was chosen.
+#[inline(always)]
+pub fn interrupted(ctx: &BtfTracePointContext) {
+    let Some(slot) = WAIT_CHOSEN.get_ptr_mut(0) else {
+        return;
+    };
+    // SAFETY: this CPU's, and interrupts of one kind do not nest.
+    let slot = unsafe { &mut *slot };
+    if slot.task == 0 {
+        return;
+    }
+    let wait = *slot;
+    slot.task = 0;
+    // SAFETY: the helper has no preconditions.
+    let current = unsafe { bpf_get_current_task() };
+    if current != wait.task {
+        return count(Counter::WaitNoInterrupt);
+    }
+    let Some(scratch) = stack::scratch(Source::OffCpu) else {
+        return count(Counter::WaitScratchMissing);
+    };
+    // SAFETY: the scratch space is this CPU's, and this program does not interrupt itself.
+    match unsafe { capture(ctx, scratch, &wait) } {
+        Ok(()) => count(Counter::WaitCaptured),
+        Err(ring::RingFull) => count(Counter::WaitRingFull),
+    }
+}
+
+#[inline(always)]
+unsafe fn capture(
+    ctx: &BtfTracePointContext,
+    scratch: *mut Scratch,
+    wait: &Chosen,
+) -> Result<(), ring::RingFull> {
+    let task = KernelPointer::new(wait.task);
+    // SAFETY: as the caller's.
+    let facts = unsafe { &mut (*scratch).wait };
+    facts.kind = Kind::Wait as u32;
+    facts.state = wait.state as u32;
+    facts.left_ns = wait.left_ns;
+    facts.blocked_ns = wait.blocked_ns;
+    facts.queued_ns = wait.queued_ns;
+    facts.period_ns = wait.period_ns;
+    facts.open = 0;
+    // SAFETY: as the caller's.
+    unsafe {
+        let (user, kernel) = capture_stacks(ctx, scratch, Source::OffCpu, task);
+        let (syscall, arguments) = arch::syscall(&(*scratch).registers);
+        let facts = &mut (*scratch).wait;
+        facts.syscall = if user.outcome == StackOutcome::Absent as u8 { NO_SYSCALL } else { syscall };
+        facts.arguments = arguments;
+        let ids = Ids::from_pid_tgid(bpf_get_current_pid_tgid());
+        let weight = wait.blocked_ns + wait.queued_ns;
+        sample::describe(&mut (*scratch).header, Source::OffCpu, task, ids, weight, user, kernel);
+        emit(scratch, (&raw const (*scratch).wait).cast(), size_of::<WaitFacts>(), user.bytes + kernel.bytes)
+    }
+}
+
+/// Both stacks of the current thread, as it is in the kernel.
+#[inline(always)]
+unsafe fn capture_stacks(
+    ctx: &BtfTracePointContext,
+    scratch: *mut Scratch,
+    source: Source,
+    task: KernelPointer,
+) -> (Captured, Captured) {
+    // SAFETY: the caller's scratch space.
+    let registers = unsafe { &mut (*scratch).registers };
+    let user = match task::address_space(task) {
+        None => Captured::nothing(StackOutcome::Absent),
+        Some(mm) if task::user_registers(task).is_some_and(|kept| kept.read_into(registers)) => {
+            if WANT_USER.load() == 0 {
+                Captured::nothing(StackOutcome::NotWanted)
+            } else {
+                // SAFETY: as above.
+                unsafe { stack::capture_user(scratch, source, mm, false) }
+            }
+        }
+        Some(_) => Captured::nothing(StackOutcome::NoRegisters),
+    };
+    let kernel = if WANT_KERNEL.load() == 0 {
+        Captured::nothing(StackOutcome::NotWanted)
+    } else {
+        // SAFETY: as above.
+        unsafe { stack::capture_kernel(ctx.as_ptr(), scratch, user) }
+    };
+    (user, kernel)
+}
+
+/// Sends a record that begins with `facts_bytes` of facts at `start`, right before the header.
+#[inline(always)]
+unsafe fn emit(
+    scratch: *mut Scratch,
+    start: *const u8,
+    facts_bytes: usize,
+    frame_bytes: u64,
+) -> Result<(), ring::RingFull> {
+    let _ = scratch;
+    if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
+        return Err(ring::RingFull);
+    }
+    let fixed = (facts_bytes + size_of::<SampleHeader>()) as u64;
+    // SAFETY: facts, header and frames lie one after the other in the scratch space.
+    unsafe { ring::emit(start, fixed + frame_bytes, Urgency::Timer) }
+}
+
+/// A thread of the target is about to be woken by what runs here.
+#[inline(always)]
+pub fn waking(ctx: &BtfTracePointContext) {
+    let task = Trusted::new(ctx.arg(0));
+    let Some(clock) = sched::find(task) else {
+        return;
+    };
+    if clock.state < State::Blocked as u32 {
+        return;
+    }
+    let blocked_ns = sched::now() - clock.left_ns;
+    if chosen(clock.left_ns, blocked_ns).is_none() {
+        return;
+    }
+    count(Counter::WakeAttempted);
+    let Some(scratch) = stack::scratch(Source::Waker) else {
+        return count(Counter::WakeScratchMissing);
+    };
+    // SAFETY: the scratch space is this CPU's, and wake-ups happen with interrupts off.
+    match unsafe { capture_waker(ctx, scratch, task, clock.left_ns, blocked_ns) } {
+        Ok(()) => count(Counter::WakeCaptured),
+        Err(ring::RingFull) => count(Counter::WakeRingFull),
+    }
+}
+
+#[inline(always)]
+unsafe fn capture_waker(
+    ctx: &BtfTracePointContext,
+    scratch: *mut Scratch,
+    woken: Trusted,
+    left_ns: u64,
+    blocked_ns: u64,
+) -> Result<(), ring::RingFull> {
+    use super::config::{TASK_PID, TASK_TGID};
+    let current = task::current();
+    // SAFETY: the scratch space is this program's alone; the facts lie right before the header, in the room for a wait's.
+    unsafe {
+        let (user, kernel) = capture_stacks(ctx, scratch, Source::Waker, current);
+        let ids = Ids::from_pid_tgid(bpf_get_current_pid_tgid());
+        sample::describe(&mut (*scratch).header, Source::Waker, current, ids, blocked_ns, user, kernel);
+        let facts = (&raw mut (*scratch).wait)
+            .cast::<u8>()
+            .add(size_of::<WaitFacts>() - size_of::<WakeFacts>())
+            .cast::<WakeFacts>();
+        (*facts).kind = Kind::Wake as u32;
+        (*facts).tid = woken.field(&TASK_PID);
+        (*facts).tgid = woken.field(&TASK_TGID);
+        (*facts).reserved = 0;
+        (*facts).left_ns = left_ns;
+        (*facts).blocked_ns = blocked_ns;
+        emit(scratch, facts.cast(), size_of::<WakeFacts>(), user.bytes + kernel.bytes)
+    }
+}

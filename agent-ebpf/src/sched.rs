@@ -1,0 +1,182 @@
+//! Thread time: what every thread did, by state, and the waits of which stacks were taken.
+
+use crate::{COMM_LEN, record::Kind, sample::SampleHeader};
+
+/// What a thread is doing. It is always in exactly one state, so its times add up to its life in the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum State {
+    /// Executing.
+    OnCpu = 0,
+    /// Runnable since it was woken or born, not yet executing.
+    Woken = 1,
+    /// Runnable since another thread took its CPU, or since it yielded.
+    Preempted = 2,
+    /// Runnable, and held back by its group's CPU quota.
+    Throttled = 3,
+    /// Waiting in a sleep that signals interrupt.
+    Blocked = 4,
+    /// Waiting in a sleep that signals do not interrupt.
+    Uninterruptible = 5,
+    /// The same, and the kernel counts it as a wait for a device.
+    Io = 6,
+}
+
+impl State {
+    /// Number of states, and a power of two above it, so that an index can be masked.
+    pub const COUNT: usize = 7;
+    /// Room for the times by state.
+    pub const SLOTS: usize = 8;
+    /// Every state, in the order of its number.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::OnCpu,
+        Self::Woken,
+        Self::Preempted,
+        Self::Throttled,
+        Self::Blocked,
+        Self::Uninterruptible,
+        Self::Io,
+    ];
+
+    /// The state with this number; `None` for an unknown one.
+    #[must_use]
+    pub fn from_u32(value: u32) -> Option<Self> {
+        Self::ALL.get(value as usize).copied()
+    }
+
+    /// Whether the thread could run if a CPU were given to it.
+    #[must_use]
+    pub const fn is_queued(self) -> bool {
+        matches!(self, Self::Woken | Self::Preempted | Self::Throttled)
+    }
+}
+
+const _: () = assert!(State::COUNT <= State::SLOTS && State::SLOTS.is_power_of_two());
+
+/// Threads accounted for at a time, at most; more count [`crate::counters::Counter::SchedTableFull`]. The agent chooses a
+/// size by the threads it finds. 200 bytes each.
+pub const MAX_THREADS: u32 = 1 << 18;
+
+/// A thread's times so far: the value of the map of threads, whose key is the address of its `task_struct`.
+///
+/// Not its id: that passes from one thread to another when a thread that is not the first runs a new program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ThreadClock {
+    /// When it came into its present state, `CLOCK_MONOTONIC` nanoseconds like all times here.
+    pub since_ns: u64,
+    /// When it left the CPU the last time.
+    pub left_ns: u64,
+    /// The present [`State`].
+    pub state: u32,
+    /// The [`State`] in which it left the CPU the last time.
+    pub left_state: u32,
+    /// Time by [`State`] up to `since_ns`.
+    pub spent_ns: [u64; State::SLOTS],
+    /// When its accounting began: with the window, with its birth, or when it became part of the target.
+    pub begin_ns: u64,
+    /// How often it left the CPU.
+    pub switches: u64,
+    /// The kernel's count of its user time when the accounting began, nanoseconds.
+    pub begin_user_ns: u64,
+    /// The same of its time in the kernel.
+    pub begin_system_ns: u64,
+}
+
+/// A thread's times, with its name: of one that ended in the window, or of one that lives at its end.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct ThreadRecord {
+    /// [`Kind::Thread`].
+    pub kind: u32,
+    /// 1 where the thread has ended.
+    pub ended: u32,
+    /// Process id in the initial PID namespace.
+    pub tgid: u32,
+    /// Thread id in the initial PID namespace.
+    pub tid: u32,
+    /// As in [`SampleHeader::process_start_ns`].
+    pub process_start_ns: u64,
+    /// Id of its group in the version 2 hierarchy; 0 where it could not be read.
+    pub cgroup_id: u64,
+    /// Name of the thread, zero-terminated.
+    pub thread_comm: [u8; COMM_LEN],
+    /// Name of the process, zero-terminated.
+    pub process_comm: [u8; COMM_LEN],
+    /// Its times.
+    pub clock: ThreadClock,
+    /// The kernel's count of its user time now, nanoseconds. It is counted by ticks, so it says how on-CPU time is split, not
+    /// how much there was.
+    pub user_ns: u64,
+    /// The same of its time in the kernel.
+    pub system_ns: u64,
+}
+
+/// Arguments of a system call that are kept.
+pub const SYSCALL_ARGUMENTS: usize = 3;
+/// [`WaitFacts::syscall`] of a thread that is in none.
+pub const NO_SYSCALL: u64 = u64::MAX;
+
+/// A wait of which the stack was taken; a whole sample follows, whose `weight` is the time off the CPU.
+///
+/// Waits are chosen by their length: one of length t with the probability min(1, t / `period_ns`), so that what it stands
+/// for is max(t, `period_ns`). The choice depends on nothing else, and long waits are all there.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct WaitFacts {
+    /// [`Kind::Wait`].
+    pub kind: u32,
+    /// The [`State`] in which the thread left the CPU.
+    pub state: u32,
+    /// When it left the CPU.
+    pub left_ns: u64,
+    /// Time until it was woken; 0 where it was runnable all the time.
+    pub blocked_ns: u64,
+    /// Time it was runnable.
+    pub queued_ns: u64,
+    /// By which the wait was chosen.
+    pub period_ns: u64,
+    /// Number of the system call the thread is in, or [`NO_SYSCALL`].
+    pub syscall: u64,
+    /// Its first arguments.
+    pub arguments: [u64; SYSCALL_ARGUMENTS],
+    /// 1 where the wait was not over at the window's end.
+    pub open: u64,
+}
+
+impl WaitFacts {
+    /// No wait.
+    pub const NONE: Self = Self {
+        kind: Kind::Wait as u32,
+        state: 0,
+        left_ns: 0,
+        blocked_ns: 0,
+        queued_ns: 0,
+        period_ns: 0,
+        syscall: NO_SYSCALL,
+        arguments: [0; SYSCALL_ARGUMENTS],
+        open: 0,
+    };
+}
+
+/// What woke a thread; a whole sample follows, which is the waker's.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct WakeFacts {
+    /// [`Kind::Wake`].
+    pub kind: u32,
+    /// Thread id of the woken thread.
+    pub tid: u32,
+    /// Process id of the woken thread.
+    pub tgid: u32,
+    /// Keeps the layout free of holes; zero.
+    pub reserved: u32,
+    /// When the woken thread left the CPU; with `tid` it names the wait.
+    pub left_ns: u64,
+    /// How long it was blocked.
+    pub blocked_ns: u64,
+}
+
+const _: () = assert!(size_of::<WaitFacts>() % 8 == 0 && size_of::<WakeFacts>() % 8 == 0);
+const _: () = assert!(size_of::<WakeFacts>() <= size_of::<WaitFacts>(), "both lie before the same sample");
+const _: () = assert!(align_of::<SampleHeader>() == 8);

@@ -1,0 +1,127 @@
+//! The sched source: its programs and maps as the agent uses them.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+use aya::maps::{Array, Map, MapData, RingBuf};
+use aya::programs::{BtfTracePoint, Iter};
+use aya::{Btf, Ebpf};
+use chokepoint_ebpf::sched::ThreadRecord;
+
+use super::{LoadError, program};
+
+/// What the sched source is loaded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SchedOptions {
+    /// Threads it has room for.
+    pub threads: u32,
+    /// Whether stacks of waits are taken.
+    pub waits: bool,
+    /// Whether stacks of what ends them are taken.
+    pub wakers: bool,
+}
+
+/// Name of each program, and its tracepoint.
+const ALWAYS: [(&str, &str); 3] = [
+    ("sched_wakeup_new", "sched_wakeup_new"),
+    ("sched_wakeup", "sched_wakeup"),
+    ("sched_switch", "sched_switch"),
+];
+const WAITS: (&str, &str) = ("wait_over", "irq_work_entry");
+const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
+const BEGIN: &str = "threads_begin";
+const REPORT: &str = "threads_report";
+
+/// Room for the interrupts of 100 ms, 16 bytes each.
+pub(super) const INTERRUPTS_BYTES: u32 = 64 << 10;
+
+impl SchedOptions {
+    fn programs(self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let waits = self.waits.then_some(WAITS);
+        let wakers = self.wakers.then_some(WAKERS);
+        // The one that the others build on comes last.
+        waits.into_iter().chain(wakers).chain(ALWAYS)
+    }
+}
+
+/// The attached source.
+pub struct Sched {
+    options: SchedOptions,
+    period: Array<MapData, u64>,
+    interrupts: RingBuf<MapData>,
+}
+
+impl Sched {
+    /// Loads the programs; nothing runs yet.
+    pub(super) fn load(ebpf: &mut Ebpf, options: SchedOptions) -> Result<Self, LoadError> {
+        let btf = Btf::from_sys_fs()?;
+        for (name, tracepoint) in options.programs() {
+            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
+            tracing.load(tracepoint, &btf).map_err(|source| LoadError::Program { name, source })?;
+        }
+        for name in [BEGIN, REPORT] {
+            let iterator: &mut Iter = program(ebpf, name)?;
+            iterator.load("task", &btf).map_err(|source| LoadError::Program { name, source })?;
+        }
+        Ok(Self {
+            options,
+            period: Array::try_from(take(ebpf, "WAIT_PERIOD")?)
+                .map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })?,
+            interrupts: RingBuf::try_from(take(ebpf, "WAIT_INTERRUPTS")?)
+                .map_err(|source| LoadError::Map { name: "WAIT_INTERRUPTS", source })?,
+        })
+    }
+
+    /// Begins to account: for what happens from now on, and then for the threads to which nothing has happened yet.
+    pub(super) fn attach(&self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
+        for (name, _) in self.options.programs() {
+            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
+            tracing.attach().map_err(|source| LoadError::Program { name, source })?;
+        }
+        iterate(ebpf, BEGIN).map(drop)
+    }
+
+    /// Ends the accounting, and returns what every living thread has done.
+    pub(super) fn stop(&self, ebpf: &mut Ebpf) -> Result<Vec<u8>, LoadError> {
+        for (name, _) in self.options.programs() {
+            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
+            tracing.unload().map_err(|source| LoadError::Program { name, source })?;
+        }
+        iterate(ebpf, REPORT)
+    }
+
+    /// Sets what waits are chosen by: see [`chokepoint_ebpf::sched::WaitFacts`].
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn set_period_ns(&mut self, period_ns: u64) -> Result<(), LoadError> {
+        self.period.set(0, period_ns, 0).map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })
+    }
+
+    /// Makes room for more interrupts.
+    pub fn make_room(&mut self) {
+        while self.interrupts.next().is_some() {}
+    }
+}
+
+fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
+    ebpf.take_map(name).ok_or(LoadError::Missing(name))
+}
+
+/// Most that is read of an iterator: a million threads.
+const MAX_REPORT_BYTES: u64 = 1_000_000 * size_of::<ThreadRecord>() as u64;
+
+/// Runs a program for each thread of the host, and returns what it writes.
+fn iterate(ebpf: &mut Ebpf, name: &'static str) -> Result<Vec<u8>, LoadError> {
+    let refused = |source| LoadError::Program { name, source };
+    let iterator: &mut Iter = program(ebpf, name)?;
+    let link = iterator.attach().map_err(refused)?;
+    let link = iterator.take_link(link).map_err(refused)?;
+    let file: File =
+        link.into_file().map_err(|error| LoadError::Io { what: name, source: io::Error::other(error) })?;
+    let mut written = Vec::new();
+    file.take(MAX_REPORT_BYTES)
+        .read_to_end(&mut written)
+        .map_err(|source| LoadError::Io { what: "the kernel's list of threads cannot be read", source })?;
+    Ok(written)
+}

@@ -1,0 +1,356 @@
+//! What threads wait for: the system call's file descriptor or address, turned into words while its process lives.
+//!
+//! A descriptor is looked up when a wait on it is met for the first time, and again after a second, since its number may be
+//! another file's by then. All of this is best effort: where the process is gone there is no object.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Index of an object's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectId(u32);
+
+/// Names that are kept; of further ones the waits have no object. About 60 bytes each.
+const MAX_OBJECTS: usize = 65_536;
+/// Descriptors of processes that are remembered at a time.
+const MAX_DESCRIPTORS: usize = 65_536;
+/// How long a descriptor is taken for the same file.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// Descriptors looked up in a second, at most: half a per cent of a CPU.
+const LOOKUPS_PER_S: u32 = 500;
+/// What is read of one table of sockets: some fifty thousand of them.
+const MAX_TABLE_BYTES: u64 = 8 << 20;
+/// Longest name.
+const MAX_NAME: usize = 200;
+
+/// A system call that waits, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// Its first argument is a file descriptor.
+    Descriptor,
+    /// Its first argument is the address of a futex.
+    Futex,
+    Nothing,
+}
+
+fn names(syscall: u32) -> Names {
+    match i64::from(syscall) {
+        libc::SYS_futex => Names::Futex,
+        libc::SYS_read
+        | libc::SYS_write
+        | libc::SYS_pread64
+        | libc::SYS_pwrite64
+        | libc::SYS_readv
+        | libc::SYS_writev
+        | libc::SYS_preadv
+        | libc::SYS_pwritev
+        | libc::SYS_preadv2
+        | libc::SYS_pwritev2
+        | libc::SYS_connect
+        | libc::SYS_accept
+        | libc::SYS_accept4
+        | libc::SYS_sendto
+        | libc::SYS_recvfrom
+        | libc::SYS_sendmsg
+        | libc::SYS_recvmsg
+        | libc::SYS_sendmmsg
+        | libc::SYS_recvmmsg
+        | libc::SYS_sendfile
+        | libc::SYS_splice
+        | libc::SYS_copy_file_range
+        | libc::SYS_fsync
+        | libc::SYS_fdatasync
+        | libc::SYS_sync_file_range
+        | libc::SYS_fallocate
+        | libc::SYS_ftruncate
+        | libc::SYS_flock
+        | libc::SYS_fcntl
+        | libc::SYS_ioctl
+        | libc::SYS_epoll_pwait
+        | libc::SYS_epoll_pwait2
+        | libc::SYS_io_uring_enter => Names::Descriptor,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_epoll_wait => Names::Descriptor,
+        _ => Names::Nothing,
+    }
+}
+
+/// A process, its descriptor's number and what was found behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Descriptor {
+    tgid: u32,
+    process_start_ns: u64,
+    number: u32,
+}
+
+/// The objects that were waited for.
+#[derive(Debug)]
+pub struct Objects {
+    names: Vec<String>,
+    ids: HashMap<String, ObjectId>,
+    descriptors: HashMap<Descriptor, (Instant, Option<ObjectId>)>,
+    sockets: HashMap<u64, Sockets>,
+    lookups: u32,
+    lookups_since: Instant,
+    skipped: u64,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            ids: HashMap::new(),
+            descriptors: HashMap::new(),
+            sockets: HashMap::new(),
+            lookups: 0,
+            lookups_since: Instant::now(),
+            skipped: 0,
+        }
+    }
+}
+
+impl Objects {
+    /// The name of an object.
+    #[must_use]
+    pub fn name(&self, id: ObjectId) -> &str {
+        &self.names[id.0 as usize]
+    }
+
+    /// Waits whose descriptors were not looked up: too many in a second.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// What a thread waits for in this system call with these arguments; `None` where that is nothing that has a name, or its
+    /// process is gone.
+    pub fn of_call(
+        &mut self,
+        tgid: u32,
+        process_start_ns: u64,
+        syscall: u64,
+        arguments: &[u64],
+    ) -> Option<ObjectId> {
+        let first = *arguments.first()?;
+        match names(u32::try_from(syscall).ok()?) {
+            Names::Nothing => None,
+            Names::Futex => self.intern(format!("futex {first:#x}")),
+            // The kernel takes the low half.
+            Names::Descriptor => self.descriptor(Descriptor { tgid, process_start_ns, number: first as u32 }),
+        }
+    }
+
+    fn descriptor(&mut self, descriptor: Descriptor) -> Option<ObjectId> {
+        let now = Instant::now();
+        if let Some((found, object)) = self.descriptors.get(&descriptor)
+            && now.duration_since(*found) < REMEMBERED
+        {
+            return *object;
+        }
+        if now.duration_since(self.lookups_since) >= Duration::from_secs(1) {
+            (self.lookups, self.lookups_since) = (0, now);
+        }
+        if self.lookups >= LOOKUPS_PER_S {
+            self.skipped += 1;
+            return None;
+        }
+        self.lookups += 1;
+        let name = self.look_up(&descriptor);
+        let object = name.and_then(|name| self.intern(name));
+        if self.descriptors.len() >= MAX_DESCRIPTORS {
+            self.descriptors.clear();
+        }
+        self.descriptors.insert(descriptor, (now, object));
+        object
+    }
+
+    fn look_up(&mut self, descriptor: &Descriptor) -> Option<String> {
+        let Descriptor { tgid, number, .. } = descriptor;
+        let path = format!("/proc/{tgid}/fd/{number}");
+        let target = fs::read_link(&path).ok()?;
+        let target = target.to_string_lossy();
+        let inside = |prefix: &str| target.strip_prefix(prefix)?.strip_suffix(']');
+        if let Some(inode) = inside("socket:[") {
+            let inode = inode.parse().ok()?;
+            return Some(self.socket(*tgid, inode).unwrap_or_else(|| "socket".to_owned()));
+        }
+        if let Some(inode) = inside("pipe:[") {
+            return Some(format!("pipe {inode}"));
+        }
+        if let Some(kind) = inside("anon_inode:[") {
+            return Some(if kind == "eventpoll" { "epoll".to_owned() } else { kind.to_owned() });
+        }
+        if let Some(kind) = target.strip_prefix("anon_inode:") {
+            return Some(kind.to_owned());
+        }
+        let facts = fs::metadata(&path).ok();
+        let device = facts.filter(|facts| facts.is_file()).and_then(|facts| device_name(facts.dev()));
+        Some(match device {
+            Some(device) => format!("file {target} on {device}"),
+            None => format!("file {target}"),
+        })
+    }
+
+    /// The two ends of a socket. The tables of the network namespace are read anew where it is not in them, at most once a
+    /// second.
+    fn socket(&mut self, tgid: u32, inode: u64) -> Option<String> {
+        let namespace = fs::metadata(format!("/proc/{tgid}/ns/net")).ok()?.ino();
+        let known = self.sockets.get(&namespace);
+        if known.is_none_or(|known| !known.names.contains_key(&inode) && known.read.elapsed() > REMEMBERED) {
+            self.sockets.insert(namespace, Sockets::read(tgid));
+        }
+        self.sockets.get(&namespace)?.names.get(&inode).cloned()
+    }
+
+    fn intern(&mut self, mut name: String) -> Option<ObjectId> {
+        name.truncate(name.floor_char_boundary(MAX_NAME));
+        if let Some(id) = self.ids.get(&name) {
+            return Some(*id);
+        }
+        if self.names.len() >= MAX_OBJECTS {
+            return None;
+        }
+        let id = ObjectId(self.names.len() as u32);
+        self.names.push(name.clone());
+        self.ids.insert(name, id);
+        Some(id)
+    }
+}
+
+/// The name of the block device with this number; `None` where a file system has no device of its own.
+fn device_name(device: u64) -> Option<String> {
+    let (major, minor) = (libc::major(device), libc::minor(device));
+    let link = fs::read_link(format!("/sys/dev/block/{major}:{minor}")).ok()?;
+    Some(link.file_name()?.to_string_lossy().into_owned())
+}
+
+/// The sockets of one network namespace at one time, by their inodes.
+#[derive(Debug)]
+struct Sockets {
+    names: HashMap<u64, String>,
+    read: Instant,
+}
+
+impl Sockets {
+    /// As a process in the namespace sees them.
+    fn read(tgid: u32) -> Self {
+        let mut names = HashMap::new();
+        for protocol in ["tcp", "tcp6", "udp", "udp6"] {
+            let text = table(&format!("/proc/{tgid}/net/{protocol}"));
+            let kind = protocol.trim_end_matches('6');
+            names.extend(text.lines().skip(1).filter_map(|line| inet_socket(kind, line)));
+        }
+        let text = table(&format!("/proc/{tgid}/net/unix"));
+        names.extend(text.lines().skip(1).filter_map(unix_socket));
+        Self { names, read: Instant::now() }
+    }
+}
+
+fn table(path: impl AsRef<Path>) -> String {
+    let mut bytes = Vec::new();
+    if let Ok(file) = File::open(path) {
+        // What could be read is used.
+        let _ = file.take(MAX_TABLE_BYTES).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A line of `/proc/net/tcp` and the like. One that listens, or is not connected, has one end.
+fn inet_socket(kind: &str, line: &str) -> Option<(u64, String)> {
+    let mut fields = line.split_ascii_whitespace();
+    let local = socket_address(fields.nth(1)?)?;
+    let remote = socket_address(fields.next()?)?;
+    // State, queues, timer, retransmits, user, time-out.
+    let inode = fields.nth(6)?.parse().ok().filter(|inode| *inode != 0)?;
+    let name = if remote.port() == 0 { format!("{kind} {local}") } else { format!("{kind} {local}-{remote}") };
+    Some((inode, name))
+}
+
+/// `0100007F:1F90`: words in the machine's byte order.
+fn socket_address(text: &str) -> Option<SocketAddr> {
+    let (address, port) = text.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let word = u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?;
+        Some(word.to_ne_bytes())
+    };
+    let address = match address.len() {
+        8 => IpAddr::V4(Ipv4Addr::from(word(0)?)),
+        32 => {
+            let mut bytes = [0; 16];
+            for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&word(8 * index)?);
+            }
+            let address = Ipv6Addr::from(bytes);
+            address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4)
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(address, port))
+}
+
+/// A line of `/proc/net/unix`; most sockets have no path.
+fn unix_socket(line: &str) -> Option<(u64, String)> {
+    let inode = line.split_ascii_whitespace().nth(6)?.parse().ok()?;
+    // A path may have spaces in it.
+    let path = (0..7).try_fold(line, |rest, _| {
+        let (_, rest) = rest.trim_start().split_once(' ')?;
+        Some(rest)
+    });
+    let path = path.map(str::trim).filter(|path| !path.is_empty());
+    Some((inode, path.map_or_else(|| "unix".to_owned(), |path| format!("unix {path}"))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixListener;
+
+    #[test]
+    fn lines_of_socket_tables() {
+        let line = "   1: 0100007F:1F90 0500000A:1538 01 00000000:00000000 00:00000000 00000000  1000        0 4711 1 0 20";
+        assert_eq!(inet_socket("tcp", line), Some((4711, "tcp 127.0.0.1:8080-10.0.0.5:5432".to_owned())));
+        let listens = "   0: 00000000000000000000000000000000:0016 00000000000000000000000000000000:0000 0A 0:0 0:0 0 0 0 12 1";
+        assert_eq!(inet_socket("tcp", listens), Some((12, "tcp [::]:22".to_owned())));
+        let mapped = "0: 0000000000000000FFFF00000100007F:0050 0000000000000000FFFF00000200007F:0051 01 0:0 0:0 0 0 0 13 1";
+        assert_eq!(inet_socket("tcp", mapped), Some((13, "tcp 127.0.0.1:80-127.0.0.2:81".to_owned())));
+        assert_eq!(inet_socket("tcp", "garbage"), None);
+        let path = "ffff8881: 00000002 00000000 00010000 0001 01 15557 /run/a b.sock";
+        assert_eq!(unix_socket(path), Some((15557, "unix /run/a b.sock".to_owned())));
+        let nameless = "ffff8881: 00000003 00000000 00000000 0001 03 15558";
+        assert_eq!(unix_socket(nameless), Some((15558, "unix".to_owned())));
+    }
+
+    #[test]
+    fn descriptors_of_this_process_are_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.sock");
+        let unix = UnixListener::bind(&path).unwrap();
+        let file = File::create(directory.path().join("data")).unwrap();
+
+        let mut objects = Objects::default();
+        let mut name = |call: i64, descriptor: i32| {
+            let id = objects.of_call(std::process::id(), 1, call as u64, &[descriptor as u64]);
+            id.map(|id| objects.name(id).to_owned())
+        };
+        let expected = format!("tcp {}-{address}", stream.local_addr().unwrap());
+        assert_eq!(name(libc::SYS_read, stream.as_raw_fd()), Some(expected));
+        assert_eq!(name(libc::SYS_accept, listener.as_raw_fd()), Some(format!("tcp {address}")));
+        assert_eq!(name(libc::SYS_accept, unix.as_raw_fd()), Some(format!("unix {}", path.display())));
+        let data = name(libc::SYS_fsync, file.as_raw_fd()).unwrap();
+        assert!(data.starts_with(&format!("file {}/data", directory.path().display())), "{data}");
+        assert_eq!(name(libc::SYS_read, 99_999), None);
+        assert_eq!(name(libc::SYS_futex, 0x1000), Some("futex 0x1000".to_owned()));
+        assert_eq!(name(libc::SYS_nanosleep, 0), None);
+    }
+}

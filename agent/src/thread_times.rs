@@ -1,0 +1,183 @@
+//! The exact times of threads, as the kernel programs told them.
+
+use std::collections::HashMap;
+
+use chokepoint_analysis::thread_time::{Parts, ThreadTime};
+use chokepoint_ebpf::sched::{State, ThreadRecord};
+
+use crate::drain::decode::comm;
+
+/// Names a thread in the samples and in the times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ThreadKey {
+    /// Process id.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Start of the process, `CLOCK_BOOTTIME` nanoseconds.
+    pub process_start_ns: u64,
+}
+
+/// Threads that are kept one by one; the times of further ones are added to their process's. About 200 bytes each.
+const MAX_THREADS: usize = 100_000;
+
+/// The times of every thread.
+#[derive(Debug, Default)]
+pub struct ThreadTimes {
+    threads: HashMap<ThreadKey, ThreadTime>,
+    merged: u64,
+}
+
+impl ThreadTimes {
+    /// Adds the times of a thread that has ended.
+    pub fn add_ended(&mut self, record: &ThreadRecord) {
+        self.add(record, record.clock.since_ns);
+    }
+
+    /// Adds the times of a thread that lives when the accounting ends.
+    pub fn add_living(&mut self, record: &ThreadRecord, end_ns: u64) {
+        self.add(record, end_ns.max(record.clock.since_ns));
+    }
+
+    /// Every thread.
+    pub fn iter(&self) -> impl Iterator<Item = (&ThreadKey, &ThreadTime)> {
+        self.threads.iter()
+    }
+
+    /// Threads whose times are part of another's: there were too many to keep them apart.
+    #[must_use]
+    pub fn merged(&self) -> u64 {
+        self.merged
+    }
+
+    fn add(&mut self, record: &ThreadRecord, end_ns: u64) {
+        let ThreadRecord { tgid, tid, process_start_ns, .. } = *record;
+        let time = time(record, end_ns);
+        let mut key = ThreadKey { tgid, tid, process_start_ns };
+        if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&key) {
+            self.merged += 1;
+            key = ThreadKey { tgid: 0, tid: 0, process_start_ns: 0 };
+        }
+        self.threads.entry(key).and_modify(|known| merge(known, &time)).or_insert_with(|| {
+            if key.tid == 0 { others(&time) } else { time.clone() }
+        });
+    }
+}
+
+/// The thread that stands for all that were too many.
+fn others(time: &ThreadTime) -> ThreadTime {
+    let name = "[other threads]".to_owned();
+    ThreadTime { pid: 0, tid: 0, process_name: name.clone(), thread_name: name, cgroup_id: 0, ..time.clone() }
+}
+
+/// Two stretches of one thread's life: it left the target's accounting and came back, or another had its number.
+fn merge(known: &mut ThreadTime, time: &ThreadTime) {
+    let user_ns = |time: &ThreadTime| time.user_share.map(|share| share * time.parts.on_cpu_ns as f64);
+    let on_cpu_ns = known.parts.on_cpu_ns + time.parts.on_cpu_ns;
+    known.user_share = match (user_ns(known), user_ns(time)) {
+        (None, None) => None,
+        (one, other) => {
+            Some((one.unwrap_or(0.0) + other.unwrap_or(0.0)) / (on_cpu_ns.max(1) as f64)).map(|s| s.min(1.0))
+        }
+    };
+    known.elapsed_ns += time.elapsed_ns;
+    known.parts += time.parts;
+    known.switches += time.switches;
+    known.ended |= time.ended;
+}
+
+fn time(record: &ThreadRecord, end_ns: u64) -> ThreadTime {
+    let clock = &record.clock;
+    let mut spent_ns = clock.spent_ns;
+    if let Some(spent_ns) = spent_ns.get_mut(clock.state as usize)
+        && record.ended == 0
+    {
+        *spent_ns += end_ns - clock.since_ns;
+    }
+    let [on_cpu_ns, woken_ns, preempted_ns, throttled_ns, interruptible_ns, uninterruptible_ns, io_ns] =
+        State::ALL.map(|state| spent_ns[state as usize]);
+    let user_ns = record.user_ns.saturating_sub(clock.begin_user_ns);
+    let system_ns = record.system_ns.saturating_sub(clock.begin_system_ns);
+    let ticks_ns = user_ns + system_ns;
+    ThreadTime {
+        pid: record.tgid,
+        tid: record.tid,
+        process_name: comm(&record.process_comm),
+        thread_name: comm(&record.thread_comm),
+        cgroup_id: record.cgroup_id,
+        elapsed_ns: end_ns - clock.begin_ns,
+        parts: Parts {
+            on_cpu_ns,
+            woken_ns,
+            preempted_ns,
+            throttled_ns,
+            interruptible_ns,
+            uninterruptible_ns,
+            io_ns,
+        },
+        user_share: (ticks_ns > 0).then(|| user_ns as f64 / ticks_ns as f64),
+        switches: clock.switches,
+        ended: record.ended != 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chokepoint_ebpf::COMM_LEN;
+    use chokepoint_ebpf::record::Kind;
+    use chokepoint_ebpf::sched::ThreadClock;
+
+    fn record(state: State, since_ns: u64, spent_ns: [u64; 8]) -> ThreadRecord {
+        ThreadRecord {
+            kind: Kind::Thread as u32,
+            ended: 0,
+            tgid: 1,
+            tid: 2,
+            process_start_ns: 3,
+            cgroup_id: 4,
+            thread_comm: [0; COMM_LEN],
+            process_comm: [0; COMM_LEN],
+            clock: ThreadClock {
+                since_ns,
+                state: state as u32,
+                spent_ns,
+                begin_ns: 1_000,
+                begin_user_ns: 10,
+                begin_system_ns: 20,
+                ..ThreadClock::default()
+            },
+            user_ns: 40,
+            system_ns: 30,
+        }
+    }
+
+    #[test]
+    fn what_a_living_thread_is_in_lasts_to_the_end() {
+        let mut times = ThreadTimes::default();
+        times.add_living(&record(State::Blocked, 1_500, [300, 100, 100, 0, 0, 0, 0, 0]), 2_000);
+        let (_, time) = times.iter().next().unwrap();
+        assert_eq!((time.elapsed_ns, time.parts.total_ns()), (1_000, 1_000));
+        assert_eq!((time.parts.blocked_ns(), time.parts.queued_ns()), (500, 200));
+        assert_eq!(time.user_share, Some(0.75));
+    }
+
+    #[test]
+    fn an_ended_thread_ends_where_it_left() {
+        let mut times = ThreadTimes::default();
+        times.add_ended(&ThreadRecord { ended: 1, ..record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0]) });
+        let (_, time) = times.iter().next().unwrap();
+        assert_eq!((time.elapsed_ns, time.parts.total_ns(), time.ended), (500, 500, true));
+    }
+
+    #[test]
+    fn a_thread_that_comes_back_is_one_thread() {
+        let mut times = ThreadTimes::default();
+        for _ in 0..2 {
+            times.add_living(&record(State::OnCpu, 1_500, [500, 0, 0, 0, 0, 0, 0, 0]), 2_000);
+        }
+        assert_eq!(times.iter().count(), 1);
+        let (_, time) = times.iter().next().unwrap();
+        assert_eq!((time.elapsed_ns, time.parts.on_cpu_ns, time.user_share), (2_000, 2_000, Some(0.75)));
+    }
+}
