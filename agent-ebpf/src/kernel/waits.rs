@@ -15,16 +15,17 @@
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_RB_FORCE_WAKEUP,
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task},
-    macros::map,
-    maps::{Array, PerCpuArray, RingBuf},
+    btf_maps::{ArrayOfMaps, RingBuf},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id},
+    macros::{btf_map, map},
+    maps::{Array, PerCpuArray},
     programs::BtfTracePointContext,
 };
 use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
     sample::{MAX_FRAMES, SampleHeader, Source, StackOutcome},
-    sched::{NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts},
+    sched::{INTERRUPTS_BYTES, NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts},
 };
 
 use super::{
@@ -42,9 +43,10 @@ use super::{
 /// What waits are chosen by, nanoseconds; the agent changes it to stay within its budget.
 #[map]
 static WAIT_PERIOD: Array<u64> = Array::with_max_entries(1, 0);
-/// Nobody reads it but to make room: its wake-up is the interrupt. The agent sets the size before loading.
-#[map]
-static WAIT_INTERRUPTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+/// A ring buffer for each CPU, whose wake-up is the interrupt: nobody reads it but to make room. A shared one would have one
+/// wake-up under way at a time for all CPUs. The agent makes them, and sets their number before loading.
+#[btf_map]
+static WAIT_INTERRUPTS: ArrayOfMaps<RingBuf<u64, INTERRUPTS_BYTES>, 1> = ArrayOfMaps::new();
 /// The wait whose stack the next interrupt on this CPU is to take.
 #[map]
 static WAIT_CHOSEN: PerCpuArray<Chosen> = PerCpuArray::with_max_entries(1, 0);
@@ -93,7 +95,9 @@ pub fn over(
     slot.queued_ns = if blocked { 0 } else { now - since };
     slot.period_ns = period_ns;
     slot.state = u64::from(clock.left_state);
-    match WAIT_INTERRUPTS.reserve::<u64>(0) {
+    // SAFETY: the helper has no preconditions.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    match WAIT_INTERRUPTS.get(cpu).and_then(|ring| ring.reserve(0)) {
         Some(entry) => entry.discard(u64::from(BPF_RB_FORCE_WAKEUP)),
         None => {
             slot.task = 0;

@@ -239,7 +239,7 @@ impl Programs {
         if let Some(sched) = &options.sched {
             loader
                 .map_max_entries("SCHED_THREADS", sched.threads)
-                .map_max_entries("WAIT_INTERRUPTS", sched::INTERRUPTS_BYTES);
+                .map_max_entries("WAIT_INTERRUPTS", options.possible_cpus);
         } else {
             // Scratch space of the on-CPU source alone.
             loader.map_max_entries("SCRATCH", Source::OnCpu as u32 + 1);
@@ -254,7 +254,8 @@ impl Programs {
             let on_cpu: &mut PerfEvent = program(&mut ebpf, "on_cpu")?;
             on_cpu.load().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
         }
-        let sched = options.sched.map(|options| Sched::load(&mut ebpf, options)).transpose()?;
+        let cpus = options.possible_cpus;
+        let sched = options.sched.map(|options| Sched::load(&mut ebpf, options, cpus)).transpose()?;
         let mut programs = Self { ebpf, statistics, has_on_cpu: options.frequency_hz.is_some(), sched };
         if let Gate::Processes { tgids, follow_forks } = &options.gate {
             if *follow_forks {

@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use aya::maps::{Array, Map, MapData, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, Map, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
-use chokepoint_ebpf::sched::ThreadRecord;
+use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+use chokepoint_ebpf::sched::{INTERRUPTS_BYTES, ThreadRecord};
 
 use super::{LoadError, program};
 
@@ -29,11 +30,9 @@ const ALWAYS: [(&str, &str); 3] = [
 ];
 const WAITS: (&str, &str) = ("wait_over", "irq_work_entry");
 const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
+const INTERRUPTS: &str = "WAIT_INTERRUPTS";
 const BEGIN: &str = "threads_begin";
 const REPORT: &str = "threads_report";
-
-/// Room for the interrupts of 100 ms, 16 bytes each.
-pub(super) const INTERRUPTS_BYTES: u32 = 64 << 10;
 
 impl SchedOptions {
     fn programs(self) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -48,12 +47,12 @@ impl SchedOptions {
 pub struct Sched {
     options: SchedOptions,
     period: Array<MapData, u64>,
-    interrupts: RingBuf<MapData>,
+    interrupts: Vec<RingBuf<MapData>>,
 }
 
 impl Sched {
-    /// Loads the programs; nothing runs yet.
-    pub(super) fn load(ebpf: &mut Ebpf, options: SchedOptions) -> Result<Self, LoadError> {
+    /// Loads the programs, for CPUs below this number; nothing runs yet.
+    pub(super) fn load(ebpf: &mut Ebpf, options: SchedOptions, cpus: u32) -> Result<Self, LoadError> {
         let btf = Btf::from_sys_fs()?;
         for (name, tracepoint) in options.programs() {
             let tracing: &mut BtfTracePoint = program(ebpf, name)?;
@@ -67,8 +66,7 @@ impl Sched {
             options,
             period: Array::try_from(take(ebpf, "WAIT_PERIOD")?)
                 .map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })?,
-            interrupts: RingBuf::try_from(take(ebpf, "WAIT_INTERRUPTS")?)
-                .map_err(|source| LoadError::Map { name: "WAIT_INTERRUPTS", source })?,
+            interrupts: if options.waits { interrupts(ebpf, cpus)? } else { Vec::new() },
         })
     }
 
@@ -100,8 +98,26 @@ impl Sched {
 
     /// Makes room for more interrupts.
     pub fn make_room(&mut self) {
-        while self.interrupts.next().is_some() {}
+        for ring in &mut self.interrupts {
+            while ring.next().is_some() {}
+        }
     }
+}
+
+/// Makes a ring buffer for each CPU.
+fn interrupts(ebpf: &mut Ebpf, cpus: u32) -> Result<Vec<RingBuf<MapData>>, LoadError> {
+    let unusable = |source| LoadError::Map { name: INTERRUPTS, source };
+    let map = take(ebpf, INTERRUPTS)?;
+    let mut outer: ArrayOfMaps<MapData, RingBuf<MapData>> = ArrayOfMaps::try_from(map).map_err(unusable)?;
+    let make = |cpu| {
+        let shape =
+            aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF as u32, 0, 0, INTERRUPTS_BYTES as u32, 0);
+        let map = MapData::create(shape, "wait_interrupt", None).map_err(unusable)?;
+        let ring = RingBuf::try_from(Map::RingBuf(map)).map_err(unusable)?;
+        outer.set(cpu, &ring, 0).map_err(unusable)?;
+        Ok(ring)
+    };
+    (0..cpus).map(make).collect()
 }
 
 fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
