@@ -77,12 +77,21 @@ fn threads_begin(iteration: *const Iteration) -> i32 {
     0
 }
 
-/// Runs for each thread of the host when a window ends.
+/// Runs for each thread of the host when a window ends, and before, to meet the files they run.
 #[unsafe(no_mangle)]
-#[unsafe(link_section = "iter/task")]
+#[unsafe(link_section = "iter.s/task")]
 fn threads_report(iteration: *const Iteration) -> i32 {
     // SAFETY: as above.
-    kernel::threads::report(unsafe { &*iteration });
+    kernel::threads::report(unsafe { &*iteration }, kernel::threads::user_stack);
+    0
+}
+
+/// The same on kernels whose programs of this kind may not sleep.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+fn threads_report_5_10(iteration: *const Iteration) -> i32 {
+    // SAFETY: as above.
+    kernel::threads::report(unsafe { &*iteration }, kernel::threads::no_user_stack);
     0
 }
 

@@ -81,11 +81,13 @@ pub enum StackOutcome {
     ThirtyTwoBit = 12,
     /// The user registers could not be had.
     NoRegisters = 13,
+    /// The thread did not run, and this kernel cannot read the memory of such (before 5.18).
+    NotRunning = 14,
 }
 
 impl StackOutcome {
     /// One more than the largest number.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// The outcome with this number; `None` for an unknown one.
     #[must_use]
@@ -105,6 +107,7 @@ impl StackOutcome {
             11 => Some(Self::StackUnreadable),
             12 => Some(Self::ThirtyTwoBit),
             13 => Some(Self::NoRegisters),
+            14 => Some(Self::NotRunning),
             _ => None,
         }
     }

@@ -650,5 +650,6 @@ pub fn cause(outcome: StackOutcome) -> Option<&'static str> {
         StackOutcome::StackUnreadable => Some("stack not in memory"),
         StackOutcome::ThirtyTwoBit => Some("32-bit code"),
         StackOutcome::NoRegisters => Some("registers not readable"),
+        StackOutcome::NotRunning => Some("not running"),
     }
 }

@@ -17,7 +17,7 @@ use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::sched::MAX_THREADS;
 
 use crate::aggregate::{Aggregate, Captured, Limits, Origin};
-use crate::drain::decode::{Record, decode_threads};
+use crate::drain::decode::{Record, decode_look};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
@@ -45,6 +45,16 @@ const RING_TIME: Duration = Duration::from_secs(1);
 const TYPICAL_SAMPLE_BYTES: u64 = 512;
 /// Limits of the ring buffer's size. The upper one is counted twice in the agent's resident memory where it is all used.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=8 << 20;
+
+/// When the threads that wait are looked at, since the window's start: each look meets the files one frame further out than
+/// those that have tables.
+const LOOKS: &[Duration] = &[
+    Duration::ZERO,
+    Duration::from_millis(300),
+    Duration::from_millis(800),
+    Duration::from_millis(1500),
+    Duration::from_millis(3000),
+];
 
 /// Room for threads on a small host.
 const MIN_THREADS: u32 = 8_192;
@@ -253,6 +263,7 @@ impl Sampling {
         let Session { mut programs, options, cpus, mut drain, unwinding, mut budget, .. } = session;
         let mut times = ThreadTimes::default();
         let (mut waits, mut adapted) = (0, start);
+        let mut looks = LOOKS;
         let deadline = options.duration.map(|duration| tokio::time::Instant::from_std(start + duration));
         let mut end = None;
         while end.is_none() {
@@ -271,6 +282,10 @@ impl Sampling {
                     }
                     (waits, adapted) = (now, Instant::now());
                 }
+                if looks.first().is_some_and(|after| start.elapsed() >= *after) {
+                    looks = &looks[1..];
+                    meet(&programs.look_at_threads()?, &unwinding)?;
+                }
             }
             progress(start.elapsed(), aggregate.samples());
         }
@@ -280,9 +295,19 @@ impl Sampling {
         let window_end_ns = monotonic_ns();
         let Stopped { cost: program_cost, threads } = programs.stop()?;
         drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
-        for thread in decode_threads(&threads).map_err(|error| Failure::unexpected(&error))? {
-            times.add_living(&thread, window_end_ns);
-        }
+        let mut open_waits = 0;
+        decode_look(&threads, |record| match record {
+            Record::Thread(thread) => times.add_living(&thread, window_end_ns),
+            Record::Wait(mut wait) => {
+                open_waits += 1;
+                wait.end_at(window_end_ns);
+                aggregate.add_wait(&wait);
+            }
+            _ => {}
+        })
+        .map_err(|error| Failure::unexpected(&error))?;
+        // Files that this last look was the first to meet.
+        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
         let unwind_tables = unwinding.statistics();
         drop(unwinding);
         aggregate.processes_mut().open_late_files();
@@ -308,7 +333,7 @@ impl Sampling {
                     host: host::name(),
                     target: target.clone(),
                 },
-                coverage: seen.coverage(*event, expected, drain.malformed()),
+                coverage: seen.coverage(*event, expected, open_waits, drain.malformed()),
             })
             .collect();
         Ok(Recording {
@@ -452,6 +477,16 @@ fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
     }
 }
 
+/// Has the tables built of the files that threads wait in: those that wait through the whole window are in no other sample.
+fn meet(look: &[u8], unwinding: &Unwinding) -> Result<(), Failure> {
+    let sampled = |record: Record<'_>| {
+        if let Record::Wait(wait) = record {
+            unwinding.sampled(&wait.sample);
+        }
+    };
+    decode_look(look, sampled).map_err(|error| Failure::unexpected(&error))
+}
+
 fn takes_on_cpu(options: &Options) -> bool {
     options.events.iter().any(|event| event.needs_on_cpu())
 }
@@ -494,7 +529,7 @@ struct Seen<'a> {
 
 impl Seen<'_> {
     /// What of it went into an event's profile. Where that has samples of more than one source, they are added up.
-    fn coverage(&self, event: Event, expected: u64, malformed: u64) -> Coverage {
+    fn coverage(&self, event: Event, expected: u64, open_waits: u64, malformed: u64) -> Coverage {
         let Self { counters, aggregate, tables, times } = self;
         let mut coverage = Coverage { notes: notes(counters, aggregate, tables), ..Coverage::default() };
         let dropped = aggregate.dropped();
@@ -517,7 +552,7 @@ impl Seen<'_> {
             ]);
         }
         if event.needs_sched() {
-            coverage.attempted += counters.get(Counter::WaitAttempted);
+            coverage.attempted += counters.get(Counter::WaitAttempted) + open_waits;
             add(&mut coverage, aggregate.captured(Origin::Waits));
             losses.extend([
                 ("ring buffer full", counters.get(Counter::WaitRingFull)),

@@ -22,7 +22,7 @@ use chokepoint_ebpf::{
 
 use super::{
     config::{
-        TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_PID, TASK_STATE, TASK_STIME, TASK_TGID,
+        TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_STATE, TASK_STIME, TASK_TGID,
         TASK_THROTTLED, TASK_UTIME,
     },
     counters::count,
@@ -185,9 +185,11 @@ pub fn find<'a>(task: Trusted) -> Option<&'a ThreadClock> {
 #[inline(always)]
 pub fn apparent_state(task: Trusted) -> State {
     let task_state = task.field::<u32>(&TASK_STATE);
+    let is_queued = task.field::<u32>(&TASK_ON_RQ) != 0
+        && !(TASK_DELAYED.load() != NO_FIELD && task.field::<u8>(&TASK_DELAYED) != 0);
     if task.field::<u32>(&TASK_ON_CPU) != 0 {
         State::OnCpu
-    } else if task_state == 0 {
+    } else if task_state == 0 || is_queued {
         State::Preempted
     } else if task_state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE {
         if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 { State::Io } else { State::Uninterruptible }

@@ -3,13 +3,19 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::{cty::c_void, helpers::bpf_get_stack, macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    bindings::task_struct,
+    cty::c_void,
+    helpers::{bpf_get_stack, generated::bpf_get_task_stack},
+    macros::map,
+    maps::PerCpuArray,
+};
 use chokepoint_ebpf::{
     sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SLOTS, SampleHeader, Source, StackOutcome},
     sched::WaitFacts,
     unwind::{
         file::NewFile,
-        walk::{Mapping, Walk, advance},
+        walk::{Host, Mapping, Walk, advance},
     },
 };
 
@@ -44,6 +50,14 @@ pub struct Scratch {
     pub(super) node: Node,
     pub(super) path: PathWalk,
     pub(super) new_file: NewFile,
+}
+
+impl Scratch {
+    /// Names the process whose files the walk announces, where that is not the current one.
+    #[inline(always)]
+    pub fn set_owner(&mut self, tgid: u32) {
+        self.new_file.tgid = tgid;
+    }
 }
 
 #[map]
@@ -100,6 +114,30 @@ pub unsafe fn capture_user(
     mm: KernelPointer,
     user_mode: bool,
 ) -> Captured {
+    let walk = || {
+        // What the loop changes is in memory, of which the verifier knows nothing: so it sees the same state behind the loop
+        // whichever iteration leaves it.
+        for _ in 0..MAX_USER_FRAMES {
+            if unwind_frame(source as u64) != 0 {
+                break;
+            }
+        }
+    };
+    // SAFETY: as the caller's.
+    unsafe { capture_user_by(scratch, mm, user_mode, walk) }
+}
+
+/// The same with a loop of one's own over [`step`].
+///
+/// # Safety
+/// As for [`capture_user`], but that `mm` may be another process's.
+#[inline(always)]
+pub unsafe fn capture_user_by(
+    scratch: *mut Scratch,
+    mm: KernelPointer,
+    user_mode: bool,
+    walk: impl FnOnce(),
+) -> Captured {
     // SAFETY: the scratch space is this program's alone.
     let scratch = unsafe { &mut *scratch };
     let pc = arch::program_counter(&scratch.registers);
@@ -118,13 +156,7 @@ pub unsafe fn capture_user(
     }
     scratch.walk.begin(pc, mm.address());
     arch::take_up(&mut scratch.walk, &scratch.registers);
-    // What the loop changes is in memory, of which the verifier knows nothing: so it sees the same state behind the loop
-    // whichever iteration leaves it.
-    for _ in 0..MAX_USER_FRAMES {
-        if unwind_frame(source as u64) != 0 {
-            break;
-        }
-    }
+    walk();
     let depth = black_box(scratch.depth);
     if depth > MAX_USER_FRAMES as u64 {
         // The loop does not allow it; for the verifier, which cannot know.
@@ -147,11 +179,20 @@ pub extern "C" fn unwind_frame(source: u64) -> u64 {
     let Some(scratch) = scratch_at(source as u32) else {
         return 1;
     };
-    let host = KernelHost::new(scratch, source);
-    // SAFETY: the scratch space is this program's alone; the host uses other fields than these.
+    // SAFETY: the scratch space is this program's alone.
+    unsafe { step(scratch, &KernelHost::new(scratch, source)) }
+}
+
+/// One frame by a host of one's own; not 0 when it was the last.
+///
+/// # Safety
+/// The scratch space must be the calling program's alone, and the host must use other fields of it than the walk.
+#[inline(always)]
+pub unsafe fn step(scratch: *mut Scratch, host: &impl Host) -> u64 {
+    // SAFETY: as the caller's.
     let (walk, frames, depth) =
         unsafe { (&mut (*scratch).walk, &mut (*scratch).frames, &mut (*scratch).depth) };
-    let step = advance::<Unwinding>(walk, &host);
+    let step = advance::<Unwinding>(walk, host);
     if let Some(frame) = step.frame {
         frames[*depth as usize & (MAX_USER_FRAMES - 1)] = frame.0;
         *depth += 1;
@@ -180,6 +221,29 @@ pub unsafe fn capture_kernel(ctx: *mut c_void, scratch: *mut Scratch, user: Capt
         let frames = (&raw mut (*scratch).frames).cast::<u8>().add(user.bytes as usize).cast::<c_void>();
         bpf_get_stack(ctx, frames, MAX_KERNEL_BYTES as u32, 0)
     };
+    kernel_frames(result)
+}
+
+/// Writes the kernel stack of a thread that does not run behind `user`'s frames.
+///
+/// # Safety
+/// `task` must be a pointer that the verifier knows; else as for [`capture_kernel`].
+#[inline(always)]
+pub unsafe fn capture_kernel_of(task: *mut task_struct, scratch: *mut Scratch, user: Captured) -> Captured {
+    if user.bytes > MAX_USER_BYTES {
+        return Captured::nothing(StackOutcome::Unreadable);
+    }
+    // SAFETY: as above.
+    let result = unsafe {
+        let frames = (&raw mut (*scratch).frames).cast::<u8>().add(user.bytes as usize).cast::<c_void>();
+        bpf_get_task_stack(task, frames, MAX_KERNEL_BYTES as u32, 0)
+    };
+    kernel_frames(result)
+}
+
+/// What the kernel's own walk has written.
+#[inline(always)]
+fn kernel_frames(result: i64) -> Captured {
     if result <= 0 {
         return Captured::nothing(StackOutcome::Unreadable);
     }

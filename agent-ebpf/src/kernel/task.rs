@@ -19,6 +19,7 @@ use super::{
         HAS_TASK_PT_REGS, TASK_COMM, TASK_GROUP_LEADER, TASK_MM, TASK_SELF_EXEC_ID, TASK_STACK,
         TASK_START_BOOTTIME, TASK_TGID,
     },
+    trusted::Trusted,
 };
 
 /// Address of a kernel structure.
@@ -158,6 +159,18 @@ pub fn user_registers(task: KernelPointer) -> Option<KernelPointer> {
     } else {
         // Kernels without the helper have stacks of this size, with the registers at the end.
         let stack: u64 = task.field(&TASK_STACK)?;
+        KernelPointer::from_field(stack + arch::KERNEL_STACK_BYTES - size_of::<arch::UserRegisters>() as u64)
+    }
+}
+
+/// The same of a thread that does not run.
+#[inline(always)]
+pub fn registers_of(task: Trusted) -> Option<KernelPointer> {
+    if HAS_TASK_PT_REGS.load() != 0 {
+        // SAFETY: the verifier knows the pointer's type.
+        KernelPointer::from_field(unsafe { bpf_task_pt_regs(task.as_ptr()) } as u64)
+    } else {
+        let stack: u64 = task.untrusted().field(&TASK_STACK)?;
         KernelPointer::from_field(stack + arch::KERNEL_STACK_BYTES - size_of::<arch::UserRegisters>() as u64)
     }
 }

@@ -3,24 +3,34 @@
 //! The looks are the kernel's own iteration over its threads. What it finds at the end goes to the agent through the
 //! iterator's file, not through the ring buffer: so none of it can be lost.
 
-use aya_ebpf::{helpers::generated, macros::map, maps::PerCpuArray};
+use aya_ebpf::{bindings::task_struct, helpers::generated, macros::map, maps::PerCpuArray};
 use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
-    sched::{State, ThreadClock, ThreadRecord},
+    sample::{MAX_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome},
+    sched::{NO_SYSCALL, State, ThreadClock, ThreadRecord, WaitFacts},
+    unwind::{
+        table::Rule,
+        walk::{Host, Mapping, WINDOW_BYTES, Walk},
+    },
 };
 
 use super::{
+    arch,
     config::{
         CGROUP_KN, CSS_SET_DFL_CGRP, KERNFS_NODE_ID, TASK_CGROUPS, TASK_PID, TASK_STATE, TASK_STIME,
-        TASK_TGID, TASK_UTIME,
+        TASK_TGID, TASK_UTIME, WANT_KERNEL, WANT_USER, WANT_WAITS,
     },
     counters::count,
     gate,
     ring::{self, Urgency},
+    sample::{self, Ids},
     sched,
+    stack::{self, Captured, Scratch},
     task::{self, KernelPointer},
     trusted::Trusted,
+    unwind::KernelHost,
+    waits,
 };
 
 /// Room for a record: one for threads that end, one for the look at all of them, which those interrupt.
@@ -52,6 +62,17 @@ impl Iteration {
         let task = unsafe { (&raw const self.task).read_volatile() };
         (!task.is_null()).then_some(Trusted::new(task))
     }
+
+    /// Writes to the iterator's file. Where that has no more room, the same thread comes again with the next read of it.
+    #[inline(always)]
+    fn write(&self, start: *const u8, bytes: u64) {
+        // SAFETY: the context is the kernel's, and the verifier knows the bytes' bounds.
+        unsafe {
+            let meta = (&raw const self.meta).read_volatile();
+            let sequence = (&raw const (*meta).sequence).read_volatile();
+            generated::bpf_seq_write(sequence, start.cast(), bytes as u32);
+        }
+    }
 }
 
 /// Begins to account for a thread that lives when the window begins.
@@ -69,9 +90,9 @@ pub fn begin(iteration: &Iteration) {
     }
 }
 
-/// Writes a thread's times to the iterator's file.
+/// Writes a thread's times to the iterator's file, and its stack where it waits. `user` takes its user stack.
 #[inline(always)]
-pub fn report(iteration: &Iteration) {
+pub fn report(iteration: &Iteration, user: impl FnOnce(*mut Scratch, Trusted, KernelPointer) -> Captured) {
     let Some(task) = iteration.task() else {
         return;
     };
@@ -80,11 +101,187 @@ pub fn report(iteration: &Iteration) {
     };
     // SAFETY: this CPU's, and one iteration runs at a time.
     describe(unsafe { &mut *record }, task, clock, 0);
-    // SAFETY: the context is the kernel's. A record that does not fit any more is written again with the next read.
+    iteration.write(record.cast_const().cast(), size_of::<ThreadRecord>() as u64);
+    if WANT_WAITS.load() != 0 && clock.state != State::OnCpu as u32 {
+        report_wait(iteration, task, clock, user);
+    }
+}
+
+/// Writes a wait that is not over, if it is chosen.
+#[inline(always)]
+fn report_wait(
+    iteration: &Iteration,
+    task: Trusted,
+    clock: &ThreadClock,
+    user: impl FnOnce(*mut Scratch, Trusted, KernelPointer) -> Captured,
+) {
+    let now = sched::now();
+    let length_ns = now - clock.left_ns;
+    // One that goes on after the accounting has ended is not the wait that is told of.
+    if clock.state >= State::Blocked as u32 && task.field::<u32>(&TASK_STATE) == 0 {
+        return;
+    }
+    let Some(period_ns) = waits::chosen(clock.left_ns, length_ns) else {
+        return;
+    };
+    let Some(scratch) = stack::scratch(Source::OpenWait) else {
+        return;
+    };
+    let blocked = clock.state >= State::Blocked as u32;
+    let pointer = task.untrusted();
+    let ids = Ids { tgid: task.field(&TASK_TGID), tid: task.field(&TASK_PID) };
+    // SAFETY: this CPU's, and one iteration runs at a time.
     unsafe {
-        let meta = (&raw const iteration.meta).read_volatile();
-        let sequence = (&raw const (*meta).sequence).read_volatile();
-        generated::bpf_seq_write(sequence, record.cast_const().cast(), size_of::<ThreadRecord>() as u32);
+        let leader = sample::identify(&mut (*scratch).header, pointer);
+        let facts = &mut (*scratch).wait;
+        facts.kind = Kind::Wait as u32;
+        facts.state = clock.left_state;
+        facts.left_ns = clock.left_ns;
+        facts.blocked_ns = if blocked { length_ns } else { clock.since_ns - clock.left_ns };
+        facts.queued_ns = if blocked { 0 } else { now - clock.since_ns };
+        facts.period_ns = period_ns;
+        facts.open = 1;
+        facts.syscall = NO_SYSCALL;
+        (*scratch).set_owner(ids.tgid);
+        let user = match task::address_space(pointer) {
+            None => Captured::nothing(StackOutcome::Absent),
+            Some(mm) => user(scratch, task, mm),
+        };
+        let kernel = if WANT_KERNEL.load() == 0 {
+            Captured::nothing(StackOutcome::NotWanted)
+        } else {
+            stack::capture_kernel_of(task.as_ptr(), scratch, user)
+        };
+        sample::describe(
+            &mut (*scratch).header,
+            Source::OpenWait,
+            pointer,
+            leader,
+            ids,
+            length_ns,
+            user,
+            kernel,
+        );
+        let frame_bytes = user.bytes + kernel.bytes;
+        if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
+            return;
+        }
+        let fixed = (size_of::<WaitFacts>() + size_of::<SampleHeader>()) as u64;
+        iteration.write((&raw const (*scratch).wait).cast(), fixed + frame_bytes);
+    }
+}
+
+/// The user stack of a thread that does not run, on kernels that cannot read its memory; its system call all the same.
+#[inline(always)]
+pub fn no_user_stack(scratch: *mut Scratch, task: Trusted, _mm: KernelPointer) -> Captured {
+    if read_registers(scratch, task) {
+        Captured::nothing(StackOutcome::NotRunning)
+    } else {
+        Captured::nothing(StackOutcome::NoRegisters)
+    }
+}
+
+/// The user stack of a thread that does not run. For programs that may sleep.
+#[inline(always)]
+pub fn user_stack(scratch: *mut Scratch, task: Trusted, mm: KernelPointer) -> Captured {
+    if !read_registers(scratch, task) {
+        return Captured::nothing(StackOutcome::NoRegisters);
+    }
+    if WANT_USER.load() == 0 {
+        return Captured::nothing(StackOutcome::NotWanted);
+    }
+    let mut walked = Walked { task: task.as_ptr() };
+    let walk = || {
+        // SAFETY: the callback has the form that the helper asks for.
+        unsafe {
+            generated::bpf_loop(
+                MAX_USER_FRAMES as u32,
+                walk_frame as *mut core::ffi::c_void,
+                (&raw mut walked).cast(),
+                0,
+            );
+        }
+    };
+    // SAFETY: the caller's scratch space, in which the process is named.
+    unsafe { stack::capture_user_by(scratch, mm, false, walk) }
+}
+
+/// Copies where the thread's registers were when it entered the kernel, and which system call it made.
+#[inline(always)]
+fn read_registers(scratch: *mut Scratch, task: Trusted) -> bool {
+    // SAFETY: the caller's scratch space.
+    let (registers, facts) = unsafe { (&mut (*scratch).registers, &mut (*scratch).wait) };
+    let is_read = task::registers_of(task).is_some_and(|kept| kept.read_into(registers));
+    if is_read {
+        (facts.syscall, facts.arguments) = arch::syscall(registers);
+    }
+    is_read
+}
+
+/// What the loop over frames is given.
+#[repr(C)]
+struct Walked {
+    task: *mut task_struct,
+}
+
+/// One frame; 1 when it was the last.
+extern "C" fn walk_frame(_index: u64, walked: *const Walked) -> i64 {
+    let Some(scratch) = stack::scratch(Source::OpenWait) else {
+        return 1;
+    };
+    // SAFETY: the helper passes on what it was given. The scratch space is this program's alone.
+    unsafe {
+        let host = TaskHost { own: KernelHost::new(scratch, Source::OpenWait as u64), task: (*walked).task };
+        stack::step(scratch, &host) as i64
+    }
+}
+
+/// A host that reads the memory of a thread that does not run.
+struct TaskHost {
+    own: KernelHost,
+    task: *mut task_struct,
+}
+
+impl Host for TaskHost {
+    #[inline(always)]
+    fn read_window(&self, walk: &mut Walk, address: u64) -> bool {
+        // SAFETY: the window has room for WINDOW_BYTES; the helper checks the address.
+        let result = unsafe {
+            generated::bpf_copy_from_user_task(
+                (&raw mut walk.window).cast(),
+                WINDOW_BYTES as u32,
+                address as *const core::ffi::c_void,
+                self.task,
+                0,
+            )
+        };
+        result == 0
+    }
+
+    #[inline(always)]
+    fn read_word(&self, address: u64) -> Option<u64> {
+        let mut word = 0u64;
+        // SAFETY: as above.
+        let result = unsafe {
+            generated::bpf_copy_from_user_task(
+                (&raw mut word).cast(),
+                size_of::<u64>() as u32,
+                address as *const core::ffi::c_void,
+                self.task,
+                0,
+            )
+        };
+        (result == 0).then_some(word)
+    }
+
+    #[inline(always)]
+    fn map(&self, walk: &mut Walk, slot: usize, address: u64) -> bool {
+        self.own.map(walk, slot, address)
+    }
+
+    #[inline(always)]
+    fn rule(&self, mapping: &Mapping, offset: u64) -> Rule {
+        self.own.rule(mapping, offset)
     }
 }
 

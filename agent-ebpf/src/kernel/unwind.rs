@@ -11,7 +11,7 @@ use aya_ebpf::{
 use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
-    sample::{AGENT_SLOT, SLOTS},
+    sample::{AGENT_SLOT, SLOTS, Source},
     unwind::{
         file::{FileEntry, FileKey, MAX_FILES, NewFile, VDSO_KEY},
         frame::{Frame, MAX_FILE_ID, MAX_FILE_OFFSET, VDSO_ID},
@@ -223,7 +223,10 @@ fn identify(scratch: *mut Scratch, source: u64, file: KernelPointer) {
     }
     record.kind = Kind::NewFile as u32;
     record.id = id;
-    record.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    // Who looks at another process's thread has written that process's id.
+    if source != Source::OpenWait as u64 {
+        record.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    }
     record.start = found.start;
     record.end = found.end;
     path::write(source, file, path, record);

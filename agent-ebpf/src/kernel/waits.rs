@@ -108,7 +108,7 @@ pub fn over(
 
 /// The period by which a wait of this length that began at `left_ns` is chosen; `None` where it is not.
 #[inline(always)]
-fn chosen(left_ns: u64, length_ns: u64) -> Option<u64> {
+pub fn chosen(left_ns: u64, length_ns: u64) -> Option<u64> {
     let period_ns = *WAIT_PERIOD.get(0)?;
     // The golden ratio's multiples are spread evenly, whatever the times' low bits are.
     let fraction = left_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -151,6 +151,8 @@ unsafe fn capture(
 ) -> Result<(), ring::RingFull> {
     let task = KernelPointer::new(wait.task);
     // SAFETY: as the caller's.
+    let leader = sample::identify(unsafe { &mut (*scratch).header }, task);
+    // SAFETY: as the caller's.
     let facts = unsafe { &mut (*scratch).wait };
     facts.kind = Kind::Wait as u32;
     facts.state = wait.state as u32;
@@ -168,8 +170,8 @@ unsafe fn capture(
         facts.arguments = arguments;
         let ids = Ids::from_pid_tgid(bpf_get_current_pid_tgid());
         let weight = wait.blocked_ns + wait.queued_ns;
-        sample::describe(&mut (*scratch).header, Source::OffCpu, task, ids, weight, user, kernel);
-        emit(scratch, (&raw const (*scratch).wait).cast(), size_of::<WaitFacts>(), user.bytes + kernel.bytes)
+        sample::describe(&mut (*scratch).header, Source::OffCpu, task, leader, ids, weight, user, kernel);
+        emit((&raw const (*scratch).wait).cast(), size_of::<WaitFacts>(), user.bytes + kernel.bytes)
     }
 }
 
@@ -207,12 +209,10 @@ unsafe fn capture_stacks(
 /// Sends a record that begins with `facts_bytes` of facts at `start`, right before the header.
 #[inline(always)]
 unsafe fn emit(
-    scratch: *mut Scratch,
     start: *const u8,
     facts_bytes: usize,
     frame_bytes: u64,
 ) -> Result<(), ring::RingFull> {
-    let _ = scratch;
     if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
         return Err(ring::RingFull);
     }
@@ -258,9 +258,19 @@ unsafe fn capture_waker(
     let current = task::current();
     // SAFETY: the scratch space is this program's alone; the facts lie right before the header, in the room for a wait's.
     unsafe {
+        let leader = sample::identify(&mut (*scratch).header, current);
         let (user, kernel) = capture_stacks(ctx, scratch, Source::Waker, current);
         let ids = Ids::from_pid_tgid(bpf_get_current_pid_tgid());
-        sample::describe(&mut (*scratch).header, Source::Waker, current, ids, blocked_ns, user, kernel);
+        sample::describe(
+            &mut (*scratch).header,
+            Source::Waker,
+            current,
+            leader,
+            ids,
+            blocked_ns,
+            user,
+            kernel,
+        );
         let facts = (&raw mut (*scratch).wait)
             .cast::<u8>()
             .add(size_of::<WaitFacts>() - size_of::<WakeFacts>())
@@ -271,6 +281,6 @@ unsafe fn capture_waker(
         (*facts).reserved = 0;
         (*facts).left_ns = left_ns;
         (*facts).blocked_ns = blocked_ns;
-        emit(scratch, facts.cast(), size_of::<WakeFacts>(), user.bytes + kernel.bytes)
+        emit(facts.cast(), size_of::<WakeFacts>(), user.bytes + kernel.bytes)
     }
 }

@@ -73,9 +73,24 @@ impl Sample<'_> {
         self.user.iter().map(|bytes| Frame(u64::from_le_bytes(*bytes)))
     }
 
+    /// Size of the record.
+    fn bytes(&self) -> usize {
+        size_of::<SampleHeader>() + (self.user.len() + self.kernel.len()) * size_of::<u64>()
+    }
+
     /// Addresses of the kernel stack, leaf first.
     pub fn kernel_addresses(&self) -> impl ExactSizeIterator<Item = u64> + '_ {
         self.kernel.iter().map(|bytes| u64::from_le_bytes(*bytes))
+    }
+}
+
+impl Wait<'_> {
+    /// Cuts a wait that is not over to what of it lies before the window's end.
+    pub fn end_at(&mut self, end_ns: u64) {
+        let facts = &mut self.facts;
+        let length_ns = end_ns.saturating_sub(facts.left_ns);
+        facts.blocked_ns = facts.blocked_ns.min(length_ns);
+        facts.queued_ns = facts.queued_ns.min(length_ns - facts.blocked_ns);
     }
 }
 
@@ -134,21 +149,22 @@ fn fixed<T: Fixed>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
     Ok((unsafe { fixed.as_ptr().cast::<T>().read_unaligned() }, rest))
 }
 
-/// Reads the records of threads that the kernel's iterator wrote one after the other.
+/// Reads the records that the kernel's iterator over threads wrote one after the other.
 ///
 /// # Errors
-/// [`DecodeError`] where the bytes are not what the contract says.
-pub fn decode_threads(mut bytes: &[u8]) -> Result<Vec<ThreadRecord>, DecodeError> {
-    let mut threads = Vec::with_capacity(bytes.len() / size_of::<ThreadRecord>());
+/// [`DecodeError`] where the bytes are not what the contract says; the records before have been handed over then.
+pub fn decode_look(mut bytes: &[u8], mut sink: impl FnMut(Record<'_>)) -> Result<(), DecodeError> {
     while !bytes.is_empty() {
-        let (thread, rest): (ThreadRecord, _) = fixed(bytes)?;
-        if thread.kind != Kind::Thread as u32 {
-            return Err(DecodeError::Unknown { what: "kind", value: thread.kind });
-        }
-        threads.push(thread);
-        bytes = rest;
+        let record = decode(bytes)?;
+        let length = match &record {
+            Record::Thread(_) => size_of::<ThreadRecord>(),
+            Record::Wait(wait) => size_of::<WaitFacts>() + wait.sample.bytes(),
+            _ => return Err(DecodeError::Unknown { what: "kind in a look at threads", value: 0 }),
+        };
+        sink(record);
+        bytes = bytes.get(length..).unwrap_or_default();
     }
-    Ok(threads)
+    Ok(())
 }
 
 fn decode_sample(bytes: &[u8]) -> Result<Sample<'_>, DecodeError> {

@@ -69,6 +69,8 @@ const WANTED: &[Wanted] = &[
     wanted_with(Need::OneOf, "TASK_STATE", "task_struct", "__state"),
     wanted_with(Need::OneOf, "TASK_STATE", "task_struct", "state"),
     wanted("TASK_ON_CPU", "task_struct", "on_cpu"),
+    wanted("TASK_ON_RQ", "task_struct", "on_rq"),
+    wanted_with(Need::IfThere, "TASK_DELAYED", "task_struct", "se.sched_delayed"),
     wanted("TASK_UTIME", "task_struct", "utime"),
     wanted("TASK_STIME", "task_struct", "stime"),
     wanted("TASK_IOWAIT", "task_struct", "in_iowait"),

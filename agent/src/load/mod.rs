@@ -339,6 +339,17 @@ impl Programs {
         }
     }
 
+    /// What every living thread has done so far, in the form of [`Stopped::threads`]; nothing without the sched source.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn look_at_threads(&mut self) -> Result<Vec<u8>, LoadError> {
+        match &self.sched {
+            Some(sched) => sched.look(&mut self.ebpf),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// The sched source, if it was loaded.
     pub fn sched_mut(&mut self) -> Option<&mut Sched> {
         self.sched.as_mut()

@@ -7,7 +7,7 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use chokepoint_ebpf::sched::{INTERRUPTS_BYTES, ThreadRecord};
+use chokepoint_ebpf::sched::INTERRUPTS_BYTES;
 
 use super::{LoadError, program};
 
@@ -33,6 +33,8 @@ const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
 const INTERRUPTS: &str = "WAIT_INTERRUPTS";
 const BEGIN: &str = "threads_begin";
 const REPORT: &str = "threads_report";
+/// For kernels before 5.18.
+const REPORT_WITHOUT_USER: &str = "threads_report_5_10";
 
 impl SchedOptions {
     fn programs(self) -> impl Iterator<Item = (&'static str, &'static str)> {
@@ -46,6 +48,7 @@ impl SchedOptions {
 /// The attached source.
 pub struct Sched {
     options: SchedOptions,
+    report: &'static str,
     period: Array<MapData, u64>,
     interrupts: Vec<RingBuf<MapData>>,
 }
@@ -58,12 +61,22 @@ impl Sched {
             let tracing: &mut BtfTracePoint = program(ebpf, name)?;
             tracing.load(tracepoint, &btf).map_err(|source| LoadError::Program { name, source })?;
         }
-        for name in [BEGIN, REPORT] {
+        let load = |ebpf: &mut Ebpf, name| {
             let iterator: &mut Iter = program(ebpf, name)?;
-            iterator.load("task", &btf).map_err(|source| LoadError::Program { name, source })?;
-        }
+            iterator.load("task", &btf).map_err(|source| LoadError::Program { name, source })
+        };
+        load(ebpf, BEGIN)?;
+        let report = match load(ebpf, REPORT) {
+            Ok(()) => REPORT,
+            Err(error) => {
+                tracing::debug!(%error, "user stacks of threads that do not run");
+                load(ebpf, REPORT_WITHOUT_USER)?;
+                REPORT_WITHOUT_USER
+            }
+        };
         Ok(Self {
             options,
+            report,
             period: Array::try_from(take(ebpf, "WAIT_PERIOD")?)
                 .map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })?,
             interrupts: if options.waits { interrupts(ebpf, cpus)? } else { Vec::new() },
@@ -81,11 +94,18 @@ impl Sched {
 
     /// Ends the accounting, and returns what every living thread has done.
     pub(super) fn stop(&self, ebpf: &mut Ebpf) -> Result<Vec<u8>, LoadError> {
-        for (name, _) in self.options.programs() {
+        // In the other order, so that no wait is chosen whose interrupt would not be met.
+        let programs: Vec<_> = self.options.programs().collect();
+        for (name, _) in programs.into_iter().rev() {
             let tracing: &mut BtfTracePoint = program(ebpf, name)?;
             tracing.unload().map_err(|source| LoadError::Program { name, source })?;
         }
-        iterate(ebpf, REPORT)
+        iterate(ebpf, self.report)
+    }
+
+    /// What every living thread has done so far, as for [`Sched::stop`].
+    pub(super) fn look(&self, ebpf: &mut Ebpf) -> Result<Vec<u8>, LoadError> {
+        iterate(ebpf, self.report)
     }
 
     /// Sets what waits are chosen by: see [`chokepoint_ebpf::sched::WaitFacts`].
@@ -124,8 +144,8 @@ fn take(ebpf: &mut Ebpf, name: &'static str) -> Result<Map, LoadError> {
     ebpf.take_map(name).ok_or(LoadError::Missing(name))
 }
 
-/// Most that is read of an iterator: a million threads.
-const MAX_REPORT_BYTES: u64 = 1_000_000 * size_of::<ThreadRecord>() as u64;
+/// Most that is read of an iterator: some hundred thousand threads.
+const MAX_REPORT_BYTES: u64 = 128 << 20;
 
 /// Runs a program for each thread of the host, and returns what it writes.
 fn iterate(ebpf: &mut Ebpf, name: &'static str) -> Result<Vec<u8>, LoadError> {
