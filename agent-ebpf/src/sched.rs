@@ -81,6 +81,10 @@ pub struct ThreadClock {
     pub begin_user_ns: u64,
     /// The same of its time in the kernel.
     pub begin_system_ns: u64,
+    /// Process id when the accounting began. Other than the record's fields, it is known also of a thread that no look finds.
+    pub tgid: u32,
+    /// The same of the thread id.
+    pub tid: u32,
 }
 
 /// A thread's times, with its name: of one that ended in the window, or of one that lives at its end.
@@ -97,6 +101,8 @@ pub struct ThreadRecord {
     pub tid: u32,
     /// As in [`SampleHeader::process_start_ns`].
     pub process_start_ns: u64,
+    /// Its key in the map of threads.
+    pub key: u64,
     /// Id of its group in the version 2 hierarchy; 0 where it could not be read.
     pub cgroup_id: u64,
     /// Name of the thread, zero-terminated.

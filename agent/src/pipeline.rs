@@ -7,6 +7,7 @@
 //! kernel's symbols, so that recording costs no more than sampling and its tables.
 
 use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -293,11 +294,14 @@ impl Sampling {
         log_phase("sampled", Cost::of_this_process().cpu);
         let measured = programs.cost_is_measured();
         let window_end_ns = monotonic_ns();
-        let Stopped { cost: program_cost, threads } = programs.stop()?;
+        let Stopped { cost: program_cost, threads, clocks } = programs.stop()?;
         drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
-        let mut open_waits = 0;
+        let (mut open_waits, mut found) = (0, HashSet::new());
         decode_look(&threads, |record| match record {
-            Record::Thread(thread) => times.add_living(&thread, window_end_ns),
+            Record::Thread(thread) => {
+                found.insert(thread.key);
+                times.add_living(&thread, window_end_ns);
+            }
             Record::Wait(mut wait) => {
                 open_waits += 1;
                 wait.end_at(window_end_ns);
@@ -306,6 +310,9 @@ impl Sampling {
             _ => {}
         })
         .map_err(|error| Failure::unexpected(&error))?;
+        for (_, clock) in clocks.iter().filter(|(key, _)| !found.contains(key)) {
+            times.add_ending(clock, window_end_ns);
+        }
         // Files that this last look was the first to meet.
         drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
         let unwind_tables = unwinding.statistics();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chokepoint_analysis::thread_time::{Parts, ThreadTime};
-use chokepoint_ebpf::sched::{State, ThreadRecord};
+use chokepoint_ebpf::sched::{State, ThreadClock, ThreadRecord};
 
 use crate::drain::decode::comm;
 
@@ -39,6 +39,29 @@ impl ThreadTimes {
         self.add(record, end_ns.max(record.clock.since_ns));
     }
 
+    /// Adds the times of a thread that has all but ended: it is on no list of threads any more, and its name is gone with it.
+    pub fn add_ending(&mut self, clock: &ThreadClock, end_ns: u64) {
+        let ThreadClock { tgid, tid, .. } = *clock;
+        let of_process = |(key, _): &(&ThreadKey, &ThreadTime)| key.tgid == tgid;
+        let process = self.threads.iter().find(of_process);
+        let (process_start_ns, name, cgroup_id) = process.map_or_else(
+            || (0, "[ending]".to_owned(), 0),
+            |(key, time)| (key.process_start_ns, time.process_name.clone(), time.cgroup_id),
+        );
+        let key = ThreadKey { tgid, tid, process_start_ns };
+        let time = time_of(clock, end_ns.max(clock.since_ns), true);
+        let time = ThreadTime {
+            pid: tgid,
+            tid,
+            process_name: name.clone(),
+            thread_name: name,
+            cgroup_id,
+            ended: true,
+            ..time
+        };
+        self.insert(key, time);
+    }
+
     /// Every thread.
     pub fn iter(&self) -> impl Iterator<Item = (&ThreadKey, &ThreadTime)> {
         self.threads.iter()
@@ -52,8 +75,10 @@ impl ThreadTimes {
 
     fn add(&mut self, record: &ThreadRecord, end_ns: u64) {
         let ThreadRecord { tgid, tid, process_start_ns, .. } = *record;
-        let time = time(record, end_ns);
-        let mut key = ThreadKey { tgid, tid, process_start_ns };
+        self.insert(ThreadKey { tgid, tid, process_start_ns }, time(record, end_ns));
+    }
+
+    fn insert(&mut self, mut key: ThreadKey, time: ThreadTime) {
         if self.threads.len() >= MAX_THREADS && !self.threads.contains_key(&key) {
             self.merged += 1;
             key = ThreadKey { tgid: 0, tid: 0, process_start_ns: 0 };
@@ -88,14 +113,6 @@ fn merge(known: &mut ThreadTime, time: &ThreadTime) {
 
 fn time(record: &ThreadRecord, end_ns: u64) -> ThreadTime {
     let clock = &record.clock;
-    let mut spent_ns = clock.spent_ns;
-    if let Some(spent_ns) = spent_ns.get_mut(clock.state as usize)
-        && record.ended == 0
-    {
-        *spent_ns += end_ns - clock.since_ns;
-    }
-    let [on_cpu_ns, woken_ns, preempted_ns, throttled_ns, interruptible_ns, uninterruptible_ns, io_ns] =
-        State::ALL.map(|state| spent_ns[state as usize]);
     let user_ns = record.user_ns.saturating_sub(clock.begin_user_ns);
     let system_ns = record.system_ns.saturating_sub(clock.begin_system_ns);
     let ticks_ns = user_ns + system_ns;
@@ -105,6 +122,28 @@ fn time(record: &ThreadRecord, end_ns: u64) -> ThreadTime {
         process_name: comm(&record.process_comm),
         thread_name: comm(&record.thread_comm),
         cgroup_id: record.cgroup_id,
+        user_share: (ticks_ns > 0).then(|| user_ns as f64 / ticks_ns as f64),
+        ended: record.ended != 0,
+        ..time_of(clock, end_ns, record.ended == 0)
+    }
+}
+
+/// What a clock says; `goes_on` where the thread stays in its state until `end_ns`. Without names.
+fn time_of(clock: &ThreadClock, end_ns: u64, goes_on: bool) -> ThreadTime {
+    let mut spent_ns = clock.spent_ns;
+    if let Some(spent_ns) = spent_ns.get_mut(clock.state as usize)
+        && goes_on
+    {
+        *spent_ns += end_ns - clock.since_ns;
+    }
+    let [on_cpu_ns, woken_ns, preempted_ns, throttled_ns, interruptible_ns, uninterruptible_ns, io_ns] =
+        State::ALL.map(|state| spent_ns[state as usize]);
+    ThreadTime {
+        pid: 0,
+        tid: 0,
+        process_name: String::new(),
+        thread_name: String::new(),
+        cgroup_id: 0,
         elapsed_ns: end_ns - clock.begin_ns,
         parts: Parts {
             on_cpu_ns,
@@ -115,9 +154,9 @@ fn time(record: &ThreadRecord, end_ns: u64) -> ThreadTime {
             uninterruptible_ns,
             io_ns,
         },
-        user_share: (ticks_ns > 0).then(|| user_ns as f64 / ticks_ns as f64),
+        user_share: None,
         switches: clock.switches,
-        ended: record.ended != 0,
+        ended: false,
     }
 }
 
@@ -126,7 +165,6 @@ mod tests {
     use super::*;
     use chokepoint_ebpf::COMM_LEN;
     use chokepoint_ebpf::record::Kind;
-    use chokepoint_ebpf::sched::ThreadClock;
 
     fn record(state: State, since_ns: u64, spent_ns: [u64; 8]) -> ThreadRecord {
         ThreadRecord {
@@ -135,6 +173,7 @@ mod tests {
             tgid: 1,
             tid: 2,
             process_start_ns: 3,
+            key: 5,
             cgroup_id: 4,
             thread_comm: [0; COMM_LEN],
             process_comm: [0; COMM_LEN],

@@ -170,6 +170,8 @@ pub fn begin(task: Trusted, state: State, now: u64) {
         switches: 0,
         begin_user_ns: task.field(&TASK_UTIME),
         begin_system_ns: task.field(&TASK_STIME),
+        tgid: task.field(&TASK_TGID),
+        tid: task.field(&TASK_PID),
     };
     let _ = SCHED_THREADS.insert(task.address(), clock, u64::from(BPF_NOEXIST));
 }

@@ -308,6 +308,7 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     record.tgid = task.field(&TASK_TGID);
     record.tid = task.field(&TASK_PID);
     record.process_start_ns = task::start_ns(leader);
+    record.key = task.address();
     record.cgroup_id = cgroup_id(pointer).unwrap_or_default();
     task::read_comm(pointer, &mut record.thread_comm);
     task::read_comm(leader, &mut record.process_comm);
@@ -323,6 +324,8 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     kept.switches = clock.switches;
     kept.begin_user_ns = clock.begin_user_ns;
     kept.begin_system_ns = clock.begin_system_ns;
+    kept.tgid = clock.tgid;
+    kept.tid = clock.tid;
     record.user_ns = task.field(&TASK_UTIME);
     record.system_ns = task.field(&TASK_STIME);
 }

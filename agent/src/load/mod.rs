@@ -24,6 +24,7 @@ use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, Source};
+use chokepoint_ebpf::sched::ThreadClock;
 use thiserror::Error;
 
 use layout::KernelLayout;
@@ -181,6 +182,8 @@ pub struct Stopped {
     /// Records of the threads that live: [`chokepoint_ebpf::sched::ThreadRecord`] one after the other, and of the waits that
     /// are not over.
     pub threads: Vec<u8>,
+    /// The times of every thread that has not ended, by its key in the kernel programs' map.
+    pub clocks: Vec<(u64, ThreadClock)>,
 }
 
 /// The loaded programs. Dropping it detaches and unloads them.
@@ -365,12 +368,12 @@ impl Programs {
             let on_cpu: &mut PerfEvent = program(&mut self.ebpf, "on_cpu")?;
             on_cpu.unload().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
         }
-        let threads = match &self.sched {
-            Some(sched) => sched.stop(&mut self.ebpf)?,
-            None => Vec::new(),
+        let (threads, clocks) = match &self.sched {
+            Some(sched) => (sched.stop(&mut self.ebpf)?, sched.clocks()?),
+            None => Default::default(),
         };
         self.statistics = None;
-        Ok(Stopped { cost, threads })
+        Ok(Stopped { cost, threads, clocks })
     }
 
     /// The ring buffer of records. It can be taken once.

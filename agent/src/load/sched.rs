@@ -3,11 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use chokepoint_ebpf::sched::INTERRUPTS_BYTES;
+use chokepoint_ebpf::sched::{INTERRUPTS_BYTES, ThreadClock};
 
 use super::{LoadError, program};
 
@@ -30,6 +30,7 @@ const ALWAYS: [(&str, &str); 3] = [
 ];
 const WAITS: (&str, &str) = ("wait_over", "irq_work_entry");
 const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
+const THREADS: &str = "SCHED_THREADS";
 const INTERRUPTS: &str = "WAIT_INTERRUPTS";
 const BEGIN: &str = "threads_begin";
 const REPORT: &str = "threads_report";
@@ -45,12 +46,21 @@ impl SchedOptions {
     }
 }
 
+/// A thread's times, as aya reads them.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Clock(ThreadClock);
+
+// SAFETY: integers alone, without holes.
+unsafe impl aya::Pod for Clock {}
+
 /// The attached source.
 pub struct Sched {
     options: SchedOptions,
     report: &'static str,
     period: Array<MapData, u64>,
     interrupts: Vec<RingBuf<MapData>>,
+    threads: HashMap<MapData, u64, Clock>,
 }
 
 impl Sched {
@@ -79,6 +89,8 @@ impl Sched {
             report,
             period: Array::try_from(take(ebpf, "WAIT_PERIOD")?)
                 .map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })?,
+            threads: HashMap::try_from(take(ebpf, THREADS)?)
+                .map_err(|source| LoadError::Map { name: THREADS, source })?,
             interrupts: if options.waits { interrupts(ebpf, cpus)? } else { Vec::new() },
         })
     }
@@ -101,6 +113,18 @@ impl Sched {
             tracing.unload().map_err(|source| LoadError::Program { name, source })?;
         }
         iterate(ebpf, self.report)
+    }
+
+    /// The times of threads by their keys, also of those that no look finds any more because they are about to end.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn clocks(&self) -> Result<Vec<(u64, ThreadClock)>, LoadError> {
+        let unusable = |source| LoadError::Map { name: THREADS, source };
+        self.threads
+            .iter()
+            .map(|entry| entry.map(|(key, Clock(clock))| (key, clock)).map_err(unusable))
+            .collect()
     }
 
     /// What every living thread has done so far, as for [`Sched::stop`].
