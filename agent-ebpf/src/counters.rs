@@ -54,11 +54,15 @@ pub enum Counter {
     WakeRingFull = 21,
     /// The waker's stack was lost, as for waits.
     WakeScratchMissing = 22,
+    /// A thread left the CPU without an event; the time since it had come counts as blocked.
+    SchedLeaveMissed = 23,
+    /// A thread came to a CPU without an event; it counts as there since the CPU's last switch that was seen.
+    SchedArrivalMissed = 24,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 23;
+    pub const COUNT: u32 = 25;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -84,5 +88,7 @@ impl Counter {
         Self::WakeCaptured,
         Self::WakeRingFull,
         Self::WakeScratchMissing,
+        Self::SchedLeaveMissed,
+        Self::SchedArrivalMissed,
     ];
 }

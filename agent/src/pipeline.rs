@@ -311,7 +311,7 @@ impl Sampling {
         })
         .map_err(|error| Failure::unexpected(&error))?;
         for (_, clock) in clocks.iter().filter(|(key, _)| !found.contains(key)) {
-            times.add_ending(clock, window_end_ns);
+            times.add_unlisted(clock, window_end_ns);
         }
         // Files that this last look was the first to meet.
         drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
@@ -608,6 +608,14 @@ fn sched_notes(
     note(
         counters.get(Counter::SchedWakeUpMissed),
         "times a thread ran of which no wake-up was seen; its run-queue time counts as blocked",
+    );
+    note(
+        counters.get(Counter::SchedLeaveMissed),
+        "times a thread left its CPU unseen; its time on it counts as blocked (this host hides some threads from tracing)",
+    );
+    note(
+        counters.get(Counter::SchedArrivalMissed),
+        "times a thread came to a CPU unseen, from one that this host hides",
     );
     note(times.merged(), "threads are not told apart: there were too many");
     note(aggregate.objects().skipped(), "waits were for a file that was not looked up: too many in a second");

@@ -219,7 +219,8 @@ impl<'a> Assembly<'a> {
         match stack {
             Some(stack) => {
                 let frames = self.stacks[stack as usize];
-                let skipped = self.switching(stack);
+                let is_wait = !matches!(leaf, Leaf::Nothing | Leaf::Activity(Class::CpuUser | Class::CpuKernel, ..));
+                let skipped = if is_wait { self.switching(stack) } else { 0 };
                 let frames = frames[skipped..].iter().map(|frame| frame.index());
                 locations.extend(frames.map(|frame| self.location(frame)).collect::<Vec<_>>());
             }
@@ -253,11 +254,14 @@ impl<'a> Assembly<'a> {
         locations.push(self.activity(&by));
     }
 
-    /// Frames at a stack's leaf that belong to the interrupt in which it was taken.
+    /// Frames at a stack's leaf that belong to the interrupt in which it was taken, and to the scheduler.
     fn switching(&self, stack: u32) -> usize {
         let kernel = &self.stacks[stack as usize][..self.aggregate.kernel_frames(stack)];
-        let last = kernel.iter().position(|frame| self.names(frame.index()).any(activity::ends_switch));
-        last.map_or(0, |last| last + 1)
+        let is = |frame: &RawFrameId, what: fn(&str) -> bool| self.names(frame.index()).any(what);
+        let switch = kernel.iter().position(|frame| is(frame, activity::ends_switch));
+        let first = switch.map_or(0, |last| last + 1);
+        let scheduler = kernel[first..].iter().take_while(|frame| is(frame, activity::is_scheduling)).count();
+        first + scheduler
     }
 
     fn names(&self, frame: usize) -> impl Iterator<Item = &'a str> + use<'a> {

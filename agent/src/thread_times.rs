@@ -39,27 +39,34 @@ impl ThreadTimes {
         self.add(record, end_ns.max(record.clock.since_ns));
     }
 
-    /// Adds the times of a thread that has all but ended: it is on no list of threads any more, and its name is gone with it.
-    pub fn add_ending(&mut self, clock: &ThreadClock, end_ns: u64) {
+    /// Adds the times of a thread that is on no list of the kernel's any more, because it has all but ended; or that the host
+    /// hides, whose name is still told.
+    pub fn add_unlisted(&mut self, clock: &ThreadClock, end_ns: u64) {
         let ThreadClock { tgid, tid, .. } = *clock;
         let of_process = |(key, _): &(&ThreadKey, &ThreadTime)| key.tgid == tgid;
         let process = self.threads.iter().find(of_process);
-        let (process_start_ns, name, cgroup_id) = process.map_or_else(
-            || (0, "[ending]".to_owned(), 0),
-            |(key, time)| (key.process_start_ns, time.process_name.clone(), time.cgroup_id),
+        let (process_start_ns, process_name, cgroup_id) = process.map_or_else(
+            || (0, name(&format!("/proc/{tgid}/comm")), 0),
+            |(key, time)| (key.process_start_ns, Some(time.process_name.clone()), time.cgroup_id),
         );
-        let key = ThreadKey { tgid, tid, process_start_ns };
-        let time = time_of(clock, end_ns.max(clock.since_ns), true);
+        let thread_name = name(&format!("/proc/{tgid}/task/{tid}/comm"));
+        let ended = thread_name.is_none();
+        let mut clock = *clock;
+        if !ended && clock.state == State::OnCpu as u32 {
+            // Nobody knows whether it still is.
+            clock.state = State::Blocked as u32;
+        }
+        let process_name = process_name.unwrap_or_else(|| "[ending]".to_owned());
         let time = ThreadTime {
             pid: tgid,
             tid,
-            process_name: name.clone(),
-            thread_name: name,
+            thread_name: thread_name.unwrap_or_else(|| process_name.clone()),
+            process_name,
             cgroup_id,
-            ended: true,
-            ..time
+            ended,
+            ..time_of(&clock, end_ns.max(clock.since_ns), true)
         };
-        self.insert(key, time);
+        self.insert(ThreadKey { tgid, tid, process_start_ns }, time);
     }
 
     /// Every thread.
@@ -109,6 +116,11 @@ fn merge(known: &mut ThreadTime, time: &ThreadTime) {
     known.parts += time.parts;
     known.switches += time.switches;
     known.ended |= time.ended;
+}
+
+/// A name that `/proc` tells; `None` where there is no such process or thread.
+fn name(path: &str) -> Option<String> {
+    std::fs::read(path).ok().map(|bytes| String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned())
 }
 
 fn time(record: &ThreadRecord, end_ns: u64) -> ThreadTime {

@@ -265,6 +265,23 @@ pub fn ends_switch(function: &str) -> bool {
     plain(function) == "finish_task_switch"
 }
 
+/// Whether a function of the kernel is the scheduler's way of giving up the CPU, in which every wait ends. The kernel leaves
+/// them out itself where it tells the stack of a thread that does not run.
+#[must_use]
+pub fn is_scheduling(function: &str) -> bool {
+    const RULES: &[Rule] = &[
+        Is("__schedule"),
+        Is("schedule"),
+        Is("schedule_preempt_disabled"),
+        Is("preempt_schedule_common"),
+        Is("preempt_schedule_irq"),
+        Starts("schedule_timeout"),
+        Starts("schedule_hrtimeout"),
+        Starts("io_schedule"),
+    ];
+    RULES.iter().any(|rule| rule.holds(plain(function)))
+}
+
 /// Whether a function of the kernel is where an interrupt or a deferred part of one begins.
 #[must_use]
 pub fn is_interrupt(function: &str) -> bool {

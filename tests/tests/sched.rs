@@ -196,10 +196,12 @@ fn waits_for_the_disk_are_told_with_the_file() {
     let pid = workload.pid().to_string();
     let profile = agent::record(&["-e", "wall", "--pid", &pid, "-d", "2"]);
     adds_up(&profile);
-    let classes = classes_of(&profile, "syncs");
+    let mut classes = classes_of(&profile, "syncs");
     skip_if!(share(&classes, Class::CpuKernel) > 0.9, "this file system does not wait for a disk");
+    // How long it queues is what others do on the machine.
+    classes.retain(|class, _| !matches!(class, Class::RunQueue | Class::CpuUser | Class::CpuKernel));
     let io = [Class::IoSync, Class::IoWrite].map(|class| share(&classes, class)).iter().sum::<f64>();
-    assert!(io > 0.3, "{classes:?}");
+    assert!(io > 0.9, "{classes:?}");
     let named = format!("[file {} on ", file.display());
     let with_name = profile.samples.iter().any(|sample| {
         functions(&profile, sample).iter().any(|name| name.starts_with(&named))
@@ -264,6 +266,10 @@ fn what_ends_a_wait_is_joined_to_it() {
     let mut by_interrupt = 0;
     let (mut reads, mut naps) = (0, 0);
     for sample in &profile.samples {
+        // A waker's functions are in the stacks of what it woke.
+        if profile.thread(sample.thread).thread_name != "mixer" {
+            continue;
+        }
         let names = functions(&profile, sample);
         if names.contains(&"reads") {
             reads += sample.weight;

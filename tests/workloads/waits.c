@@ -24,6 +24,7 @@
 
 static volatile sig_atomic_t stop;
 static volatile uint64_t sink;
+static uint64_t milliseconds;
 
 static void on_term(int signal) {
     (void)signal;
@@ -153,8 +154,6 @@ static int keeps_syncing(const char *path) {
     printf("syncs %lu\n", clock_ns(CLOCK_MONOTONIC) - start);
     return 0;
 }
-
-static uint64_t milliseconds;
 
 static void *spins(void *thread) {
     name(thread ? "second" : "first");

@@ -13,7 +13,11 @@
 //!   not at `sched_waking`, which may be an interrupt between processors earlier.
 
 use aya_ebpf::{
-    bindings::BPF_NOEXIST, helpers::bpf_ktime_get_ns, macros::map, maps::HashMap, programs::BtfTracePointContext,
+    bindings::BPF_NOEXIST,
+    helpers::bpf_ktime_get_ns,
+    macros::map,
+    maps::{HashMap, PerCpuArray},
+    programs::BtfTracePointContext,
 };
 use chokepoint_ebpf::{
     counters::Counter,
@@ -35,6 +39,10 @@ use super::{
 #[map]
 static SCHED_THREADS: HashMap<u64, ThreadClock> = HashMap::with_max_entries(1, 0);
 
+/// When each CPU's last switch was that was seen.
+#[map]
+static LAST_SWITCH: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// `TASK_UNINTERRUPTIBLE`.
 const UNINTERRUPTIBLE: u32 = 2;
 /// `TASK_NOLOAD`: not counted as work, as idle threads of the kernel's own.
@@ -51,9 +59,10 @@ pub fn switched(ctx: &BtfTracePointContext) {
     let previous = Trusted::new(ctx.arg(1));
     let next = Trusted::new(ctx.arg(2));
     let now = now();
+    let before = last_switch(now);
     // The idle threads all have the id 0.
     if previous.field::<u32>(&TASK_PID) != 0 {
-        left(previous, preempted, now);
+        left(previous, preempted, before, now);
     }
     if next.field::<u32>(&TASK_PID) != 0 {
         arrived(ctx, next, now);
@@ -68,7 +77,13 @@ pub fn woken(ctx: &BtfTracePointContext) {
     let Some(clock) = clock(task, State::Blocked, now) else {
         return;
     };
-    // Of a thread that has not fallen asleep yet, the event changes nothing.
+    if clock.state == State::OnCpu as u32 {
+        // Of a thread that has not fallen asleep yet, the event changes nothing.
+        if task.field::<u32>(&TASK_ON_CPU) != 0 {
+            return;
+        }
+        left_unseen(clock);
+    }
     if clock.state >= State::Blocked as u32 {
         spend(clock, now);
         clock.state = State::Woken as u32;
@@ -83,10 +98,18 @@ pub fn born(ctx: &BtfTracePointContext) {
 }
 
 #[inline(always)]
-fn left(task: Trusted, preempted: bool, now: u64) {
+fn left(task: Trusted, preempted: bool, before: u64, now: u64) {
     let Some(clock) = clock(task, State::OnCpu, now) else {
         return;
     };
+    if clock.state != State::OnCpu as u32 {
+        // It came from a thread whose leaving nobody may trace: see `left_unseen`.
+        count(Counter::SchedArrivalMissed);
+        if before > clock.since_ns {
+            spend(clock, before);
+        }
+        clock.state = State::OnCpu as u32;
+    }
     spend(clock, now);
     clock.switches += 1;
     clock.left_ns = now;
@@ -115,6 +138,9 @@ fn arrived(ctx: &BtfTracePointContext, task: Trusted, now: u64) {
     let Some(clock) = clock(task, State::Woken, now) else {
         return;
     };
+    if clock.state == State::OnCpu as u32 {
+        left_unseen(clock);
+    }
     let state = clock.state;
     let since = clock.since_ns;
     spend(clock, now);
@@ -125,12 +151,32 @@ fn arrived(ctx: &BtfTracePointContext, task: Trusted, now: u64) {
     waits::over(ctx, task, clock, state, since, now);
 }
 
+/// A thread is somewhere else than on a CPU, though no event has told that it left: some hosts let nobody trace some threads.
+/// When it did is not known.
+#[inline(always)]
+pub fn left_unseen(clock: &mut ThreadClock) {
+    count(Counter::SchedLeaveMissed);
+    clock.left_ns = clock.since_ns;
+    clock.state = State::Blocked as u32;
+    clock.left_state = State::Blocked as u32;
+}
+
 /// Adds the time in the present state to that state.
 #[inline(always)]
 fn spend(clock: &mut ThreadClock, now: u64) {
     let state = clock.state as usize & (State::SLOTS - 1);
     clock.spent_ns[state] += now - clock.since_ns;
     clock.since_ns = now;
+}
+
+/// When this CPU's last switch was; remembers that this one is now.
+#[inline(always)]
+fn last_switch(now: u64) -> u64 {
+    let Some(last) = LAST_SWITCH.get_ptr_mut(0) else {
+        return now;
+    };
+    // SAFETY: this CPU's, and the scheduler does not interrupt itself.
+    unsafe { core::mem::replace(&mut *last, now) }
 }
 
 /// The thread's times, which begin now where it is new to the target: `state` is what it has been in. `None` where it is not

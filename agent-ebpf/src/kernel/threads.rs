@@ -18,7 +18,7 @@ use chokepoint_ebpf::{
 use super::{
     arch,
     config::{
-        CGROUP_KN, CSS_SET_DFL_CGRP, KERNFS_NODE_ID, TASK_CGROUPS, TASK_PID, TASK_STATE, TASK_STIME,
+        CGROUP_KN, CSS_SET_DFL_CGRP, KERNFS_NODE_ID, TASK_CGROUPS, TASK_ON_CPU, TASK_PID, TASK_STATE, TASK_STIME,
         TASK_TGID, TASK_UTIME, WANT_KERNEL, WANT_USER, WANT_WAITS,
     },
     counters::count,
@@ -101,6 +101,10 @@ pub fn report(iteration: &Iteration, user: impl FnOnce(*mut Scratch, Trusted, Ke
     };
     // SAFETY: this CPU's, and one iteration runs at a time.
     describe(unsafe { &mut *record }, task, clock, 0);
+    if clock.state == State::OnCpu as u32 && task.field::<u32>(&TASK_ON_CPU) == 0 {
+        // SAFETY: as above.
+        sched::left_unseen(unsafe { &mut (*record).clock });
+    }
     iteration.write(record.cast_const().cast(), size_of::<ThreadRecord>() as u64);
     if WANT_WAITS.load() != 0 && clock.state != State::OnCpu as u32 {
         report_wait(iteration, task, clock, user);
