@@ -171,34 +171,34 @@ impl Class {
     /// Its colour, the same wherever it is shown.
     ///
     /// The hues are those of Okabe and Ito, which people with any colour vision tell apart; classes of one group share a hue
-    /// and differ in lightness.
+    /// and differ in lightness. Black text is readable on all of them.
     #[must_use]
     pub const fn colour(self) -> Rgb {
         match self {
             // Vermilion.
-            Self::CpuUser => [213, 94, 0],
+            Self::CpuUser => [224, 104, 12],
             Self::CpuKernel => [236, 145, 72],
             // Yellow.
             Self::RunQueue => [240, 228, 66],
             Self::Throttled => [199, 184, 20],
             // Blue.
-            Self::IoRead => [0, 114, 178],
-            Self::IoWrite => [46, 145, 200],
-            Self::IoSync => [0, 84, 140],
-            Self::IoDirtyThrottled => [100, 170, 215],
-            // Black.
-            Self::MemoryReclaim => [60, 60, 60],
+            Self::IoRead => [46, 145, 200],
+            Self::IoWrite => [86, 170, 215],
+            Self::IoSync => [0, 124, 190],
+            Self::IoDirtyThrottled => [130, 195, 230],
+            // Dark grey, for black.
+            Self::MemoryReclaim => [140, 140, 140],
             // Reddish purple.
             Self::Futex => [204, 121, 167],
-            Self::LockKernel => [168, 82, 132],
+            Self::LockKernel => [184, 98, 148],
             Self::LockFile => [225, 165, 200],
             // Bluish green.
             Self::NetReceive => [0, 158, 115],
-            Self::NetSend => [0, 122, 88],
+            Self::NetSend => [0, 137, 100],
             Self::NetConnect => [70, 190, 150],
             Self::NetAccept => [130, 210, 180],
             // Sky blue.
-            Self::Event => [86, 180, 233],
+            Self::Event => [104, 188, 236],
             Self::Ipc => [120, 196, 238],
             Self::Child => [150, 210, 243],
             Self::Timer => [178, 222, 247],
@@ -615,5 +615,19 @@ mod tests {
         let colours: HashSet<Rgb> = Class::ALL.into_iter().map(Class::colour).collect();
         assert_eq!(colours.len(), Class::ALL.len());
         assert_eq!(Class::from_frame("cpu.user"), None);
+    }
+
+    #[test]
+    fn black_text_is_readable_on_every_colour() {
+        let linear = |value: u8| {
+            let value = f64::from(value) / 255.0;
+            if value <= 0.04045 { value / 12.92 } else { ((value + 0.055) / 1.055).powf(2.4) }
+        };
+        for class in Class::ALL {
+            let [r, g, b] = class.colour().map(linear);
+            // By the Web Content Accessibility Guidelines, which ask for 4.5.
+            let contrast = (0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05) / 0.05;
+            assert!(contrast >= 4.5, "{class}: {contrast:.2}");
+        }
     }
 }

@@ -1,12 +1,13 @@
 //! A flame graph as a picture that explains itself: what was measured, of whom, when, and how much of it was seen stand
 //! above the flames, and the colours are named below them. Drawn by inferno.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use inferno::flamegraph::color::{BackgroundColor, Color, PaletteMap, StrokeColor};
 use inferno::flamegraph::{self, Direction, TextTruncateDirection};
 
+use crate::activity;
 use crate::frames::{Frame, Origin};
 use crate::names;
 use crate::profile::{Basis, Profile, Sample, Unit};
@@ -36,7 +37,8 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
         return write_empty(profile, out);
     }
 
-    let mut colours = colours(&labels, &stacks);
+    let activities = Activities::of(&labels, &stacks);
+    let mut colours = activities.colours(&labels, &stacks).unwrap_or_else(|| colours(&labels, &stacks));
     let mut flames = flamegraph::Options::default();
     flames.flame_chart = true;
     // The root above, so that a deep stack does not push what all have in common out of sight.
@@ -57,7 +59,11 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
     let mut picture = Vec::new();
     flamegraph::from_lines(&mut flames, lines.iter().map(String::as_str), &mut picture)?;
     let picture = String::from_utf8(picture).map_err(io::Error::other)?;
-    out.write_all(add_legend(picture, &Class::present(&labels)).as_bytes())
+    let mut legend = activities.legend();
+    if legend.is_empty() {
+        legend = Class::present(&labels);
+    }
+    out.write_all(add_legend(picture, &legend).as_bytes())
 }
 
 /// What a frame's width stands for.
@@ -122,9 +128,13 @@ impl Class {
         }
     }
 
-    fn present(labels: &Labels) -> Vec<(Self, &'static str)> {
+    fn present(labels: &Labels) -> Vec<(Color, &'static str)> {
         let classes: Vec<Self> = labels.frames.entries().iter().map(Self::of).collect();
-        Self::LEGEND.into_iter().filter(|(class, _)| classes.contains(class)).collect()
+        Self::LEGEND
+            .into_iter()
+            .filter(|(class, _)| classes.contains(class))
+            .map(|(class, name)| (class.range()[0], name))
+            .collect()
     }
 
     /// The two ends of its colours.
@@ -156,6 +166,89 @@ impl Class {
     }
 }
 
+/// Time by class of activity, of every name: pictures of thread time are coloured by it.
+struct Activities<'a> {
+    of_name: HashMap<&'a str, BTreeMap<activity::Class, u64>>,
+    total: BTreeMap<activity::Class, u64>,
+}
+
+impl<'a> Activities<'a> {
+    /// A name whose time is of one class to this share has its colour.
+    const DOMINANT_PCT: u64 = 80;
+    /// Classes with less than this share of the time are not in the legend.
+    const LEGEND_PCT: f64 = 0.1;
+
+    fn of(labels: &'a Labels, stacks: &BTreeMap<Vec<&'a str>, Sums>) -> Self {
+        let classes: HashMap<&str, activity::Class> = labels
+            .frames
+            .entries()
+            .iter()
+            .enumerate()
+            .filter(|(_, frame)| frame.origin == Origin::Activity)
+            .filter_map(|(index, frame)| {
+                Some((labels.of_frame(index), activity::Class::from_frame(&frame.name)?))
+            })
+            .collect();
+        let mut activities = Self { of_name: HashMap::new(), total: BTreeMap::new() };
+        for (stack, sums) in stacks {
+            let Some(class) = stack.iter().rev().find_map(|name| classes.get(name)) else { continue };
+            *activities.total.entry(*class).or_default() += sums.weight;
+            let mut names = stack.clone();
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                *activities.of_name.entry(name).or_default().entry(*class).or_default() += sums.weight;
+            }
+        }
+        activities
+    }
+
+    /// `None` where the picture is of no activities.
+    fn colours(&self, labels: &Labels, stacks: &BTreeMap<Vec<&str>, Sums>) -> Option<PaletteMap> {
+        if self.total.is_empty() {
+            return None;
+        }
+        let mut colours = PaletteMap::default();
+        for name in stacks.keys().flatten().copied().chain([""]) {
+            colours.insert(name, self.dominant(name).map_or_else(|| Class::Above.shade(name), colour));
+        }
+        for (index, frame) in labels.frames.entries().iter().enumerate() {
+            if let Some(class) = activity::Class::from_frame(&frame.name)
+                && frame.origin == Origin::Activity
+            {
+                colours.insert(labels.of_frame(index), colour(class));
+            }
+        }
+        Some(colours)
+    }
+
+    fn dominant(&self, name: &str) -> Option<activity::Class> {
+        let classes = self.of_name.get(name)?;
+        let total: u64 = classes.values().sum();
+        let (class, most) = classes.iter().max_by_key(|(_, weight)| **weight)?;
+        (most.saturating_mul(100) >= total.saturating_mul(Self::DOMINANT_PCT)).then_some(*class)
+    }
+
+    fn legend(&self) -> Vec<(Color, &'static str)> {
+        let all: u64 = self.total.values().sum();
+        let mut legend: Vec<_> = self
+            .total
+            .iter()
+            .filter(|(_, weight)| **weight as f64 * 100.0 >= Self::LEGEND_PCT * all as f64)
+            .map(|(class, _)| (colour(*class), class.name()))
+            .collect();
+        if !legend.is_empty() {
+            legend.push((Class::Above.range()[0], "several"));
+        }
+        legend
+    }
+}
+
+fn colour(class: activity::Class) -> Color {
+    let [r, g, b] = class.colour();
+    Color { r, g, b }
+}
+
 const BACKGROUND: Color = Color { r: 252, g: 252, b: 250 };
 
 fn colours(labels: &Labels, stacks: &BTreeMap<Vec<&str>, Sums>) -> PaletteMap {
@@ -172,7 +265,7 @@ fn colours(labels: &Labels, stacks: &BTreeMap<Vec<&str>, Sums>) -> PaletteMap {
 }
 
 /// inferno's picture with a strip at its lower edge that names the colours.
-fn add_legend(picture: String, classes: &[(Class, &str)]) -> String {
+fn add_legend(picture: String, classes: &[(Color, &str)]) -> String {
     const STRIP: usize = 20;
     const HEIGHT: &str = "height=\"";
     /// Plain spaces would collapse.
@@ -192,8 +285,7 @@ fn add_legend(picture: String, classes: &[(Class, &str)]) -> String {
         .replacen(&format!("{HEIGHT}{height}\""), &format!("{HEIGHT}{taller}\""), 2)
         .replacen(&format!(" {height}\""), &format!(" {taller}\""), 1);
     let mut legend = format!(r#"<text id="legend" x="10" y="{}">"#, taller - 12);
-    for (class, name) in classes {
-        let [Color { r, g, b }, _] = class.range();
+    for (Color { r, g, b }, name) in classes {
         legend.push_str(&format!(r#"<tspan fill="rgb({r},{g},{b})">■</tspan> {name}{GAP}"#));
     }
     format!("{picture}{}</text></svg>{end}", legend.trim_end())

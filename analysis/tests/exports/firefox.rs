@@ -89,3 +89,12 @@ fn an_empty_recording_has_a_thread_without_samples() {
     let threads = file["threads"].as_array().expect("threads");
     assert_eq!((threads.len(), &threads[0]["samples"]["length"]), (1, &0.into()));
 }
+
+#[test]
+fn samples_of_thread_time_weigh_milliseconds() {
+    let file = value(&recording::waits(), Format::Firefox, &Options::default());
+    let samples = &file["threads"][0]["samples"];
+    assert_eq!(samples["weightType"], "tracing-ms");
+    // What is left of a millisecond goes to the next sample.
+    assert_eq!(samples["weight"], serde_json::json!([3, 5, 0]));
+}

@@ -1,3 +1,4 @@
+use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::export::{Format, Options};
 
 use crate::{PER_THREAD, check, recording, text};
@@ -112,4 +113,28 @@ fn colours_tell_kernel_jit_and_native_code_apart_and_are_named() {
     for name in ["kernel", "native", "C++, Rust", "JIT", "no symbol"] {
         assert!(svg.contains(&format!("■</tspan> {name}")), "the legend lacks {name}");
     }
+}
+
+#[test]
+fn thread_time_is_coloured_by_class() {
+    let profile = recording::waits();
+    let svg = text(&profile, Format::Svg, &Options::default());
+    for class in [Class::CpuUser, Class::Futex, Class::RunQueue] {
+        let [r, g, b] = class.colour();
+        assert!(svg.contains(&format!("fill=\"rgb({r},{g},{b})\">■</tspan> {class}")), "{class}");
+    }
+    // A function that does one thing has that thing's colour; one that does several has none of theirs.
+    let fill = |name: &str| {
+        let (_, rest) = svg.split_once(&format!("<title>{name} (")).unwrap_or_else(|| panic!("no {name}"));
+        let (_, rest) = rest.split_once("fill=\"").expect("a colour");
+        rest.split_once('"').expect("its end").0.to_owned()
+    };
+    let of = |class: Class| {
+        let [r, g, b] = class.colour();
+        format!("rgb({r},{g},{b})")
+    };
+    assert_eq!(fill("waits_for_lock"), of(Class::Futex));
+    assert_eq!(fill("computes"), of(Class::CpuUser));
+    assert_eq!(fill("[futex]"), of(Class::Futex));
+    assert!(Class::ALL.into_iter().all(|class| fill("main") != of(class)));
 }

@@ -26,3 +26,14 @@ fn a_parser_of_folded_stacks_finds_every_sample() {
         assert_eq!(total, profile.total_count());
     }
 }
+
+#[test]
+fn stacks_of_thread_time_are_counted_in_microseconds() {
+    let folded = text(&recording::waits(), Format::Folded, &Options::default());
+    let expected = "\
+db;main;computes;[cpu.user] 3000
+db;main;waits_for_lock;futex_wait_[k];[futex] 5001
+db;main;waits_for_lock;futex_wait_[k];[run-queue] 101
+";
+    assert_eq!(folded, expected);
+}

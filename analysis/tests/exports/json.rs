@@ -31,11 +31,11 @@ fn damaged_files_are_refused_with_the_reason() {
     let good = text(&recording::interleaved(), Format::Json, &Options::default());
     for (from, to, expected) in [
         (
-            r#""version":2"#,
+            r#""version":3"#,
             r#""version":1"#,
-            "version 1; this program reads \"chokepoint-profile\" version 2",
+            "version 1; this program reads \"chokepoint-profile\" version 3",
         ),
-        (r#""chokepoint-profile""#, r#""another""#, "\"another\" version 2"),
+        (r#""chokepoint-profile""#, r#""another""#, "\"another\" version 3"),
         (r#"{"module":0,"#, r#"{"module":1,"#, "refers to modules[1], and there are 1"),
         (r#"{"function":2,"#, r#"{"function":3,"#, "refers to functions[3], and there are 3"),
         (r#""stacks":[[0]"#, r#""stacks":[[4294967295]"#, "refers to locations[4294967295], and there are 3"),
@@ -77,4 +77,35 @@ fn every_field_is_documented() {
     }
     let documentation = include_str!("../../../docs/format-json.md");
     check(&value(&recording::everything(), Format::Json, &Options::default()), documentation);
+}
+
+#[test]
+fn thread_times_are_read_back() {
+    use chokepoint_analysis::thread_time::{Parts, ThreadTime};
+    let mut profile = recording::waits();
+    profile.thread_times = vec![ThreadTime {
+        pid: 7,
+        tid: 8,
+        process_name: "db".into(),
+        thread_name: "worker \u{1b}".into(),
+        cgroup_id: 9,
+        elapsed_ns: 28,
+        parts: Parts {
+            on_cpu_ns: 1,
+            woken_ns: 2,
+            preempted_ns: 3,
+            throttled_ns: 4,
+            interruptible_ns: 5,
+            uninterruptible_ns: 6,
+            io_ns: 7,
+        },
+        user_share: Some(0.25),
+        switches: 3,
+        ended: true,
+    }];
+    let written = text(&profile, Format::Json, &Options::default());
+    let read = json::read(&mut written.as_bytes()).expect("it is what was written");
+    assert_eq!(read.thread_times, profile.thread_times);
+    assert_eq!(read.thread_times[0].parts.total_ns(), read.thread_times[0].elapsed_ns);
+    assert_eq!(read.header.basis, profile.header.basis);
 }

@@ -1,5 +1,6 @@
 //! Profiles to export.
 
+use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::coverage::{Coverage, Loss, StackOutcomes};
 use chokepoint_analysis::profile::{
     Basis, Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
@@ -71,6 +72,15 @@ impl Recording {
             let offset_ns = (self.captured + n) * PERIOD_NS;
             self.builder.add_moment(Moment { offset_ns, thread, stack, weight: PERIOD_NS });
         }
+        self.captured += count;
+    }
+
+    /// The same of samples that stand for this much together.
+    pub fn weighed(&mut self, thread: ThreadId, root_first: &[Code], count: u64, weight: u64) {
+        let stack = root_first.iter().rev().map(|code| self.location(code)).collect();
+        let stack = self.builder.stack(stack);
+        self.builder.add(Sample { thread, stack, count, weight });
+        self.builder.add_moment(Moment { offset_ns: self.captured * PERIOD_NS, thread, stack, weight });
         self.captured += count;
     }
 
@@ -185,5 +195,32 @@ pub fn empty() -> Profile {
     r.header.target = "pid 42 <idle>".to_owned();
     r.coverage.idle = 495;
     r.coverage.notes = vec!["pid 42 did not run".to_owned()];
+    r.finish()
+}
+
+fn activity(class: Class) -> Code {
+    let name: &'static str = Box::leak(class.frame().into_boxed_str());
+    Code {
+        kind: ModuleKind::Activity,
+        path: "[activity]",
+        address: 0,
+        functions: Box::leak(Box::new([name])),
+    }
+}
+
+/// Thread time: what one thread computed, waited for and queued; each sample stands for a time of its own.
+pub fn waits() -> Profile {
+    let mut r = Recording::new();
+    r.header.title = "Thread time".to_owned();
+    r.header.kind = "wall".to_owned();
+    r.header.basis = Basis::Weight;
+    let thread = r.thread(7, 7, "db", "db");
+    let main = || binary("/usr/bin/db", 0x10, &["main"]);
+    let computes = || binary("/usr/bin/db", 0x20, &["computes"]);
+    let waits = || binary("/usr/bin/db", 0x30, &["waits_for_lock"]);
+    let futex = || kernel(0x100, &["futex_wait"]);
+    r.weighed(thread, &[main(), computes(), activity(Class::CpuUser)], 3, 3_000_400);
+    r.weighed(thread, &[main(), waits(), futex(), activity(Class::Futex)], 2, 5_000_500);
+    r.weighed(thread, &[main(), waits(), futex(), activity(Class::RunQueue)], 2, 100_700);
     r.finish()
 }
