@@ -294,7 +294,7 @@ impl Sampling {
         log_phase("sampled", Cost::of_this_process().cpu);
         let measured = programs.cost_is_measured();
         let window_end_ns = monotonic_ns();
-        let Stopped { cost: program_cost, threads, clocks } = programs.stop()?;
+        let Stopped { cost: program_cost, threads, clocks, pending_waits } = programs.stop()?;
         drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
         let (mut open_waits, mut found) = (0, HashSet::new());
         decode_look(&threads, |record| match record {
@@ -323,7 +323,16 @@ impl Sampling {
         let expected = event.map_or(0, |event| {
             expected_ticks(event, cpus.len(), options.frequency_hz, duration)
         });
-        let seen = Seen { counters: &counters, aggregate: &aggregate, tables: &unwind_tables, times: &times };
+        let seen = Seen {
+            counters: &counters,
+            aggregate: &aggregate,
+            tables: &unwind_tables,
+            times: &times,
+            expected,
+            open_waits,
+            pending_waits,
+            malformed: drain.malformed(),
+        };
         let wanted = options
             .events
             .iter()
@@ -340,7 +349,7 @@ impl Sampling {
                     host: host::name(),
                     target: target.clone(),
                 },
-                coverage: seen.coverage(*event, expected, open_waits, drain.malformed()),
+                coverage: seen.coverage(*event),
             })
             .collect();
         Ok(Recording {
@@ -532,12 +541,20 @@ struct Seen<'a> {
     aggregate: &'a Aggregate,
     tables: &'a unwind::Statistics,
     times: &'a ThreadTimes,
+    /// Ticks that there should have been.
+    expected: u64,
+    /// Waits that were not over.
+    open_waits: u64,
+    /// Waits whose stacks were still to be taken.
+    pending_waits: u64,
+    /// Records that could not be read.
+    malformed: u64,
 }
 
 impl Seen<'_> {
     /// What of it went into an event's profile. Where that has samples of more than one source, they are added up.
-    fn coverage(&self, event: Event, expected: u64, open_waits: u64, malformed: u64) -> Coverage {
-        let Self { counters, aggregate, tables, times } = self;
+    fn coverage(&self, event: Event) -> Coverage {
+        let Self { counters, aggregate, tables, times, expected, open_waits, pending_waits, malformed } = *self;
         let mut coverage = Coverage { notes: notes(counters, aggregate, tables), ..Coverage::default() };
         let dropped = aggregate.dropped();
         let mut losses = vec![
@@ -565,6 +582,7 @@ impl Seen<'_> {
                 ("ring buffer full", counters.get(Counter::WaitRingFull)),
                 ("no interrupt in time", counters.get(Counter::WaitNoInterrupt)),
                 ("no interrupt", counters.get(Counter::WaitInterruptsFull)),
+                ("window over", pending_waits),
                 ("no scratch space", counters.get(Counter::WaitScratchMissing)),
             ]);
             coverage.notes.extend(sched_notes(counters, aggregate, times, event));
@@ -611,11 +629,11 @@ fn sched_notes(
     );
     note(
         counters.get(Counter::SchedLeaveMissed),
-        "times a thread left its CPU unseen; its time on it counts as blocked (this host hides some threads from tracing)",
+        "times a thread left its CPU unseen, as the accounting began or since this host hides it from tracing; its time there counts as blocked",
     );
     note(
         counters.get(Counter::SchedArrivalMissed),
-        "times a thread came to a CPU unseen, from one that this host hides",
+        "times a thread came to its CPU unseen, from a thread that this host hides from tracing",
     );
     note(times.merged(), "threads are not told apart: there were too many");
     note(aggregate.objects().skipped(), "waits were for a file that was not looked up: too many in a second");

@@ -4,6 +4,7 @@ pub mod gauge;
 mod machine;
 mod record;
 mod report;
+mod sched;
 mod sides;
 mod stats;
 mod sys;
@@ -43,6 +44,8 @@ enum Subject {
     Unwind,
     /// Unwind tables of large files: their size, and the time to build them
     Tables,
+    /// Accounting for every switch against libbpf-tools
+    Sched,
 }
 
 /// Measures, prints the tables, and puts them into the documentation.
@@ -53,9 +56,8 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
-    for subject in
-        args.only.map_or_else(|| vec![Subject::Record, Subject::Unwind, Subject::Tables], |only| vec![only])
-    {
+    let all = || vec![Subject::Record, Subject::Unwind, Subject::Tables, Subject::Sched];
+    for subject in args.only.map_or_else(all, |only| vec![only]) {
         let (section, text) = match subject {
             Subject::Record => {
                 let plan = if args.quick { Plan::quick() } else { Plan::full() };
@@ -66,6 +68,10 @@ pub fn run(args: &Args) -> Result<()> {
                 ("unwind", unwind::measure(&sides, &directory, &plan)?)
             }
             Subject::Tables => ("tables", tables::measure()?),
+            Subject::Sched => {
+                let plan = if args.quick { sched::Plan::quick() } else { sched::Plan::full() };
+                ("sched", sched::measure(&sides, &plan)?)
+            }
         };
         print!("{text}");
         if !args.quick {

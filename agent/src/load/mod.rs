@@ -175,7 +175,7 @@ pub struct ProgramCost {
 }
 
 /// What is left of the sources when they have stopped.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Stopped {
     /// What the programs have cost.
     pub cost: ProgramCost,
@@ -184,6 +184,8 @@ pub struct Stopped {
     pub threads: Vec<u8>,
     /// The times of every thread that has not ended, by its key in the kernel programs' map.
     pub clocks: Vec<(u64, ThreadClock)>,
+    /// Waits whose stacks were still to be taken.
+    pub pending_waits: u64,
 }
 
 /// The loaded programs. Dropping it detaches and unloads them.
@@ -368,12 +370,14 @@ impl Programs {
             let on_cpu: &mut PerfEvent = program(&mut self.ebpf, "on_cpu")?;
             on_cpu.unload().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
         }
-        let (threads, clocks) = match &self.sched {
-            Some(sched) => (sched.stop(&mut self.ebpf)?, sched.clocks()?),
-            None => Default::default(),
-        };
+        let mut stopped = Stopped { cost, ..Stopped::default() };
+        if let Some(sched) = &self.sched {
+            stopped.threads = sched.stop(&mut self.ebpf)?;
+            stopped.clocks = sched.clocks()?;
+            stopped.pending_waits = sched.pending_waits()?;
+        }
         self.statistics = None;
-        Ok(Stopped { cost, threads, clocks })
+        Ok(stopped)
     }
 
     /// The ring buffer of records. It can be taken once.

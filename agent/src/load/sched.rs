@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
@@ -30,6 +30,7 @@ const ALWAYS: [(&str, &str); 3] = [
 ];
 const WAITS: (&str, &str) = ("wait_over", "irq_work_entry");
 const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
+const CHOSEN: &str = "WAIT_CHOSEN";
 const THREADS: &str = "SCHED_THREADS";
 const INTERRUPTS: &str = "WAIT_INTERRUPTS";
 const BEGIN: &str = "threads_begin";
@@ -61,6 +62,7 @@ pub struct Sched {
     period: Array<MapData, u64>,
     interrupts: Vec<RingBuf<MapData>>,
     threads: HashMap<MapData, u64, Clock>,
+    chosen: PerCpuArray<MapData, [u64; 6]>,
 }
 
 impl Sched {
@@ -91,6 +93,8 @@ impl Sched {
                 .map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })?,
             threads: HashMap::try_from(take(ebpf, THREADS)?)
                 .map_err(|source| LoadError::Map { name: THREADS, source })?,
+            chosen: PerCpuArray::try_from(take(ebpf, CHOSEN)?)
+                .map_err(|source| LoadError::Map { name: CHOSEN, source })?,
             interrupts: if options.waits { interrupts(ebpf, cpus)? } else { Vec::new() },
         })
     }
@@ -113,6 +117,16 @@ impl Sched {
             tracing.unload().map_err(|source| LoadError::Program { name, source })?;
         }
         iterate(ebpf, self.report)
+    }
+
+    /// Waits that were chosen and whose interrupts had not come when the programs were unloaded.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn pending_waits(&self) -> Result<u64, LoadError> {
+        let chosen = self.chosen.get(&0, 0).map_err(|source| LoadError::Map { name: CHOSEN, source })?;
+        // Each begins with the thread, or 0.
+        Ok(chosen.iter().filter(|wait| wait[0] != 0).count() as u64)
     }
 
     /// The times of threads by their keys, also of those that no look finds any more because they are about to end.

@@ -259,6 +259,20 @@ impl Sides {
         Ok(serde_json::from_str(&said)?)
     }
 
+    /// A program with the rights that profiling needs.
+    pub fn privileged(&self, program: &str) -> Command {
+        self.privilege.command(program)
+    }
+
+    /// `chokepoint record -e EVENT` of the whole host, for some seconds.
+    pub fn chokepoint_record(&self, event: &str, seconds: &str) -> Command {
+        let mut command = self.privilege.command(&self.chokepoint);
+        command
+            .args(["record", "-e", event, "--duration", seconds, "--output"])
+            .arg(self.directory.join(format!("{event}.folded")));
+        command
+    }
+
     fn chokepoint_command(&self, profiling: Profiling, output: &str) -> Command {
         let mut command = self.privilege.command(&self.chokepoint);
         command
