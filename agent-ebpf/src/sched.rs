@@ -187,6 +187,6 @@ pub struct WakeFacts {
     pub blocked_ns: u64,
 }
 
-const _: () = assert!(size_of::<WaitFacts>() % 8 == 0 && size_of::<WakeFacts>() % 8 == 0);
+const _: () = assert!(size_of::<WaitFacts>().is_multiple_of(8) && size_of::<WakeFacts>().is_multiple_of(8));
 const _: () = assert!(size_of::<WakeFacts>() <= size_of::<WaitFacts>(), "both lie before the same sample");
 const _: () = assert!(align_of::<SampleHeader>() == 8);

@@ -15,8 +15,8 @@ use chokepoint_ebpf::unwind::frame::{Frame, Place};
 use hashbrown::HashTable;
 
 use crate::drain::decode::{Sample, Wait};
-use crate::process::objects::{ObjectId, Objects};
 use crate::process::binaries::{Announced, Binaries, BinaryId};
+use crate::process::objects::{ObjectId, Objects};
 use crate::process::table::{ProcessId, ProcessKey, ProcessTable};
 use chokepoint_analysis::coverage::{Loss, StackOutcomes};
 

@@ -6,8 +6,8 @@
 //! One thread drains and sums, two build unwind tables, another one symbolizes. While samples come in the last only reads the
 //! kernel's symbols, so that recording costs no more than sampling and its tables.
 
-use std::sync::Arc;
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -320,9 +320,8 @@ impl Sampling {
         aggregate.processes_mut().open_late_files();
 
         let counters = programs.counters()?;
-        let expected = event.map_or(0, |event| {
-            expected_ticks(event, cpus.len(), options.frequency_hz, duration)
-        });
+        let expected =
+            event.map_or(0, |event| expected_ticks(event, cpus.len(), options.frequency_hz, duration));
         let seen = Seen {
             counters: &counters,
             aggregate: &aggregate,
@@ -412,7 +411,13 @@ impl Symbolizing {
                 log_phase("kernel symbols", thread_cpu());
                 let recording = received.recv().ok()?;
                 let Recording { aggregate, times, wanted, window_start_ns, .. } = recording;
-                Some(symbolized::profiles(&aggregate, &mut symbolizer, wanted, times.as_ref(), window_start_ns))
+                Some(symbolized::profiles(
+                    &aggregate,
+                    &mut symbolizer,
+                    wanted,
+                    times.as_ref(),
+                    window_start_ns,
+                ))
             })
             .map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { recordings, thread })
@@ -554,7 +559,8 @@ struct Seen<'a> {
 impl Seen<'_> {
     /// What of it went into an event's profile. Where that has samples of more than one source, they are added up.
     fn coverage(&self, event: Event) -> Coverage {
-        let Self { counters, aggregate, tables, times, expected, open_waits, pending_waits, malformed } = *self;
+        let Self { counters, aggregate, tables, times, expected, open_waits, pending_waits, malformed } =
+            *self;
         let mut coverage = Coverage { notes: notes(counters, aggregate, tables), ..Coverage::default() };
         let dropped = aggregate.dropped();
         let mut losses = vec![
@@ -603,12 +609,7 @@ fn add(coverage: &mut Coverage, captured: &Captured) {
 }
 
 /// What the accounting of threads lacks.
-fn sched_notes(
-    counters: &Counters,
-    aggregate: &Aggregate,
-    times: &ThreadTimes,
-    event: Event,
-) -> Vec<String> {
+fn sched_notes(counters: &Counters, aggregate: &Aggregate, times: &ThreadTimes, event: Event) -> Vec<String> {
     let mut notes = Vec::new();
     let mut note = |number: u64, what: &str| {
         if number > 0 {

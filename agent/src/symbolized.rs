@@ -61,7 +61,11 @@ pub fn profiles(
     let stacks: Vec<&[RawFrameId]> = aggregate.stacks().collect();
     let kernel_names = |stack: u32| {
         let frames = &stacks[stack as usize][..aggregate.kernel_frames(stack)];
-        frames.iter().flat_map(|frame| &found[frame.index()].lines).map(|line| line.function.clone()).collect()
+        frames
+            .iter()
+            .flat_map(|frame| &found[frame.index()].lines)
+            .map(|line| line.function.clone())
+            .collect()
     };
     let classes = Classes::of(aggregate, kernel_names, times);
     let profiles = wanted
@@ -77,7 +81,8 @@ pub fn profiles(
         })
         .map(|(event, mut profile)| {
             if event.needs_sched() {
-                profile.thread_times = times.into_iter().flat_map(ThreadTimes::iter).map(|(_, time)| time.clone()).collect();
+                profile.thread_times =
+                    times.into_iter().flat_map(ThreadTimes::iter).map(|(_, time)| time.clone()).collect();
                 profile.thread_times.sort_by_key(|time| (time.pid, time.tid));
             }
             (event, profile)
@@ -219,7 +224,8 @@ impl<'a> Assembly<'a> {
         match stack {
             Some(stack) => {
                 let frames = self.stacks[stack as usize];
-                let is_wait = !matches!(leaf, Leaf::Nothing | Leaf::Activity(Class::CpuUser | Class::CpuKernel, ..));
+                let is_wait =
+                    !matches!(leaf, Leaf::Nothing | Leaf::Activity(Class::CpuUser | Class::CpuKernel, ..));
                 let skipped = if is_wait { self.switching(stack) } else { 0 };
                 let frames = frames[skipped..].iter().map(|frame| frame.index());
                 locations.extend(frames.map(|frame| self.location(frame)).collect::<Vec<_>>());
@@ -280,7 +286,8 @@ impl<'a> Assembly<'a> {
 
     fn activity(&mut self, name: &str) -> LocationId {
         let line = SourceLine { function: name.to_owned(), file: String::new(), line: 0 };
-        let found = Found { module: module(ModuleKind::Activity, "[activity]"), address: 0, lines: vec![line] };
+        let found =
+            Found { module: module(ModuleKind::Activity, "[activity]"), address: 0, lines: vec![line] };
         intern(&mut self.builder, &found)
     }
 }

@@ -90,9 +90,10 @@ impl ThreadTimes {
             self.merged += 1;
             key = ThreadKey { tgid: 0, tid: 0, process_start_ns: 0 };
         }
-        self.threads.entry(key).and_modify(|known| merge(known, &time)).or_insert_with(|| {
-            if key.tid == 0 { others(&time) } else { time.clone() }
-        });
+        self.threads
+            .entry(key)
+            .and_modify(|known| merge(known, &time))
+            .or_insert_with(|| if key.tid == 0 { others(&time) } else { time.clone() });
     }
 }
 
@@ -216,7 +217,10 @@ mod tests {
     #[test]
     fn an_ended_thread_ends_where_it_left() {
         let mut times = ThreadTimes::default();
-        times.add_ended(&ThreadRecord { ended: 1, ..record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0]) });
+        times.add_ended(&ThreadRecord {
+            ended: 1,
+            ..record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0])
+        });
         let (_, time) = times.iter().next().unwrap();
         assert_eq!((time.elapsed_ns, time.parts.total_ns(), time.ended), (500, 500, true));
     }

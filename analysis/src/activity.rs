@@ -380,7 +380,13 @@ const RULES: &[(Class, &[Rule])] = &[
     ),
     (
         Class::LockFile,
-        &[Is("locks_lock_inode_wait"), Is("__do_sys_flock"), Is("__x64_sys_flock"), Is("fcntl_setlk"), Is("flock_lock_inode_wait")],
+        &[
+            Is("locks_lock_inode_wait"),
+            Is("__do_sys_flock"),
+            Is("__x64_sys_flock"),
+            Is("fcntl_setlk"),
+            Is("flock_lock_inode_wait"),
+        ],
     ),
     (
         Class::IoSync,
@@ -414,7 +420,12 @@ const RULES: &[(Class, &[Rule])] = &[
     (Class::NetSend, &[Is("sk_stream_wait_memory"), Is("sock_alloc_send_pskb"), Is("sock_wait_for_wmem")]),
     (
         Class::NetConnect,
-        &[Is("inet_wait_for_connect"), Is("__inet_stream_connect"), Is("unix_stream_connect"), Is("unix_wait_for_peer")],
+        &[
+            Is("inet_wait_for_connect"),
+            Is("__inet_stream_connect"),
+            Is("unix_stream_connect"),
+            Is("unix_wait_for_peer"),
+        ],
     ),
     (Class::NetAccept, &[Is("inet_csk_accept"), Is("inet_csk_wait_for_connect"), Is("unix_accept")]),
     (
@@ -470,7 +481,13 @@ const RULES: &[(Class, &[Rule])] = &[
     (Class::Child, &[Is("do_wait"), Is("__do_wait"), Is("kernel_wait4"), Is("wait_for_vfork_done")]),
     (
         Class::Timer,
-        &[Is("hrtimer_nanosleep"), Is("do_nanosleep"), Is("common_nsleep"), Is("timerfd_read"), Is("timerfd_read_iter")],
+        &[
+            Is("hrtimer_nanosleep"),
+            Is("do_nanosleep"),
+            Is("common_nsleep"),
+            Is("timerfd_read"),
+            Is("timerfd_read_iter"),
+        ],
     ),
     (
         Class::Idle,
@@ -568,32 +585,116 @@ mod tests {
     #[test]
     fn waits_of_real_kernels() {
         let cases: &[(&str, Blocked, Class)] = &[
-            ("__schedule schedule futex_do_wait __futex_wait futex_wait do_futex __x64_sys_futex", SLEEP, Class::Futex),
-            ("__schedule schedule futex_wait_queue_me futex_wait do_futex __x64_sys_futex", SLEEP, Class::Futex),
+            (
+                "__schedule schedule futex_do_wait __futex_wait futex_wait do_futex __x64_sys_futex",
+                SLEEP,
+                Class::Futex,
+            ),
+            (
+                "__schedule schedule futex_wait_queue_me futex_wait do_futex __x64_sys_futex",
+                SLEEP,
+                Class::Futex,
+            ),
             ("__schedule schedule pipe_read new_sync_read vfs_read ksys_read", SLEEP, Class::Ipc),
             ("__schedule schedule anon_pipe_read vfs_read ksys_read", SLEEP, Class::Ipc),
-            ("__schedule schedule do_nanosleep hrtimer_nanosleep __x64_sys_clock_nanosleep", SLEEP, Class::Timer),
+            (
+                "__schedule schedule do_nanosleep hrtimer_nanosleep __x64_sys_clock_nanosleep",
+                SLEEP,
+                Class::Timer,
+            ),
             ("__schedule schedule do_wait kernel_wait4 __do_sys_wait4", SLEEP, Class::Child),
-            ("__schedule schedule schedule_timeout wait_for_completion_state kernel_clone __x64_sys_vfork", HARD, Class::Child),
-            ("__schedule schedule schedule_timeout wait_woken sk_wait_data tcp_recvmsg_locked tcp_recvmsg", SLEEP, Class::NetReceive),
-            ("__schedule schedule schedule_timeout unix_stream_read_generic unix_stream_recvmsg", SLEEP, Class::NetReceive),
-            ("__schedule schedule schedule_timeout inet_csk_accept inet_accept do_accept", SLEEP, Class::NetAccept),
-            ("__schedule schedule schedule_timeout wait_woken inet_wait_for_connect __inet_stream_connect", SLEEP, Class::NetConnect),
-            ("__schedule schedule schedule_timeout wait_woken sk_stream_wait_memory tcp_sendmsg_locked", SLEEP, Class::NetSend),
-            ("__schedule schedule schedule_hrtimeout_range_clock do_epoll_wait __x64_sys_epoll_wait", SLEEP, Class::Event),
-            ("__schedule schedule schedule_hrtimeout_range ep_poll.constprop.0 do_epoll_wait", SLEEP, Class::Event),
-            ("__schedule schedule schedule_hrtimeout_range_clock do_sys_poll __x64_sys_poll", SLEEP, Class::Event),
-            ("__schedule schedule io_schedule folio_wait_bit_common filemap_read vfs_read ksys_read", DISK, Class::IoRead),
-            ("__schedule schedule io_schedule wait_on_page_bit_common generic_file_buffered_read vfs_read", DISK, Class::IoRead),
-            ("__schedule schedule io_schedule blk_mq_get_tag __blk_mq_alloc_request vfs_write ksys_write", DISK, Class::IoWrite),
-            ("__schedule schedule io_schedule __iomap_dio_rw iomap_dio_rw ext4_file_write_iter vfs_write", DISK, Class::IoWrite),
-            ("__schedule schedule io_schedule folio_wait_bit_common folio_wait_writeback __filemap_fdatawait_range file_write_and_wait_range ext4_sync_file", DISK, Class::IoSync),
+            (
+                "__schedule schedule schedule_timeout wait_for_completion_state kernel_clone __x64_sys_vfork",
+                HARD,
+                Class::Child,
+            ),
+            (
+                "__schedule schedule schedule_timeout wait_woken sk_wait_data tcp_recvmsg_locked tcp_recvmsg",
+                SLEEP,
+                Class::NetReceive,
+            ),
+            (
+                "__schedule schedule schedule_timeout unix_stream_read_generic unix_stream_recvmsg",
+                SLEEP,
+                Class::NetReceive,
+            ),
+            (
+                "__schedule schedule schedule_timeout inet_csk_accept inet_accept do_accept",
+                SLEEP,
+                Class::NetAccept,
+            ),
+            (
+                "__schedule schedule schedule_timeout wait_woken inet_wait_for_connect __inet_stream_connect",
+                SLEEP,
+                Class::NetConnect,
+            ),
+            (
+                "__schedule schedule schedule_timeout wait_woken sk_stream_wait_memory tcp_sendmsg_locked",
+                SLEEP,
+                Class::NetSend,
+            ),
+            (
+                "__schedule schedule schedule_hrtimeout_range_clock do_epoll_wait __x64_sys_epoll_wait",
+                SLEEP,
+                Class::Event,
+            ),
+            (
+                "__schedule schedule schedule_hrtimeout_range ep_poll.constprop.0 do_epoll_wait",
+                SLEEP,
+                Class::Event,
+            ),
+            (
+                "__schedule schedule schedule_hrtimeout_range_clock do_sys_poll __x64_sys_poll",
+                SLEEP,
+                Class::Event,
+            ),
+            (
+                "__schedule schedule io_schedule folio_wait_bit_common filemap_read vfs_read ksys_read",
+                DISK,
+                Class::IoRead,
+            ),
+            (
+                "__schedule schedule io_schedule wait_on_page_bit_common generic_file_buffered_read vfs_read",
+                DISK,
+                Class::IoRead,
+            ),
+            (
+                "__schedule schedule io_schedule blk_mq_get_tag __blk_mq_alloc_request vfs_write ksys_write",
+                DISK,
+                Class::IoWrite,
+            ),
+            (
+                "__schedule schedule io_schedule __iomap_dio_rw iomap_dio_rw ext4_file_write_iter vfs_write",
+                DISK,
+                Class::IoWrite,
+            ),
+            (
+                "__schedule schedule io_schedule folio_wait_bit_common folio_wait_writeback __filemap_fdatawait_range file_write_and_wait_range ext4_sync_file",
+                DISK,
+                Class::IoSync,
+            ),
             ("__schedule schedule jbd2_log_wait_commit ext4_fsync_journal do_fsync", HARD, Class::IoSync),
-            ("__schedule io_schedule_timeout balance_dirty_pages balance_dirty_pages_ratelimited_flags generic_perform_write vfs_write", DISK, Class::IoDirtyThrottled),
-            ("__schedule schedule rwsem_down_write_slowpath down_write_killable vm_mmap_pgoff", HARD, Class::LockKernel),
-            ("__schedule schedule schedule_preempt_disabled __mutex_lock.constprop.0 pipe_write vfs_write", HARD, Class::LockKernel),
+            (
+                "__schedule io_schedule_timeout balance_dirty_pages balance_dirty_pages_ratelimited_flags generic_perform_write vfs_write",
+                DISK,
+                Class::IoDirtyThrottled,
+            ),
+            (
+                "__schedule schedule rwsem_down_write_slowpath down_write_killable vm_mmap_pgoff",
+                HARD,
+                Class::LockKernel,
+            ),
+            (
+                "__schedule schedule schedule_preempt_disabled __mutex_lock.constprop.0 pipe_write vfs_write",
+                HARD,
+                Class::LockKernel,
+            ),
             ("__schedule schedule __do_sys_flock do_syscall_64", SLEEP, Class::LockFile),
-            ("__schedule schedule io_schedule folio_wait_bit_common do_swap_page handle_mm_fault", DISK, Class::MemoryReclaim),
+            (
+                "__schedule schedule io_schedule folio_wait_bit_common do_swap_page handle_mm_fault",
+                DISK,
+                Class::MemoryReclaim,
+            ),
             ("__schedule schedule do_signal_stop get_signal", SLEEP, Class::Idle),
             ("__schedule schedule ptrace_stop.part.0 ptrace_notify", SLEEP, Class::Idle),
             ("__schedule schedule something_new __x64_sys_new", SLEEP, Class::Other),

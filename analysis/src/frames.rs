@@ -119,7 +119,8 @@ fn in_location(profile: &Profile, location: &Location) -> Vec<Frame> {
     let named = |function: &Function| {
         let mut frame = frame(names::element(&function.name), symbolized, &function.file);
         if !matches!(frame.origin, Origin::Kernel | Origin::Activity)
-            && interpreters::runtime(&function.name).is_some() {
+            && interpreters::runtime(&function.name).is_some()
+        {
             frame.origin = Origin::Interpreter;
         }
         frame

@@ -5,10 +5,19 @@ use std::fs;
 use aya::maps::loaded_maps;
 use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 
-/// The kernel programs.
-const PROGRAMS: [&str; 2] = ["on_cpu", "follow_fork"];
+/// The kernel programs, but for those at the scheduler's hooks, whose names others choose too.
+const PROGRAMS: [&str; 5] = ["on_cpu", "follow_fork", "wait_over", "threads_begin", "threads_report"];
 /// Their maps; the kernel keeps fifteen bytes of a name.
-const MAPS: [&str; 5] = ["RECORDS", "COUNTERS", "ON_CPU_SCRATCH", "SEEN_PROCESSES", "TARGET_PROCESSE"];
+const MAPS: [&str; 8] = [
+    "RECORDS",
+    "COUNTERS",
+    "SCRATCH",
+    "TARGET_PROCESSE",
+    "SCHED_THREADS",
+    "WAIT_CHOSEN",
+    "WAIT_INTERRUPTS",
+    "wait_interrupt",
+];
 
 /// Counts of what a program may leave in the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

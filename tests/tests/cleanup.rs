@@ -62,6 +62,21 @@ fn kill_leaves_nothing() {
 }
 
 #[test]
+fn kill_leaves_nothing_of_the_scheduler_s_programs() {
+    let _live = live();
+    nothing_loaded();
+    let running = Agent::new(["record", "-e", "wall,offwake", "-d", "600"]).start();
+    eventually("a running recording", || {
+        let now = Objects::now();
+        // The sampler, the interrupt's program, and the two looks at all threads.
+        (now.programs == 4 && now.links > 0).then_some(())
+    });
+    running.signal(libc::SIGKILL);
+    assert_eq!(running.finish().code, None);
+    nothing_loaded();
+}
+
+#[test]
 fn a_finished_recording_leaves_nothing() {
     let _live = live();
     nothing_loaded();

@@ -28,7 +28,8 @@ fn classes_of(profile: &Profile, function: &str) -> BTreeMap<Class, u64> {
         let names = functions(profile, sample);
         if function.is_empty() || names.contains(&function) {
             let class = names.iter().find_map(|name| Class::from_frame(name));
-            *classes.entry(class.unwrap_or_else(|| panic!("no class in {names:?}"))).or_default() += sample.weight;
+            *classes.entry(class.unwrap_or_else(|| panic!("no class in {names:?}"))).or_default() +=
+                sample.weight;
         }
     }
     classes
@@ -39,8 +40,7 @@ fn share(classes: &BTreeMap<Class, u64>, class: Class) -> f64 {
 }
 
 fn thread<'a>(profile: &'a Profile, name: &str) -> &'a ThreadTime {
-    let threads: Vec<_> =
-        profile.thread_times.iter().filter(|thread| thread.thread_name == name).collect();
+    let threads: Vec<_> = profile.thread_times.iter().filter(|thread| thread.thread_name == name).collect();
     assert_eq!(threads.len(), 1, "threads named {name}: {threads:?}");
     threads[0]
 }
@@ -65,7 +65,8 @@ fn time_by_function_and_class_is_true() {
     let _live = live();
     let program = path("waits_c");
     let milliseconds = if in_vm() { "6000" } else { "3000" };
-    let arguments = ["record", "-e", "wall", "-o", "profile.json", "--", program.to_str().unwrap(), "mix", milliseconds];
+    let arguments =
+        ["record", "-e", "wall", "-o", "profile.json", "--", program.to_str().unwrap(), "mix", milliseconds];
     let finished = Agent::new(arguments).run().succeeded();
     let profile = finished.profile("profile.json");
     adds_up(&profile);
@@ -82,12 +83,9 @@ fn time_by_function_and_class_is_true() {
     // The truth has all of the thread's life but its start and end, some milliseconds of three seconds. On-CPU time is told
     // by samples, of which there are fewer than a hundred a second: their share of a quarter scatters by 3 %.
     let tolerance = if in_vm() { 0.05 } else { 0.02 };
-    for (function, class) in [
-        ("burns", Class::CpuUser),
-        ("naps", Class::Timer),
-        ("reads", Class::Ipc),
-        ("locks", Class::Futex),
-    ] {
+    for (function, class) in
+        [("burns", Class::CpuUser), ("naps", Class::Timer), ("reads", Class::Ipc), ("locks", Class::Futex)]
+    {
         let classes = classes_of(&profile, function);
         let measured = classes.values().sum::<u64>() as f64 / mixer.elapsed_ns as f64;
         let expected = truth[function] / total;
@@ -170,7 +168,10 @@ fn a_wait_that_does_not_end_is_there_with_its_stack() {
     adds_up(&profile);
     let classes = classes_of(&profile, "");
     assert!(share(&classes, Class::Ipc) > 0.999, "{classes:?}");
-    skip_if!(!reads_stacks_of_waiting_threads(), "this kernel cannot read the memory of a thread that does not run");
+    skip_if!(
+        !reads_stacks_of_waiting_threads(),
+        "this kernel cannot read the memory of a thread that does not run"
+    );
     let hanging = classes_of(&profile, "hangs");
     assert!(
         hanging.values().sum::<u64>() as f64 > 0.999 * profile.total_weight() as f64,
@@ -203,9 +204,10 @@ fn waits_for_the_disk_are_told_with_the_file() {
     let io = [Class::IoSync, Class::IoWrite].map(|class| share(&classes, class)).iter().sum::<f64>();
     assert!(io > 0.9, "{classes:?}");
     let named = format!("[file {} on ", file.display());
-    let with_name = profile.samples.iter().any(|sample| {
-        functions(&profile, sample).iter().any(|name| name.starts_with(&named))
-    });
+    let with_name = profile
+        .samples
+        .iter()
+        .any(|sample| functions(&profile, sample).iter().any(|name| name.starts_with(&named)));
     assert!(with_name, "{named} is in no stack");
 }
 
@@ -221,19 +223,22 @@ fn throttled_time_is_told_from_queueing() {
     let (start, throttled_before) = (Instant::now(), throttled_ns(group.path()));
     let pid = workload.pid().to_string();
     let profile = agent::record(&["-e", "wall", "--pid", &pid, "-d", window()]);
-    let throttled = (throttled_ns(group.path()) - throttled_before) as f64 / start.elapsed().as_nanos() as f64;
+    let throttled =
+        (throttled_ns(group.path()) - throttled_before) as f64 / start.elapsed().as_nanos() as f64;
     adds_up(&profile);
     let classes = classes_of(&profile, "");
     let off_cpu = share(&classes, Class::Throttled) + share(&classes, Class::RunQueue);
     // 20 ms of each 100 ms, or less where others want the CPUs.
     assert!(off_cpu > 0.75, "{classes:?}");
-    let has_field = std::fs::read("/sys/kernel/btf/vmlinux").is_ok_and(|btf| {
-        chokepoint_tests::contains(&btf, b"\0sched_throttle_work\0")
-    });
+    let has_field = std::fs::read("/sys/kernel/btf/vmlinux")
+        .is_ok_and(|btf| chokepoint_tests::contains(&btf, b"\0sched_throttle_work\0"));
     skip_if!(!has_field, "this kernel does not tell which threads are throttled");
     // The group's own count is of a longer time, and ends when the thread may run, not when it does.
     let told = share(&classes, Class::Throttled);
-    assert!((told - throttled).abs() < 0.1, "{told:.3} of the time, {throttled:.3} by the group's count: {classes:?}");
+    assert!(
+        (told - throttled).abs() < 0.1,
+        "{told:.3} of the time, {throttled:.3} by the group's count: {classes:?}"
+    );
 }
 
 /// A group that may use 20 ms of CPU time in each 100 ms.
@@ -252,7 +257,8 @@ fn throttled_group() -> Option<Cgroup> {
 
 fn throttled_ns(group: &Path) -> u64 {
     let text = std::fs::read_to_string(group.join("cpu.stat")).unwrap_or_default();
-    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    let field =
+        |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
     field("throttled_time ").or_else(|| Some(1000 * field("throttled_usec ")?)).unwrap_or_default()
 }
 
@@ -303,7 +309,11 @@ fn several_events_have_a_file_each() {
     let classes = classes_of(&lock, "");
     assert_eq!(classes.keys().collect::<Vec<_>>(), [&Class::Futex], "{classes:?}");
     let cpu = finished.profile("out.cpu.json");
-    assert!(cpu.samples.iter().all(|sample| functions(&cpu, sample).iter().all(|name| Class::from_frame(name).is_none())));
+    assert!(
+        cpu.samples
+            .iter()
+            .all(|sample| functions(&cpu, sample).iter().all(|name| Class::from_frame(name).is_none()))
+    );
     let off_cpu = finished.profile("out.off-cpu.json");
     assert!(off_cpu.total_weight() > lock.total_weight());
     assert!(finished.stderr.contains("100.0%"), "{}", finished.stderr);
@@ -344,7 +354,8 @@ fn it_agrees_with_offcputime() {
     skip_if!(in_vm() || !chokepoint_tests::workload::on_path("offcputime"), "offcputime is not installed");
     let workload = Workload::start("waits_c", &["mix"]);
     let pid = workload.pid().to_string();
-    let peer = Command::new("offcputime").args(["-p", &pid, "4"]).stdout(std::process::Stdio::piped()).spawn();
+    let peer =
+        Command::new("offcputime").args(["-p", &pid, "4"]).stdout(std::process::Stdio::piped()).spawn();
     let peer = peer.expect("offcputime can be run");
     let profile = agent::record(&["-e", "off-cpu", "--pid", &pid, "-d", "3"]);
     let output = peer.wait_with_output().unwrap();

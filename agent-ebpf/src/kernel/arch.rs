@@ -5,11 +5,13 @@ use chokepoint_ebpf::unwind::walk::Walk;
 
 #[cfg(bpf_target_arch = "aarch64")]
 pub use aarch64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall, take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall,
+    take_up,
 };
 #[cfg(bpf_target_arch = "x86_64")]
 pub use x86_64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall, take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall,
+    take_up,
 };
 
 /// Copies the registers that a perf event interrupted, which its context begins with.

@@ -1,8 +1,6 @@
 //! Decides whether a thread belongs to the target, before anything is paid for it.
 
-use aya_ebpf::{
-    macros::map, maps::HashMap, programs::BtfTracePointContext,
-};
+use aya_ebpf::{macros::map, maps::HashMap, programs::BtfTracePointContext};
 use chokepoint_ebpf::{
     COMM_LEN,
     counters::Counter,

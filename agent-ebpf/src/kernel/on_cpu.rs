@@ -1,10 +1,6 @@
 //! The on-CPU source: what the thread that a CPU's timer or cycle counter interrupts is executing.
 
-use aya_ebpf::{
-    EbpfContext,
-    helpers::bpf_get_current_pid_tgid,
-    programs::PerfEventContext,
-};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, programs::PerfEventContext};
 use aya_log_ebpf::debug;
 use chokepoint_ebpf::{
     counters::Counter,
@@ -95,7 +91,13 @@ unsafe fn capture(
         return Err(ring::RingFull);
     }
     // SAFETY: header and frames lie within the scratch space.
-    unsafe { ring::emit((&raw const (*scratch).header).cast(), size_of::<SampleHeader>() as u64 + frame_bytes, Urgency::Timer) }
+    unsafe {
+        ring::emit(
+            (&raw const (*scratch).header).cast(),
+            size_of::<SampleHeader>() as u64 + frame_bytes,
+            Urgency::Timer,
+        )
+    }
 }
 
 /// The user stack, from the registers that were interrupted or that the kernel keeps.

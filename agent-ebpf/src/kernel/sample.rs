@@ -1,7 +1,10 @@
 //! What a sample says of its thread.
 
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
-use chokepoint_ebpf::{record::Kind, sample::{SampleHeader, Source}};
+use chokepoint_ebpf::{
+    record::Kind,
+    sample::{SampleHeader, Source},
+};
 
 use super::{
     stack::Captured,

@@ -26,8 +26,8 @@ use chokepoint_ebpf::{
 
 use super::{
     config::{
-        TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_STATE, TASK_STIME, TASK_TGID,
-        TASK_THROTTLED, TASK_UTIME,
+        TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_STATE,
+        TASK_STIME, TASK_TGID, TASK_THROTTLED, TASK_UTIME,
     },
     counters::count,
     gate, threads,
@@ -125,7 +125,11 @@ fn left(task: Trusted, preempted: bool, before: u64, now: u64) {
         let _ = SCHED_THREADS.remove(task.address());
         return;
     } else if task_state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE {
-        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 { State::Io } else { State::Uninterruptible }
+        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 {
+            State::Io
+        } else {
+            State::Uninterruptible
+        }
     } else {
         State::Blocked
     };
@@ -240,7 +244,11 @@ pub fn apparent_state(task: Trusted) -> State {
     } else if task_state == 0 || is_queued {
         State::Preempted
     } else if task_state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE {
-        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 { State::Io } else { State::Uninterruptible }
+        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 {
+            State::Io
+        } else {
+            State::Uninterruptible
+        }
     } else {
         State::Blocked
     }

@@ -208,11 +208,7 @@ unsafe fn capture_stacks(
 
 /// Sends a record that begins with `facts_bytes` of facts at `start`, right before the header.
 #[inline(always)]
-unsafe fn emit(
-    start: *const u8,
-    facts_bytes: usize,
-    frame_bytes: u64,
-) -> Result<(), ring::RingFull> {
+unsafe fn emit(start: *const u8, facts_bytes: usize, frame_bytes: u64) -> Result<(), ring::RingFull> {
     if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
         return Err(ring::RingFull);
     }

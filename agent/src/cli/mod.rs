@@ -39,7 +39,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Sample stacks for a while and write a flame graph or another profile.
-    Record(record::Arguments),
+    Record(Box<record::Arguments>),
     /// Tell what profiling on this host needs and whether it is there.
     Doctor(doctor::Arguments),
 }
@@ -60,7 +60,7 @@ pub fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     let result = match arguments.command {
-        Command::Record(arguments) => record::run(arguments, kernel_log),
+        Command::Record(arguments) => record::run(*arguments, kernel_log),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|failure: Failure| {

@@ -6,6 +6,7 @@ use super::Check;
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
+use crate::load::sched::SchedOptions;
 use crate::load::{Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
 
 /// One check for each hook.
@@ -13,11 +14,11 @@ pub(super) fn all() -> Vec<Check> {
     let layout = fs::read(KERNEL_BTF).ok().and_then(|bytes| KernelLayout::from_btf(&bytes).ok());
     let Some(layout) = layout else {
         let advice = "it cannot be loaded without the kernel's type information";
-        return ["on-CPU sampling", "following forks"]
+        return ["on-CPU sampling", "following forks", "scheduler"]
             .map(|name| Check::failed(Kind::Unsupported, hook(name), "not tried", advice))
             .into();
     };
-    vec![on_cpu(&layout), follow_forks(&layout)]
+    vec![on_cpu(&layout), follow_forks(&layout), scheduler(&layout)]
 }
 
 fn hook(name: &str) -> String {
@@ -62,6 +63,30 @@ fn follow_forks(layout: &KernelLayout) -> Check {
         Err(failure) => {
             Check::warning(name, failure.message, "`record -- command` and --children do not work")
         }
+    }
+}
+
+fn scheduler(layout: &KernelLayout) -> Check {
+    let name = hook("scheduler");
+    let attach = || -> Result<(), Failure> {
+        let options = LoadOptions {
+            frequency_hz: None,
+            sched: Some(SchedOptions { threads: 1_024, waits: true, wakers: true }),
+            possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
+            ..trial(Gate::Everything)
+        };
+        let mut programs = Programs::load(&options, layout)?;
+        Ok(programs.attach_sched()?)
+    };
+    match attach() {
+        Ok(()) if layout.tells_throttled() => {
+            Check::ok(name, "by tracepoints sched_switch, sched_wakeup, sched_waking")
+        }
+        Ok(()) => Check::ok(
+            name,
+            "by tracepoints sched_switch, sched_wakeup, sched_waking; throttled threads count as queued (before 6.18)",
+        ),
+        Err(failure) => Check::warning(name, failure.message, "of `record -e`, only cpu works"),
     }
 }
 

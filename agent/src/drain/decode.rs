@@ -143,8 +143,7 @@ unsafe impl Fixed for ThreadRecord {}
 
 /// The fixed part that bytes begin with, and the rest.
 fn fixed<T: Fixed>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
-    let (fixed, rest) =
-        bytes.split_at_checked(size_of::<T>()).ok_or(DecodeError::Truncated(bytes.len()))?;
+    let (fixed, rest) = bytes.split_at_checked(size_of::<T>()).ok_or(DecodeError::Truncated(bytes.len()))?;
     // SAFETY: the slice has the type's size, and any bytes are a valid one.
     Ok((unsafe { fixed.as_ptr().cast::<T>().read_unaligned() }, rest))
 }

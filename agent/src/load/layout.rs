@@ -73,8 +73,8 @@ const WANTED: &[Wanted] = &[
     wanted_with(Need::IfThere, "TASK_DELAYED", "task_struct", "se.sched_delayed"),
     wanted("TASK_UTIME", "task_struct", "utime"),
     wanted("TASK_STIME", "task_struct", "stime"),
-    wanted("TASK_IOWAIT", "task_struct", "in_iowait"),
-    wanted_with(Need::IfThere, "TASK_THROTTLED", "task_struct", "throttled"),
+    wanted(IOWAIT, "task_struct", "in_iowait"),
+    wanted_with(Need::IfThere, THROTTLED, "task_struct", "throttled"),
     wanted("TASK_MM", "task_struct", "mm"),
     wanted("TASK_START_BOOTTIME", "task_struct", "start_boottime"),
     wanted("TASK_SELF_EXEC_ID", "task_struct", "self_exec_id"),
@@ -119,6 +119,8 @@ const WANTED: &[Wanted] = &[
     wanted("SUPER_FLAGS", "super_block", "s_flags"),
 ];
 
+/// The global of the field that only kernels from 6.18 on have.
+const THROTTLED: &str = "TASK_THROTTLED";
 /// The global of the one field that is a bit.
 const IOWAIT: &str = "TASK_IOWAIT";
 
@@ -200,6 +202,12 @@ impl KernelLayout {
             }
         }
         Ok(Self { offsets, iowait_mask, has_maple_tree, has_task_pt_regs, controllers })
+    }
+
+    /// Whether the kernel tells which threads are held back by their group's CPU quota.
+    #[must_use]
+    pub fn tells_throttled(&self) -> bool {
+        self.offsets.iter().any(|(global, _)| *global == THROTTLED)
     }
 
     /// The index of a version 1 cgroup controller, by the name it has in `/proc/PID/cgroup`; `None` where the kernel has no
@@ -411,7 +419,9 @@ mod tests {
             // Type 1: the anonymous union that holds task_struct.cgroups at 4.
             image.structure(KIND_UNION, "", &[("cgroups", 0, 4)]);
             let mut ids = 2;
-            let present = || WANTED.iter().filter(|wanted| wanted.need != Need::RedBlackTree && wanted.field != "state");
+            let present = || {
+                WANTED.iter().filter(|wanted| wanted.need != Need::RedBlackTree && wanted.field != "state")
+            };
             let mut names: Vec<_> = present().map(|wanted| wanted.structure).chain([MAPLE_TREE]).collect();
             names.sort_unstable();
             names.dedup();

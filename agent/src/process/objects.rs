@@ -241,11 +241,11 @@ impl Sockets {
     fn read(tgid: u32) -> Self {
         let mut names = HashMap::new();
         for protocol in ["tcp", "tcp6", "udp", "udp6"] {
-            let text = table(&format!("/proc/{tgid}/net/{protocol}"));
+            let text = table(format!("/proc/{tgid}/net/{protocol}"));
             let kind = protocol.trim_end_matches('6');
             names.extend(text.lines().skip(1).filter_map(|line| inet_socket(kind, line)));
         }
-        let text = table(&format!("/proc/{tgid}/net/unix"));
+        let text = table(format!("/proc/{tgid}/net/unix"));
         names.extend(text.lines().skip(1).filter_map(unix_socket));
         Self { names, read: Instant::now() }
     }
@@ -267,7 +267,8 @@ fn inet_socket(kind: &str, line: &str) -> Option<(u64, String)> {
     let remote = socket_address(fields.next()?)?;
     // State, queues, timer, retransmits, user, time-out.
     let inode = fields.nth(6)?.parse().ok().filter(|inode| *inode != 0)?;
-    let name = if remote.port() == 0 { format!("{kind} {local}") } else { format!("{kind} {local}-{remote}") };
+    let name =
+        if remote.port() == 0 { format!("{kind} {local}") } else { format!("{kind} {local}-{remote}") };
     Some((inode, name))
 }
 

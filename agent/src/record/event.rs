@@ -34,16 +34,8 @@ pub struct UnknownEvent(String);
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 8] = [
-        Self::Cpu,
-        Self::OffCpu,
-        Self::RunQueue,
-        Self::Io,
-        Self::Lock,
-        Self::Net,
-        Self::Wall,
-        Self::OffWake,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Cpu, Self::OffCpu, Self::RunQueue, Self::Io, Self::Lock, Self::Net, Self::Wall, Self::OffWake];
 
     /// The name that users and tools know it by.
     #[must_use]
@@ -123,10 +115,7 @@ impl FromStr for Event {
     type Err = UnknownEvent;
 
     fn from_str(text: &str) -> Result<Self, UnknownEvent> {
-        Self::ALL
-            .into_iter()
-            .find(|event| event.name() == text)
-            .ok_or_else(|| UnknownEvent(text.to_owned()))
+        Self::ALL.into_iter().find(|event| event.name() == text).ok_or_else(|| UnknownEvent(text.to_owned()))
     }
 }
 

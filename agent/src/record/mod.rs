@@ -12,9 +12,9 @@ pub mod workload;
 use std::time::Duration;
 
 use crate::load::Stacks;
-use event::Event;
 use crate::target::Target;
 use crate::unwind;
+use event::Event;
 
 /// Frequency at which nothing is asked for: not 100, so that it does not beat with timers of 10 ms.
 pub const DEFAULT_FREQUENCY_HZ: u32 = 99;

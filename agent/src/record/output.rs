@@ -42,7 +42,8 @@ impl Output {
             return Ok(vec![self.clone()]);
         }
         let Destination::File(path) = &self.destination else {
-            let message = "several events cannot go to standard output: name a file with -o, or one event with -e";
+            let message =
+                "several events cannot go to standard output: name a file with -o, or one event with -e";
             return Err(Failure::new(Kind::Usage, message));
         };
         let beside = |event: &Event| Self {

@@ -78,7 +78,11 @@ fn render(finished: &Finished<'_>, style: Style) -> String {
 /// The time of all threads by class, and whether it adds up.
 fn times(text: &mut String, profiles: &Profiles, style: Style) -> std::fmt::Result {
     let total: u64 = profiles.classes.iter().map(|(_, ns)| ns).sum();
-    let times = profiles.profiles.iter().find(|(event, _)| event.needs_sched()).map(|(_, profile)| &profile.thread_times);
+    let times = profiles
+        .profiles
+        .iter()
+        .find(|(event, _)| event.needs_sched())
+        .map(|(_, profile)| &profile.thread_times);
     let Some(times) = times.filter(|_| total > 0) else { return Ok(()) };
     let elapsed: u64 = times.iter().map(|time| time.elapsed_ns).sum();
     let switches: u64 = times.iter().map(|time| time.switches).sum();
@@ -107,7 +111,9 @@ fn recorded(
 ) -> std::fmt::Result {
     let by = match facts.event.filter(|_| event.needs_on_cpu()) {
         Some(OnCpuEvent::Cycles) => format!(" at {} Hz on {} CPUs (cycles", facts.frequency_hz, facts.cpus),
-        Some(OnCpuEvent::CpuClock) => format!(" at {} Hz on {} CPUs (cpu-clock", facts.frequency_hz, facts.cpus),
+        Some(OnCpuEvent::CpuClock) => {
+            format!(" at {} Hz on {} CPUs (cpu-clock", facts.frequency_hz, facts.cpus)
+        }
         None => format!(" on {} CPUs ({event}", facts.cpus),
     };
     let end = match facts.end {

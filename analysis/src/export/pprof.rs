@@ -183,9 +183,7 @@ fn mapping(id: u64, module: &Module, strings: &mut Strings) -> pprof::Mapping {
     const USER_LIMIT: u64 = 1 << 47;
     let memory_limit = match module.kind {
         ModuleKind::Binary | ModuleKind::Vdso => USER_LIMIT,
-        ModuleKind::Kernel | ModuleKind::Jit | ModuleKind::Unknown | ModuleKind::Activity => {
-            u64::MAX
-        },
+        ModuleKind::Kernel | ModuleKind::Jit | ModuleKind::Unknown | ModuleKind::Activity => u64::MAX,
     };
     let build_id: String = module.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
     pprof::Mapping {

@@ -3,8 +3,8 @@
 use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::coverage::{Coverage, Loss, StackOutcomes};
 use chokepoint_analysis::profile::{
-    Basis, Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
-    Thread, ThreadId, Unit,
+    Basis, Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile,
+    Sample, Thread, ThreadId, Unit,
 };
 
 /// 99 Hz.

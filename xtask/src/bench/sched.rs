@@ -58,7 +58,11 @@ pub fn measure(sides: &Sides, plan: &Plan) -> Result<String> {
         "Measured on {} at commit {}: {}, Linux {}.",
         machine.date, machine.commit, machine.hardware, machine.kernel
     )?;
-    writeln!(text, "Medians, with the range in parentheses; the sides took turns. Load average before: {}.\n", load_average())?;
+    writeln!(
+        text,
+        "Medians, with the range in parentheses; the sides took turns. Load average before: {}.\n",
+        load_average()
+    )?;
 
     let (mut bare, mut chokepoint, mut offcputime, mut runqlat) =
         (Readings::default(), Readings::default(), Readings::default(), Readings::default());
@@ -161,8 +165,7 @@ fn pipe() -> Result<f64> {
     command.args(["-c", CPU, "perf", "bench", "-f", "simple", "sched", "pipe", "-l", OPERATIONS]);
     let output = command.output().with_context(|| format!("cannot run {}", shown(&command)))?;
     let said = String::from_utf8_lossy(&output.stdout);
-    let seconds: f64 =
-        said.trim().parse().with_context(|| format!("{} says {said:?}", shown(&command)))?;
+    let seconds: f64 = said.trim().parse().with_context(|| format!("{} says {said:?}", shown(&command)))?;
     Ok(seconds * 1e6 / OPERATIONS.parse::<f64>()?)
 }
 

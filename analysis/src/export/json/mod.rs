@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::coverage::{self, Coverage};
 use crate::interpreters;
-use crate::thread_time;
 use crate::profile::{self, ModuleKind, Profile};
+use crate::thread_time;
 
 mod read;
 

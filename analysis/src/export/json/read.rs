@@ -10,8 +10,8 @@ use crate::profile::{self, Builder, ModuleKind, Profile};
 use crate::thread_time::{self, Parts};
 
 use super::{
-    Basis, File, Function, Header, Kind, Line, Location, Loss, Module, Moment, Outcomes, Sample, Seen, Thread,
-    ThreadTime, Unit,
+    Basis, File, Function, Header, Kind, Line, Location, Loss, Module, Moment, Outcomes, Sample, Seen,
+    Thread, ThreadTime, Unit,
 };
 use super::{SCHEMA, VERSION};
 
