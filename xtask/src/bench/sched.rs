@@ -51,13 +51,8 @@ impl Plan {
 
 /// Measures everything and says it as Markdown.
 pub fn measure(sides: &Sides, plan: &Plan) -> Result<String> {
-    let machine = Machine::this();
     let mut text = String::new();
-    writeln!(
-        text,
-        "Measured on {} at commit {}: {}, Linux {}.",
-        machine.date, machine.commit, machine.hardware, machine.kernel
-    )?;
+    writeln!(text, "{}", Machine::this())?;
     writeln!(
         text,
         "Medians, with the range in parentheses; the sides took turns. Load average before: {}.\n",
