@@ -28,7 +28,9 @@ const ALWAYS: [(&str, &str); 3] = [
     ("sched_wakeup", "sched_wakeup"),
     ("sched_switch", "sched_switch"),
 ];
-const WAITS: (&str, &str) = ("wait_over", "irq_work_entry");
+/// The interrupt that a ring buffer's wake-up comes by.
+const WAITS: (&str, &str) =
+    ("wait_over", if cfg!(target_arch = "aarch64") { "ipi_entry" } else { "irq_work_entry" });
 const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
 const CHOSEN: &str = "WAIT_CHOSEN";
 const THREADS: &str = "SCHED_THREADS";
@@ -67,11 +69,21 @@ pub struct Sched {
 
 impl Sched {
     /// Loads the programs, for CPUs below this number; nothing runs yet.
-    pub(super) fn load(ebpf: &mut Ebpf, options: SchedOptions, cpus: u32) -> Result<Self, LoadError> {
+    pub(super) fn load(ebpf: &mut Ebpf, mut options: SchedOptions, cpus: u32) -> Result<Self, LoadError> {
         let btf = Btf::from_sys_fs()?;
-        for (name, tracepoint) in options.programs() {
+        let trace = |ebpf: &mut Ebpf, (name, tracepoint): (&'static str, &'static str)| {
             let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-            tracing.load(tracepoint, &btf).map_err(|source| LoadError::Program { name, source })?;
+            tracing.load(tracepoint, &btf).map_err(|source| LoadError::Program { name, source })
+        };
+        for hook in options.programs().collect::<Vec<_>>() {
+            match trace(ebpf, hook) {
+                // The times are exact without it. Each wait that was to have a stack is counted as lost.
+                Err(error) if hook == WAITS => {
+                    tracing::warn!(%error, "no stacks of waits: this kernel has no tracepoint {}", hook.1);
+                    options.waits = false;
+                }
+                result => result?,
+            }
         }
         let load = |ebpf: &mut Ebpf, name| {
             let iterator: &mut Iter = program(ebpf, name)?;
@@ -95,7 +107,7 @@ impl Sched {
                 .map_err(|source| LoadError::Map { name: THREADS, source })?,
             chosen: PerCpuArray::try_from(take(ebpf, CHOSEN)?)
                 .map_err(|source| LoadError::Map { name: CHOSEN, source })?,
-            interrupts: if options.waits { interrupts(ebpf, cpus)? } else { Vec::new() },
+            interrupts: interrupts(ebpf, cpus)?,
         })
     }
 
