@@ -11,7 +11,7 @@ use chokepoint_analysis::thread_time::ThreadTime;
 use chokepoint_tests::cgroup::Cgroup;
 use chokepoint_tests::stacks::functions;
 use chokepoint_tests::workload::path;
-use chokepoint_tests::{Agent, Workload, agent, in_vm, live, skip_if, target_dir};
+use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, skip_if, target_dir};
 
 /// Of a thread's time, what must be accounted for.
 const ADDS_UP: f64 = 0.005;
@@ -372,4 +372,43 @@ fn it_agrees_with_offcputime() {
     let ours = 1.0 - mixer.parts.on_cpu_ns as f64 / mixer.elapsed_ns as f64;
     let theirs = theirs / 4e6;
     assert!((ours - theirs).abs() < 0.03, "off the CPU {ours:.3} of the time, {theirs:.3} by offcputime");
+}
+
+#[test]
+fn the_hosts_waits_are_chosen_without_bias() {
+    let _live = live();
+    skip_if!(in_vm(), "too few waits for a judgement");
+    let workload = Workload::start("waits_c", &["mix"]);
+    let pid = workload.pid();
+    // Blocked time of the mixer by what it waited in, of all waits and of those that the budget chooses.
+    let blocked = |profile: &Profile| {
+        let mut by_class: BTreeMap<Class, (u64, u64)> = BTreeMap::new();
+        for sample in &profile.samples {
+            let thread = profile.thread(sample.thread);
+            let names = functions(profile, sample);
+            let class = names.iter().find_map(|name| Class::from_frame(name)).expect("a class");
+            if thread.pid == pid && thread.thread_name == "mixer" && class != Class::RunQueue {
+                let sum = by_class.entry(class).or_default();
+                *sum = (sum.0 + sample.count, sum.1 + sample.weight);
+            }
+        }
+        by_class
+    };
+    let all = blocked(&agent::record(&["-e", "off-cpu", "--pid", &pid.to_string(), "-d", "2"]));
+    let chosen = blocked(&agent::record(&["-e", "off-cpu", "-d", "6"]));
+    let samples: u64 = chosen.values().map(|(count, _)| count).sum();
+    assert!(samples > 50, "{chosen:?}");
+    let share = |sums: &BTreeMap<Class, (u64, u64)>, class: Class| {
+        let total: u64 = sums.values().map(|(_, weight)| weight).sum();
+        sums.get(&class).map_or(0.0, |(_, weight)| *weight as f64 / total as f64)
+    };
+    // Waits shorter than the period all stand for the same, so shares scatter as those of independent samples do.
+    for class in [Class::Timer, Class::Ipc, Class::Futex] {
+        let (expected, measured) = (share(&all, class), share(&chosen, class));
+        let tolerance = share_tolerance(expected, samples) + 0.03;
+        assert!(
+            (measured - expected).abs() < tolerance,
+            "{class}: {measured:.3} of the chosen, {expected:.3} of all, tolerance {tolerance:.3}: {chosen:?}"
+        );
+    }
 }
