@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use chokepoint_analysis::coverage::{Coverage, Loss};
 use chokepoint_analysis::profile::{Basis, Header, Unit};
 use chokepoint_ebpf::counters::Counter;
+use chokepoint_ebpf::sample::StackOutcome;
 use chokepoint_ebpf::sched::MAX_THREADS;
 
 use crate::aggregate::{Aggregate, Captured, Limits, Origin};
@@ -47,8 +48,8 @@ const TYPICAL_SAMPLE_BYTES: u64 = 512;
 /// Limits of the ring buffer's size. The upper one is counted twice in the agent's resident memory where it is all used.
 const RING_BYTES: std::ops::RangeInclusive<u64> = 256 << 10..=8 << 20;
 
-/// When the threads that wait are looked at, since the window's start: each look meets the files one frame further out than
-/// those that have tables.
+/// When the threads that wait are looked at, since the window's start, until no table is missing: each look meets the files one
+/// frame further out than those that have tables.
 const LOOKS: &[Duration] = &[
     Duration::ZERO,
     Duration::from_millis(300),
@@ -284,8 +285,8 @@ impl Sampling {
                     (waits, adapted) = (now, Instant::now());
                 }
                 if looks.first().is_some_and(|after| start.elapsed() >= *after) {
-                    looks = &looks[1..];
-                    meet(&programs.look_at_threads()?, &unwinding)?;
+                    let all_met = meet(&programs.look_at_threads()?, &unwinding)?;
+                    looks = if all_met { &[] } else { &looks[1..] };
                 }
             }
             progress(start.elapsed(), aggregate.samples());
@@ -499,13 +500,17 @@ fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
 }
 
 /// Has the tables built of the files that threads wait in: those that wait through the whole window are in no other sample.
-fn meet(look: &[u8], unwinding: &Unwinding) -> Result<(), Failure> {
+/// Whether none was missing.
+fn meet(look: &[u8], unwinding: &Unwinding) -> Result<bool, Failure> {
+    let mut all_met = true;
     let sampled = |record: Record<'_>| {
         if let Record::Wait(wait) = record {
+            all_met &= wait.sample.user_outcome != StackOutcome::TableMissing;
             unwinding.sampled(&wait.sample);
         }
     };
-    decode_look(look, sampled).map_err(|error| Failure::unexpected(&error))
+    decode_look(look, sampled).map_err(|error| Failure::unexpected(&error))?;
+    Ok(all_met)
 }
 
 fn takes_on_cpu(options: &Options) -> bool {

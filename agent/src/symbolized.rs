@@ -10,7 +10,7 @@ use chokepoint_analysis::profile::{
 };
 
 use crate::address::{AbsoluteAddress, FileOffset};
-use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, Waker, WakerId, cause};
+use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, RawMoment, Waker, WakerId, cause};
 use crate::drain::decode::comm;
 use crate::process::binaries::{Binary, BinaryId};
 use crate::process::objects::ObjectId;
@@ -128,16 +128,7 @@ impl<'a> Assembly<'a> {
             let stack = self.stack(Some(stack), Leaf::Nothing);
             self.builder.add(Sample { thread, stack, count: sum.count, weight: sum.weight });
         }
-        for moment in self.aggregate.timeline().iter().filter(|moment| moment.part == Part::OnCpu) {
-            let thread = self.thread(moment.thread);
-            let stack = self.stack(Some(moment.stack), Leaf::Nothing);
-            self.builder.add_moment(Moment {
-                offset_ns: moment.time_ns.saturating_sub(window_start_ns),
-                thread,
-                stack,
-                weight: moment.weight,
-            });
-        }
+        self.moments(window_start_ns, |_, moment| (moment.part == Part::OnCpu).then_some(Leaf::Nothing));
         self.builder.finish(header, coverage)
     }
 
@@ -171,9 +162,17 @@ impl<'a> Assembly<'a> {
             let stack = self.stack(entry.stack, self.leaf(entry.class, entry.part));
             self.builder.add(Sample { thread, stack, count: entry.sum.count, weight: entry.sum.weight });
         }
+        self.moments(window_start_ns, |assembly, moment| {
+            let class = class_of.get(&(moment.part, moment.stack))?;
+            Some(assembly.leaf(*class, moment.part))
+        });
+        self.builder.finish(header, coverage)
+    }
+
+    /// Adds to the timeline what `leaf` says is part of it, by what stands above its stack.
+    fn moments(&mut self, window_start_ns: u64, leaf: impl Fn(&Self, &RawMoment) -> Option<Leaf>) {
         for moment in self.aggregate.timeline() {
-            let Some(class) = class_of.get(&(moment.part, moment.stack)) else { continue };
-            let leaf = self.leaf(*class, moment.part);
+            let Some(leaf) = leaf(self, moment) else { continue };
             let thread = self.thread(moment.thread);
             let stack = self.stack(Some(moment.stack), leaf);
             self.builder.add_moment(Moment {
@@ -183,7 +182,6 @@ impl<'a> Assembly<'a> {
                 weight: moment.weight,
             });
         }
-        self.builder.finish(header, coverage)
     }
 
     fn leaf(&self, class: Class, part: Part) -> Leaf {

@@ -124,14 +124,8 @@ fn left(task: Trusted, preempted: bool, before: u64, now: u64) {
         threads::ended(task, clock);
         let _ = SCHED_THREADS.remove(task.address());
         return;
-    } else if task_state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE {
-        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 {
-            State::Io
-        } else {
-            State::Uninterruptible
-        }
     } else {
-        State::Blocked
+        blocked(task, task_state)
     };
     clock.state = state as u32;
     clock.left_state = state as u32;
@@ -163,6 +157,18 @@ pub fn left_unseen(clock: &mut ThreadClock) {
     clock.left_ns = clock.since_ns;
     clock.state = State::Blocked as u32;
     clock.left_state = State::Blocked as u32;
+}
+
+/// How a thread sleeps.
+#[inline(always)]
+fn blocked(task: Trusted, task_state: u32) -> State {
+    if task_state & (UNINTERRUPTIBLE | NO_LOAD) != UNINTERRUPTIBLE {
+        State::Blocked
+    } else if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 {
+        State::Io
+    } else {
+        State::Uninterruptible
+    }
 }
 
 /// Adds the time in the present state to that state.
@@ -243,17 +249,12 @@ pub fn apparent_state(task: Trusted) -> State {
         State::OnCpu
     } else if task_state == 0 || is_queued {
         State::Preempted
-    } else if task_state & (UNINTERRUPTIBLE | NO_LOAD) == UNINTERRUPTIBLE {
-        if task.field::<u8>(&TASK_IOWAIT) & TASK_IOWAIT_MASK.load() != 0 {
-            State::Io
-        } else {
-            State::Uninterruptible
-        }
     } else {
-        State::Blocked
+        blocked(task, task_state)
     }
 }
 
+/// The time that all of this is in.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
