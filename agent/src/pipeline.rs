@@ -304,9 +304,11 @@ impl Sampling {
                 times.add_living(&thread, window_end_ns);
             }
             Record::Wait(mut wait) => {
-                open_waits += 1;
-                wait.end_at(window_end_ns);
-                aggregate.add_wait(&wait);
+                // Of one that began after the window's end, while the programs were being unloaded, nothing is left.
+                if wait.end_at(window_end_ns) {
+                    open_waits += 1;
+                    aggregate.add_wait(&wait);
+                }
             }
             _ => {}
         })

@@ -89,6 +89,8 @@ fn time_by_function_and_class_is_true() {
         let classes = classes_of(&profile, function);
         let measured = classes.values().sum::<u64>() as f64 / mixer.elapsed_ns as f64;
         let expected = truth[function] / total;
+        // An emulated timer misses ticks.
+        let tolerance = if in_vm() && class == Class::CpuUser { 0.15 } else { tolerance };
         assert!(
             (measured - expected).abs() < tolerance,
             "{function}: {measured:.4} measured, {expected:.4} true; {classes:?}"
@@ -115,7 +117,8 @@ fn everything_adds_up_while_threads_come_and_go() {
     let mut whole = 0;
     for thread in profile.thread_times.iter().filter(|thread| !thread.ended) {
         // The accounting begins a little before the window and ends with it.
-        assert!((thread.elapsed_ns as f64) < 1.1 * window_ns, "{thread:?}");
+        let longest = if in_vm() { 1.5 } else { 1.1 };
+        assert!((thread.elapsed_ns as f64) < longest * window_ns, "{thread:?}");
         whole += usize::from(thread.elapsed_ns as f64 > 0.98 * window_ns);
     }
     assert!(whole > 10, "only {whole} threads lived all the time");

@@ -85,12 +85,13 @@ impl Sample<'_> {
 }
 
 impl Wait<'_> {
-    /// Cuts a wait that is not over to what of it lies before the window's end.
-    pub fn end_at(&mut self, end_ns: u64) {
+    /// Cuts a wait that is not over to what of it lies before the window's end. Whether anything does.
+    pub fn end_at(&mut self, end_ns: u64) -> bool {
         let facts = &mut self.facts;
         let length_ns = end_ns.saturating_sub(facts.left_ns);
         facts.blocked_ns = facts.blocked_ns.min(length_ns);
         facts.queued_ns = facts.queued_ns.min(length_ns - facts.blocked_ns);
+        length_ns > 0
     }
 }
 
@@ -275,6 +276,62 @@ mod tests {
         for length in 0..bytes.len() {
             assert_eq!(decode(&bytes[..length]).unwrap_err(), DecodeError::Truncated(length));
         }
+    }
+
+    fn wait(left_ns: u64, blocked_ns: u64, queued_ns: u64) -> Vec<u8> {
+        let mut bytes = vec![0; size_of::<WaitFacts>()];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(offset_of!(WaitFacts, kind), &(Kind::Wait as u32).to_le_bytes());
+        put(offset_of!(WaitFacts, state), &(State::Io as u32).to_le_bytes());
+        put(offset_of!(WaitFacts, left_ns), &left_ns.to_le_bytes());
+        put(offset_of!(WaitFacts, blocked_ns), &blocked_ns.to_le_bytes());
+        put(offset_of!(WaitFacts, queued_ns), &queued_ns.to_le_bytes());
+        bytes.extend(record(&[1, 2], &[3]));
+        bytes
+    }
+
+    #[test]
+    fn a_wait_is_read_with_its_sample_or_not_at_all() {
+        let bytes = wait(100, 50, 5);
+        let Ok(Record::Wait(read)) = decode(&bytes) else { panic!("no wait") };
+        assert_eq!((read.state, read.facts.blocked_ns, read.sample.header.tid), (State::Io, 50, 7));
+        assert_eq!(read.sample.kernel_addresses().collect::<Vec<_>>(), [3]);
+        for length in 0..bytes.len() {
+            assert!(decode(&bytes[..length]).is_err(), "cut at {length}");
+        }
+        let mut unknown = bytes;
+        unknown[offset_of!(WaitFacts, state)] = 99;
+        assert_eq!(decode(&unknown).unwrap_err(), DecodeError::Unknown { what: "state", value: 99 });
+    }
+
+    #[test]
+    fn an_open_wait_ends_with_the_window() {
+        for (end_ns, expected) in
+            [(200, (true, 50, 5)), (153, (true, 50, 3)), (120, (true, 20, 0)), (90, (false, 0, 0))]
+        {
+            let bytes = wait(100, 50, 5);
+            let Ok(Record::Wait(mut read)) = decode(&bytes) else { panic!("no wait") };
+            let any = read.end_at(end_ns);
+            assert_eq!((any, read.facts.blocked_ns, read.facts.queued_ns), expected, "{end_ns}");
+        }
+    }
+
+    #[test]
+    fn looks_are_records_one_after_the_other() {
+        let mut thread = vec![0; size_of::<ThreadRecord>()];
+        thread[0] = Kind::Thread as u8;
+        let look = [thread.clone(), wait(1, 2, 3), thread].concat();
+        let mut kinds = String::new();
+        let told = decode_look(&look, |record| {
+            kinds.push(match record {
+                Record::Thread(_) => 't',
+                Record::Wait(_) => 'w',
+                _ => '?',
+            });
+        });
+        assert_eq!((told, kinds.as_str()), (Ok(()), "twt"));
+        assert!(decode_look(&look[..look.len() - 1], |_| {}).is_err());
+        assert!(decode_look(&record(&[], &[]), |_| {}).is_err(), "a sample is no part of a look");
     }
 
     #[test]
