@@ -303,9 +303,9 @@ impl Sampling {
                 found.insert(thread.key);
                 times.add_living(&thread, window_end_ns);
             }
-            Record::Wait(mut wait) => {
+            Record::Wait(wait) => {
                 // Of one that began after the window's end, while the programs were being unloaded, nothing is left.
-                if wait.end_at(window_end_ns) {
+                if let Some(wait) = wait.until(window_end_ns) {
                     open_waits += 1;
                     aggregate.add_wait(&wait);
                 }

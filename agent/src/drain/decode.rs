@@ -85,13 +85,14 @@ impl Sample<'_> {
 }
 
 impl Wait<'_> {
-    /// Cuts a wait that is not over to what of it lies before the window's end. Whether anything does.
-    pub fn end_at(&mut self, end_ns: u64) -> bool {
+    /// What of a wait that is not over lies before the window's end; `None` where nothing does.
+    #[must_use]
+    pub fn until(mut self, end_ns: u64) -> Option<Self> {
         let facts = &mut self.facts;
         let length_ns = end_ns.saturating_sub(facts.left_ns);
         facts.blocked_ns = facts.blocked_ns.min(length_ns);
         facts.queued_ns = facts.queued_ns.min(length_ns - facts.blocked_ns);
-        length_ns > 0
+        (length_ns > 0).then_some(self)
     }
 }
 
@@ -307,12 +308,12 @@ mod tests {
     #[test]
     fn an_open_wait_ends_with_the_window() {
         for (end_ns, expected) in
-            [(200, (true, 50, 5)), (153, (true, 50, 3)), (120, (true, 20, 0)), (90, (false, 0, 0))]
+            [(200, Some((50, 5))), (153, Some((50, 3))), (120, Some((20, 0))), (90, None)]
         {
             let bytes = wait(100, 50, 5);
-            let Ok(Record::Wait(mut read)) = decode(&bytes) else { panic!("no wait") };
-            let any = read.end_at(end_ns);
-            assert_eq!((any, read.facts.blocked_ns, read.facts.queued_ns), expected, "{end_ns}");
+            let Ok(Record::Wait(read)) = decode(&bytes) else { panic!("no wait") };
+            let cut = read.until(end_ns).map(|cut| (cut.facts.blocked_ns, cut.facts.queued_ns));
+            assert_eq!(cut, expected, "{end_ns}");
         }
     }
 
