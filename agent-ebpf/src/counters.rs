@@ -58,11 +58,19 @@ pub enum Counter {
     SchedLeaveMissed = 23,
     /// A thread came to a CPU without an event; it counts as there since the CPU's last switch that was seen.
     SchedArrivalMissed = 24,
+    /// A retransmit or reset of a TCP connection was lost: the ring buffer was full.
+    TcpRingFull = 25,
+    /// A retransmit or reset was of a connection outside the target.
+    TcpOutsideTarget = 26,
+    /// A connection has no owner and no stack: the table of sockets was full.
+    TcpSocketsFull = 27,
+    /// The stack that opened a connection or sent on it was lost: the ring buffer was full, or there was no scratch space.
+    TcpStackLost = 28,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 25;
+    pub const COUNT: u32 = 29;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -90,5 +98,9 @@ impl Counter {
         Self::WakeScratchMissing,
         Self::SchedLeaveMissed,
         Self::SchedArrivalMissed,
+        Self::TcpRingFull,
+        Self::TcpOutsideTarget,
+        Self::TcpSocketsFull,
+        Self::TcpStackLost,
     ];
 }

@@ -15,6 +15,7 @@ pub mod gate;
 pub mod record;
 pub mod sample;
 pub mod sched;
+pub mod tcp;
 pub mod unwind;
 
 /// Length of a kernel task name, with its terminating zero (`TASK_COMM_LEN`).

@@ -8,8 +8,8 @@ mod kernel;
 use kernel::threads::Iteration;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, perf_event, raw_tracepoint},
-    programs::{BtfTracePointContext, PerfEventContext, RawTracePointContext},
+    macros::{btf_tracepoint, fentry, perf_event, raw_tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, PerfEventContext, RawTracePointContext},
 };
 
 /// Runs on each tick of a CPU's sampling timer or cycle counter.
@@ -92,6 +92,55 @@ fn threads_report(iteration: *const Iteration) -> i32 {
 fn threads_report_5_10(iteration: *const Iteration) -> i32 {
     // SAFETY: as above.
     kernel::threads::report(unsafe { &*iteration }, kernel::threads::no_user_stack);
+    0
+}
+
+/// Runs when the state of a socket changes.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {
+    kernel::tcp::changed(&ctx);
+    0
+}
+
+/// Runs when segments of a connection are sent again, in whatever context.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+fn tcp_retransmit_skb(ctx: BtfTracePointContext) -> i32 {
+    kernel::tcp::retransmits(&ctx);
+    0
+}
+
+/// Runs when the answer to a SYN is sent again.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+fn tcp_retransmit_synack(ctx: BtfTracePointContext) -> i32 {
+    kernel::tcp::retransmits_synack(&ctx);
+    0
+}
+
+/// Runs when a reset is sent.
+#[btf_tracepoint(function = "tcp_send_reset")]
+fn tcp_send_reset(ctx: BtfTracePointContext) -> i32 {
+    kernel::tcp::sends_reset(&ctx);
+    0
+}
+
+/// Runs when a reset has come.
+#[btf_tracepoint(function = "tcp_receive_reset")]
+fn tcp_receive_reset(ctx: BtfTracePointContext) -> i32 {
+    kernel::tcp::receives_reset(&ctx);
+    0
+}
+
+/// Runs when a thread has sent on a socket, in its context.
+#[btf_tracepoint(function = "sock_send_length")]
+fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
+    kernel::tcp::sends(&ctx, ctx.arg(0));
+    0
+}
+
+/// The same on kernels without that tracepoint (before 6.3): runs when a thread begins to send on a TCP socket.
+#[fentry(function = "tcp_sendmsg")]
+fn tcp_sendmsg(ctx: FEntryContext) -> i32 {
+    kernel::tcp::sends(&ctx, ctx.arg(0));
     0
 }
 

@@ -14,6 +14,10 @@ pub enum Kind {
     Wake = 4,
     /// A [`crate::sched::ThreadRecord`].
     Thread = 5,
+    /// A [`crate::tcp::TcpRecord`].
+    Tcp = 6,
+    /// A [`crate::tcp::OpenerFacts`], and a sample of the thread that opened a connection or sent on it.
+    TcpOpener = 7,
 }
 
 impl Kind {
@@ -26,6 +30,8 @@ impl Kind {
             3 => Some(Self::Wait),
             4 => Some(Self::Wake),
             5 => Some(Self::Thread),
+            6 => Some(Self::Tcp),
+            7 => Some(Self::TcpOpener),
             _ => None,
         }
     }

@@ -23,11 +23,15 @@ pub enum Source {
     Waker = 3,
     /// A look at a thread that still waits at the window's end.
     OpenWait = 4,
+    /// A thread that opens a TCP socket.
+    Connect = 5,
+    /// A thread that sends on a TCP connection that has lost something.
+    Send = 6,
 }
 
 impl Source {
     /// One more than the largest number.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 7;
 
     /// The source with this number; `None` for an unknown one.
     #[must_use]
@@ -37,6 +41,8 @@ impl Source {
             2 => Some(Self::OffCpu),
             3 => Some(Self::Waker),
             4 => Some(Self::OpenWait),
+            5 => Some(Self::Connect),
+            6 => Some(Self::Send),
             _ => None,
         }
     }

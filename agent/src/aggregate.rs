@@ -122,6 +122,8 @@ pub enum Origin {
     Waits = 1,
     /// What ended them.
     Wakers = 2,
+    /// Who opened TCP connections, and who sent on those that lost something.
+    Openers = 3,
 }
 
 /// Samples of one source that are in the sums.
@@ -254,7 +256,7 @@ pub struct Aggregate {
     threads: Vec<RawThread>,
     thread_ids: HashMap<RawThread, u32>,
     sums: HashMap<(Part, u32, u32), Sum>,
-    captured: [Captured; 3],
+    captured: [Captured; 4],
     wakers: Vec<Waker>,
     waker_ids: HashMap<Waker, WakerId>,
     /// Wake-ups whose waits are not told yet, by thread id and when it left the CPU.
@@ -283,7 +285,7 @@ impl Aggregate {
             threads: Vec::new(),
             thread_ids: HashMap::new(),
             sums: HashMap::new(),
-            captured: [Captured::default(); 3],
+            captured: [Captured::default(); 4],
             wakers: Vec::new(),
             waker_ids: HashMap::new(),
             wakes: HashMap::new(),
@@ -367,6 +369,13 @@ impl Aggregate {
         if added {
             self.captured[Origin::Waits as usize].count(sample);
         }
+    }
+
+    /// Keeps the thread and stack of who opened a connection or sent on it. Their positions; `None` where there is no room.
+    pub fn add_opener(&mut self, sample: &Sample<'_>) -> Option<(u32, u32)> {
+        let placed = self.place(sample)?;
+        self.captured[Origin::Openers as usize].count(sample);
+        Some(placed)
     }
 
     fn place(&mut self, sample: &Sample<'_>) -> Option<(u32, u32)> {

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod aggregate;
 pub mod cli;
+pub mod connections;
 pub mod doctor;
 pub mod drain;
 pub mod failure;

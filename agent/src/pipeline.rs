@@ -19,6 +19,7 @@ use chokepoint_ebpf::sample::StackOutcome;
 use chokepoint_ebpf::sched::MAX_THREADS;
 
 use crate::aggregate::{Aggregate, Captured, Limits, Origin};
+use crate::connections::Connections;
 use crate::drain::decode::{Record, decode_look};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
@@ -27,13 +28,14 @@ use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::sched::SchedOptions;
+use crate::load::tcp::Sends;
 use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs, Stopped};
 use crate::process::binaries::Announced;
 use crate::record::Options;
 use crate::record::event::Event;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{self, Profiles, Wanted};
-use crate::target::admitted;
+use crate::target::{Target, admits, admitted};
 use crate::thread_times::ThreadTimes;
 use crate::unwind::{self, Unwinding};
 use crate::wait_budget::WaitBudget;
@@ -58,6 +60,9 @@ const LOOKS: &[Duration] = &[
     Duration::from_millis(3000),
 ];
 
+/// Time between two searches for the owners of connections.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Room for threads on a small host.
 const MIN_THREADS: u32 = 8_192;
 
@@ -80,6 +85,9 @@ pub struct Recording {
     aggregate: Aggregate,
     /// `None` where the scheduler's events were not asked for.
     times: Option<ThreadTimes>,
+    connections: Connections,
+    /// Whether all of the host is the target.
+    is_host: bool,
     wanted: Vec<Wanted>,
     window_start_ns: u64,
     facts: Facts,
@@ -150,6 +158,7 @@ impl Session {
             stacks: options.stacks,
             frequency_hz: takes_on_cpu(&options).then_some(options.frequency_hz),
             sched: sched_options(&options),
+            tcp: takes_tcp(&options),
             ring_bytes: ring_bytes(cpus.len(), &options),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
@@ -223,6 +232,7 @@ impl Session {
         self.prepare(&mut aggregate);
         let tie = ClockTie::now();
         self.programs.attach_sched()?;
+        self.programs.attach_tcp()?;
         let event = if takes_on_cpu(&self.options) {
             Some(self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?)
         } else {
@@ -262,8 +272,9 @@ impl Sampling {
         mut progress: impl FnMut(Duration, u64),
     ) -> Result<Recording, Failure> {
         let Self { session, mut aggregate, event, tie, start, window_start_ns } = self;
-        let Session { mut programs, options, cpus, mut drain, unwinding, mut budget, .. } = session;
+        let Session { mut programs, options, cpus, mut drain, unwinding, mut budget, gate } = session;
         let mut times = ThreadTimes::default();
+        let (mut connections, mut searched) = (Connections::default(), start);
         let (mut waits, mut adapted) = (0, start);
         let mut looks = LOOKS;
         let deadline = options.duration.map(|duration| tokio::time::Instant::from_std(start + duration));
@@ -274,7 +285,7 @@ impl Sampling {
                 () = sleep_until(deadline) => end = Some(End::Elapsed),
                 reason = stop.wait() => end = Some(reason),
             }
-            drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
+            drain.take_all(|record| take(&record, &mut aggregate, &mut times, &mut connections, &unwinding));
             if let Some(sched) = programs.sched_mut() {
                 sched.make_room();
                 if adapted.elapsed() >= DRAIN_INTERVAL {
@@ -289,14 +300,18 @@ impl Sampling {
                     looks = if all_met { &[] } else { &looks[1..] };
                 }
             }
-            progress(start.elapsed(), aggregate.samples());
+            if connections.is_searching() && searched.elapsed() >= SEARCH_INTERVAL {
+                searched = Instant::now();
+                connections.find_owners(is_target(&gate, &options.target, &programs));
+            }
+            progress(start.elapsed(), aggregate.samples() + connections.events());
         }
         let duration = start.elapsed();
         log_phase("sampled", Cost::of_this_process().cpu);
         let measured = programs.cost_is_measured();
         let window_end_ns = monotonic_ns();
         let Stopped { cost: program_cost, threads, clocks, pending_waits } = programs.stop()?;
-        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
+        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &mut connections, &unwinding));
         let (mut open_waits, mut found) = (0, HashSet::new());
         decode_look(&threads, |record| match record {
             Record::Thread(thread) => {
@@ -317,7 +332,9 @@ impl Sampling {
             times.add_unlisted(clock, window_end_ns);
         }
         // Files that this last look was the first to meet.
-        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &unwinding));
+        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &mut connections, &unwinding));
+        // What has lost something since the last search.
+        connections.find_owners(is_target(&gate, &options.target, &programs));
         let unwind_tables = unwinding.statistics();
         drop(unwinding);
         aggregate.processes_mut().open_late_files();
@@ -334,6 +351,8 @@ impl Sampling {
             open_waits,
             pending_waits,
             malformed: drain.malformed(),
+            connections: &connections,
+            sees_sends: programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
         };
         let wanted = options
             .events
@@ -343,9 +362,13 @@ impl Sampling {
                 header: Header {
                     title: event.title().to_owned(),
                     kind: event.name().to_owned(),
-                    unit: Unit::Nanoseconds,
+                    unit: if event.needs_tcp() { Unit::Count } else { Unit::Nanoseconds },
                     basis: if *event == Event::Cpu { Basis::Samples } else { Basis::Weight },
-                    period: 1_000_000_000 / u64::from(options.frequency_hz),
+                    period: if event.needs_tcp() {
+                        1
+                    } else {
+                        1_000_000_000 / u64::from(options.frequency_hz)
+                    },
                     start_unix_ns: tie.unix_ns(window_start_ns),
                     duration_ns: duration.as_nanos() as u64,
                     host: host::name(),
@@ -356,6 +379,8 @@ impl Sampling {
             .collect();
         Ok(Recording {
             times: sched_options(&options).map(|_| times),
+            connections,
+            is_host: gate == Gate::Everything,
             wanted,
             window_start_ns,
             facts: Facts {
@@ -413,14 +438,11 @@ impl Symbolizing {
                 }
                 log_phase("kernel symbols", thread_cpu());
                 let recording = received.recv().ok()?;
-                let Recording { aggregate, times, wanted, window_start_ns, .. } = recording;
-                Some(symbolized::profiles(
-                    &aggregate,
-                    &mut symbolizer,
-                    wanted,
-                    times.as_ref(),
-                    window_start_ns,
-                ))
+                let Recording { aggregate, times, connections, is_host, wanted, window_start_ns, .. } =
+                    recording;
+                let lost = connections.of_target(is_host).collect();
+                let times = times.as_ref();
+                Some(symbolized::profiles(&aggregate, &mut symbolizer, wanted, times, lost, window_start_ns))
             })
             .map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { recordings, thread })
@@ -440,7 +462,13 @@ impl Symbolizing {
 }
 
 /// Hands a record to where it belongs.
-fn take(record: &Record<'_>, aggregate: &mut Aggregate, times: &mut ThreadTimes, unwinding: &Unwinding) {
+fn take(
+    record: &Record<'_>,
+    aggregate: &mut Aggregate,
+    times: &mut ThreadTimes,
+    connections: &mut Connections,
+    unwinding: &Unwinding,
+) {
     match record {
         Record::Sample(sample) => {
             unwinding.sampled(sample);
@@ -455,6 +483,12 @@ fn take(record: &Record<'_>, aggregate: &mut Aggregate, times: &mut ThreadTimes,
             aggregate.add_wake(facts, sample);
         }
         Record::Thread(thread) => times.add_ended(thread),
+        Record::Tcp(record, event) => connections.add(record, *event),
+        Record::TcpOpener(facts, call, sample) => {
+            unwinding.sampled(sample);
+            let placed = aggregate.add_opener(sample);
+            connections.add_opener(facts, *call, sample, placed);
+        }
         Record::NewFile(new) => match aggregate.announce(new) {
             Some(Announced::Opened(binary)) => {
                 if let Some(file) = &aggregate.binaries().get(binary).file {
@@ -519,6 +553,15 @@ fn takes_on_cpu(options: &Options) -> bool {
     options.events.iter().any(|event| event.needs_on_cpu())
 }
 
+fn takes_tcp(options: &Options) -> bool {
+    options.events.iter().any(|event| event.needs_tcp())
+}
+
+/// Tells whether a process is part of the target, by what is known of it now.
+fn is_target(gate: &Gate, target: &Target, programs: &Programs) -> impl Fn(u32) -> bool {
+    move |tgid| admits(gate, target, tgid, |tgid| programs.is_target(tgid))
+}
+
 /// What the sched source is to do; `None` where no event needs it.
 fn sched_options(options: &Options) -> Option<SchedOptions> {
     options.events.iter().any(|event| event.needs_sched()).then(|| SchedOptions {
@@ -530,8 +573,8 @@ fn sched_options(options: &Options) -> Option<SchedOptions> {
 }
 
 fn ring_bytes(cpus: usize, options: &Options) -> u32 {
-    if sched_options(options).is_some() {
-        // Waits come in bursts.
+    if sched_options(options).is_some() || takes_tcp(options) {
+        // Waits and losses come in bursts.
         return *RING_BYTES.end() as u32;
     }
     let bytes = cpus as u64 * u64::from(options.frequency_hz) * TYPICAL_SAMPLE_BYTES * RING_TIME.as_secs();
@@ -561,13 +604,16 @@ struct Seen<'a> {
     pending_waits: u64,
     /// Records that could not be read.
     malformed: u64,
+    connections: &'a Connections,
+    sees_sends: bool,
 }
 
 impl Seen<'_> {
     /// What of it went into an event's profile. Where that has samples of more than one source, they are added up.
     fn coverage(&self, event: Event) -> Coverage {
-        let Self { counters, aggregate, tables, times, expected, open_waits, pending_waits, malformed } =
-            *self;
+        let Self {
+            counters, aggregate, tables, times, expected, open_waits, pending_waits, malformed, ..
+        } = *self;
         let mut coverage = Coverage { notes: notes(counters, aggregate, tables), ..Coverage::default() };
         let dropped = aggregate.dropped();
         let mut losses = vec![
@@ -600,12 +646,57 @@ impl Seen<'_> {
             ]);
             coverage.notes.extend(sched_notes(counters, aggregate, times, event));
         }
+        if event.needs_tcp() {
+            let (told, lost) = (self.connections.events(), counters.get(Counter::TcpRingFull));
+            coverage.attempted += told + lost;
+            coverage.captured += told;
+            coverage.outside_target += counters.get(Counter::TcpOutsideTarget);
+            let openers = aggregate.captured(Origin::Openers);
+            coverage.user_stacks.add(&openers.user_stacks());
+            coverage.kernel_stacks.add(&openers.kernel_stacks());
+            losses.push(("ring buffer full", lost));
+            coverage.notes.extend(self.tcp_notes());
+        }
         coverage.lost = losses
             .into_iter()
             .filter(|(_, samples)| *samples > 0)
             .map(|(cause, samples)| Loss { cause: cause.into(), samples })
             .collect();
         coverage
+    }
+}
+
+impl Seen<'_> {
+    /// What the accounting of connections lacks.
+    fn tcp_notes(&self) -> Vec<String> {
+        let Self { counters, connections, .. } = self;
+        let mut notes = Vec::new();
+        let mut note = |number: u64, what: &str| {
+            if number > 0 {
+                notes.push(format!("{number} {what}"));
+            }
+        };
+        note(
+            counters.get(Counter::TcpSocketsFull),
+            "times a connection was not told apart from those without an owner: the table of sockets was full",
+        );
+        note(counters.get(Counter::TcpStackLost), "stacks of connections were lost");
+        note(connections.forgotten(), "stacks of connections were forgotten: there were too many");
+        note(
+            connections.not_told_apart().retransmits(),
+            "segments were sent again by connections that are not told apart: there were too many",
+        );
+        note(
+            connections.unseen(),
+            "segments were sent again of which only the number is known: their events were lost",
+        );
+        if !self.sees_sends {
+            notes.push(
+                "connections that were accepted or opened before have no stack: this kernel lets no program see sends"
+                    .to_owned(),
+            );
+        }
+        notes
     }
 }
 

@@ -1,6 +1,8 @@
 //! Turns summed raw stacks into a profile: every distinct frame is symbolized once, file by file.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 
 use chokepoint_analysis::activity::{self, Class};
 use chokepoint_analysis::coverage::Coverage;
@@ -11,6 +13,7 @@ use chokepoint_analysis::profile::{
 
 use crate::address::{AbsoluteAddress, FileOffset};
 use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, RawMoment, Waker, WakerId, cause};
+use crate::connections::{Connection, Counts, Ends, Owner, Statistics};
 use crate::drain::decode::comm;
 use crate::process::binaries::{Binary, BinaryId};
 use crate::process::objects::ObjectId;
@@ -45,6 +48,23 @@ pub struct Profiles {
     pub profiles: Vec<(Event, Profile)>,
     /// Time by class; empty where the times of threads were not recorded.
     pub classes: Vec<(Class, u64)>,
+    /// TCP peers that something was lost with, the worst first.
+    pub peers: Vec<Peer>,
+}
+
+/// What was lost between a process and an address.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+    /// The process; `None` where it could not be found.
+    pub owner: Option<Owner>,
+    /// Connections that lost something.
+    pub connections: u64,
+    /// What happened on them.
+    pub counts: Counts,
+    /// What the kernel knew of the one that lost most.
+    pub statistics: Option<Statistics>,
 }
 
 /// Symbolizes every frame once and builds the profiles. `window_start_ns` is the monotonic time that timelines begin at.
@@ -54,6 +74,7 @@ pub fn profiles(
     symbolizer: &mut Symbolizer,
     wanted: Vec<Wanted>,
     times: Option<&ThreadTimes>,
+    lost: Vec<(&Ends, &Connection)>,
     window_start_ns: u64,
 ) -> Profiles {
     let mut notes = Vec::new();
@@ -75,6 +96,7 @@ pub fn profiles(
             let assembly = Assembly::new(aggregate, &found, &stacks, event);
             let profile = match event {
                 Event::Cpu => assembly.plain(header, coverage, window_start_ns),
+                Event::Retransmit => assembly.retransmits(&lost, header, coverage),
                 _ => assembly.by_class(&classes, times, header, coverage, window_start_ns),
             };
             (event, profile)
@@ -88,7 +110,33 @@ pub fn profiles(
             (event, profile)
         })
         .collect();
-    Profiles { profiles, classes: if times.is_some() { classes.totals() } else { Vec::new() } }
+    let classes = if times.is_some() { classes.totals() } else { Vec::new() };
+    Profiles { profiles, classes, peers: peers(&lost) }
+}
+
+/// Sums connections by peer and process. The worst are those that sent most again; then those that were reset most.
+fn peers(lost: &[(&Ends, &Connection)]) -> Vec<Peer> {
+    let mut lost = lost.to_vec();
+    lost.sort_by_key(|(ends, connection)| (Reverse(connection.counts.retransmits()), **ends));
+    let mut peers: HashMap<(SocketAddr, Option<&Owner>), Peer> = HashMap::new();
+    for (ends, connection) in lost {
+        let owner = connection.owner.as_ref();
+        let peer = peers.entry((ends.remote, owner)).or_insert_with(|| Peer {
+            remote: ends.remote,
+            owner: owner.cloned(),
+            connections: 0,
+            counts: Counts::default(),
+            statistics: connection.statistics,
+        });
+        peer.connections += 1;
+        peer.counts.add(&connection.counts);
+    }
+    let mut peers: Vec<Peer> = peers.into_values().collect();
+    peers.sort_by_key(|peer| {
+        let resets = peer.counts.resets_sent + peer.counts.resets_received;
+        (Reverse(peer.counts.retransmits()), Reverse(resets), peer.remote)
+    });
+    peers
 }
 
 /// A profile in the making.
@@ -182,6 +230,38 @@ impl<'a> Assembly<'a> {
                 weight: moment.weight,
             });
         }
+    }
+
+    /// What connections sent again, by the stacks that opened them or sent on them last, with the peer above.
+    fn retransmits(mut self, lost: &[(&Ends, &Connection)], header: Header, coverage: Coverage) -> Profile {
+        for (ends, connection) in lost {
+            for (placed, segments) in &connection.stacks {
+                let mut locations = vec![self.activity(&format!("[tcp {}]", ends.remote))];
+                let thread = match placed {
+                    Some((thread, stack)) => {
+                        let frames = self.stacks[*stack as usize];
+                        locations.extend(frames.iter().map(|frame| self.location(frame.index())));
+                        self.thread(*thread)
+                    }
+                    None => {
+                        locations.push(self.activity(NOT_SAMPLED));
+                        let (pid, name) = match &connection.owner {
+                            Some(owner) => (owner.tgid, owner.name.clone()),
+                            None => (0, "[no process]".to_owned()),
+                        };
+                        self.builder.thread(Thread {
+                            pid,
+                            tid: pid,
+                            process_name: name.clone(),
+                            thread_name: name,
+                        })
+                    }
+                };
+                let stack = self.builder.stack(locations);
+                self.builder.add(Sample { thread, stack, count: *segments, weight: *segments });
+            }
+        }
+        self.builder.finish(header, coverage)
     }
 
     fn leaf(&self, class: Class, part: Part) -> Leaf {

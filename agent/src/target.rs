@@ -153,6 +153,33 @@ pub fn admitted(gate: &Gate, target: &Target, max: usize) -> Vec<u32> {
     tgids
 }
 
+/// Whether a gate admits a process. `is_listed` tells whether it is in the table of target processes.
+#[must_use]
+pub fn admits(gate: &Gate, target: &Target, tgid: u32, is_listed: impl FnOnce(u32) -> bool) -> bool {
+    match (gate, target) {
+        (Gate::Everything, _) => true,
+        (Gate::Processes { .. }, _) => is_listed(tgid),
+        (Gate::Comm(comm), _) => {
+            fs::read_to_string(format!("/proc/{tgid}/comm")).is_ok_and(|name| name.trim_end() == comm)
+        }
+        (Gate::Cgroup { .. }, Target::Cgroup(path)) => is_in_cgroup(tgid, path),
+        (Gate::Cgroup { .. }, _) => false,
+    }
+}
+
+fn is_in_cgroup(tgid: u32, path: &Path) -> bool {
+    let directory = |path: &Path| find_cgroup(path).and_then(|(directory, _)| directory.canonicalize().ok());
+    let Some(wanted) = directory(path) else { return false };
+    let groups = fs::read_to_string(format!("/proc/{tgid}/cgroup")).unwrap_or_default();
+    groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|group| {
+        let group = Path::new(group);
+        group
+            .ancestors()
+            .filter(|group| *group != Path::new("/"))
+            .any(|group| directory(group).as_ref() == Some(&wanted))
+    })
+}
+
 fn processes_named(comm: &str, max: usize) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     processes

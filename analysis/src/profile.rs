@@ -167,6 +167,8 @@ pub enum Basis {
 pub enum Unit {
     /// Nanoseconds.
     Nanoseconds,
+    /// Things that are counted: the profile's title names them.
+    Count,
 }
 
 /// What a profile measures, and when.

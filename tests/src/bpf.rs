@@ -8,7 +8,7 @@ use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 /// The kernel programs, but for those at the scheduler's hooks, whose names others choose too.
 const PROGRAMS: [&str; 5] = ["on_cpu", "follow_fork", "wait_over", "threads_begin", "threads_report"];
 /// Their maps; the kernel keeps fifteen bytes of a name.
-const MAPS: [&str; 8] = [
+const MAPS: [&str; 10] = [
     "RECORDS",
     "COUNTERS",
     "SCRATCH",
@@ -17,6 +17,8 @@ const MAPS: [&str; 8] = [
     "WAIT_CHOSEN",
     "WAIT_INTERRUPTS",
     "wait_interrupt",
+    "TCP_SOCKETS",
+    "TCP_SENDS_UNTIL",
 ];
 
 /// Counts of what a program may leave in the kernel.

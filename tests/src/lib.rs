@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod chains;
 pub mod debian;
 pub mod giant;
+pub mod net;
 pub mod stacks;
 pub mod unwinding;
 pub mod workload;

@@ -21,7 +21,7 @@ fn instructions_looked_at() {
     let targets: [&[&str]; 3] = [&[], &["--pid", &pid, "--children"], &["--comm", "nest_c"]];
     let mut most: BTreeMap<String, u64> = BTreeMap::new();
     for target in targets {
-        let fixed = ["record", "-e", "cpu,wall,offwake", "-d", "300ms", "-o", "out.folded"];
+        let fixed = ["record", "-e", "cpu,wall,offwake,retransmit", "-d", "300ms", "-o", "out.folded"];
         let preload = format!("LD_PRELOAD={}", path("verifier_c").display());
         let finished = Agent::through(&["env", &preload], fixed.iter().chain(target)).run().succeeded();
         let told: Vec<_> = finished.stderr.lines().filter_map(parse).collect();
@@ -36,7 +36,15 @@ fn instructions_looked_at() {
     for (program, instructions) in &most {
         eprintln!("measured: verifier of {}, {program}: {instructions} instructions", release.trim());
     }
-    for program in ["on_cpu", "follow_fork", "sched_switch", "sched_waking", "wait_over", "threads_begin"] {
+    for program in [
+        "on_cpu",
+        "follow_fork",
+        "sched_switch",
+        "sched_waking",
+        "wait_over",
+        "threads_begin",
+        "tcp_retransmit_",
+    ] {
         assert!(most.contains_key(program), "{program} is not in {most:?}");
     }
     for (program, instructions) in &most {

@@ -98,4 +98,33 @@ globals! {
     INODE_SUPER: u32 = 0;
     SUPER_DEVICE: u32 = 0;
     SUPER_FLAGS: u32 = 0;
+    /// 1 where `tcp_retransmit_skb` tells whether the segment could be sent (6.16).
+    HAS_RETRANSMIT_RESULT: u8 = 0;
+    SOCK_FAMILY: u32 = 0;
+    SOCK_STATE: u32 = 0;
+    SOCK_LOCAL_PORT: u32 = 0;
+    SOCK_REMOTE_PORT: u32 = 0;
+    SOCK_LOCAL_4: u32 = 0;
+    SOCK_REMOTE_4: u32 = 0;
+    SOCK_LOCAL_6: u32 = 0;
+    SOCK_REMOTE_6: u32 = 0;
+    SOCK_NET: u32 = 0;
+    SOCK_PROTOCOL: u32 = 0;
+    SOCK_SOCKET: u32 = 0;
+    SOCKET_INODE: u32 = 0;
+    NET_INUM: u32 = 0;
+    SKB_CB: u32 = 0;
+    SKB_HEAD: u32 = 0;
+    SKB_NETWORK: u32 = 0;
+    SKB_TRANSPORT: u32 = 0;
+    TCP_CB_SEGMENTS: u32 = 0;
+    TCP_CB_FLAGS: u32 = 0;
+    TCP_TOTAL_RETRANS: u32 = 0;
+    TCP_SRTT: u32 = 0;
+    TCP_CWND: u32 = 0;
+    TCP_BYTES_SENT: u32 = 0;
+    TCP_CHRONO_STAT: u32 = 0;
+    TCP_CHRONO_START: u32 = 0;
+    /// Offset of the byte whose low two bits it is.
+    TCP_CHRONO_TYPE: u32 = 0;
 }

@@ -1,4 +1,4 @@
-//! The programs' parts: [`on_cpu`] and [`sched`] (with [`waits`] and [`threads`]) are sources; [`gate`], [`sample`], [`stack`] (with [`unwind`], [`vma`] and [`path`]), [`task`], [`trusted`],
+//! The programs' parts: [`on_cpu`] and [`sched`] (with [`waits`] and [`threads`]) and [`tcp`] are sources; [`gate`], [`sample`], [`stack`] (with [`unwind`], [`vma`] and [`path`]), [`task`], [`trusted`],
 //! [`counters`] and [`ring`] serve every source; [`config`] holds what the agent sets before loading and [`arch`] what differs between processors.
 
 pub mod arch;
@@ -12,6 +12,7 @@ pub mod sample;
 pub mod sched;
 pub mod stack;
 pub mod task;
+pub mod tcp;
 pub mod threads;
 pub mod trusted;
 pub mod unwind;

@@ -176,9 +176,12 @@ unsafe fn capture(
 }
 
 /// Both stacks of the current thread, as it is in the kernel.
+///
+/// # Safety
+/// The scratch space must be this CPU's and `source`'s, and its header must name the process.
 #[inline(always)]
-unsafe fn capture_stacks(
-    ctx: &BtfTracePointContext,
+pub unsafe fn capture_stacks(
+    ctx: &impl EbpfContext,
     scratch: *mut Scratch,
     source: Source,
     task: KernelPointer,
@@ -207,8 +210,11 @@ unsafe fn capture_stacks(
 }
 
 /// Sends a record that begins with `facts_bytes` of facts at `start`, right before the header.
+///
+/// # Safety
+/// `start` must lie that far before the header of a scratch space that has `frame_bytes` of frames.
 #[inline(always)]
-unsafe fn emit(start: *const u8, facts_bytes: usize, frame_bytes: u64) -> Result<(), ring::RingFull> {
+pub unsafe fn emit(start: *const u8, facts_bytes: usize, frame_bytes: u64) -> Result<(), ring::RingFull> {
     if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
         return Err(ring::RingFull);
     }

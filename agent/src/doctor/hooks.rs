@@ -7,6 +7,7 @@ use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::sched::SchedOptions;
+use crate::load::tcp::{Sends, Tcp};
 use crate::load::{Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
 
 /// One check for each hook.
@@ -14,11 +15,11 @@ pub(super) fn all() -> Vec<Check> {
     let layout = fs::read(KERNEL_BTF).ok().and_then(|bytes| KernelLayout::from_btf(&bytes).ok());
     let Some(layout) = layout else {
         let advice = "it cannot be loaded without the kernel's type information";
-        return ["on-CPU sampling", "following forks", "scheduler"]
+        return ["on-CPU sampling", "following forks", "scheduler", "TCP retransmits"]
             .map(|name| Check::failed(Kind::Unsupported, hook(name), "not tried", advice))
             .into();
     };
-    vec![on_cpu(&layout), follow_forks(&layout), scheduler(&layout)]
+    vec![on_cpu(&layout), follow_forks(&layout), scheduler(&layout), tcp(&layout)]
 }
 
 fn hook(name: &str) -> String {
@@ -32,6 +33,7 @@ fn trial(gate: Gate) -> LoadOptions {
         // A tick a second, so that the trial costs nothing.
         frequency_hz: Some(1),
         sched: None,
+        tcp: false,
         ring_bytes: 64 << 10,
         possible_cpus: 1,
         perf_max_stack: 127,
@@ -87,6 +89,30 @@ fn scheduler(layout: &KernelLayout) -> Check {
             "by tracepoints sched_switch, sched_wakeup, sched_waking; throttled threads count as queued (before 6.18)",
         ),
         Err(failure) => Check::warning(name, failure.message, "of `record -e`, only cpu works"),
+    }
+}
+
+fn tcp(layout: &KernelLayout) -> Check {
+    let name = hook("TCP retransmits");
+    let attach = || -> Result<Sends, Failure> {
+        let options = LoadOptions { frequency_hz: None, tcp: true, ..trial(Gate::Everything) };
+        let mut programs = Programs::load(&options, layout)?;
+        programs.attach_tcp()?;
+        Ok(programs.tcp().map_or(Sends::Nowhere, Tcp::sends))
+    };
+    match attach() {
+        Ok(Sends::Tracepoint) => {
+            Check::ok(name, "by tracepoints tcp_*, inet_sock_set_state and sock_send_length")
+        }
+        Ok(Sends::Function) => {
+            Check::ok(name, "by tracepoints tcp_* and inet_sock_set_state, and at tcp_sendmsg")
+        }
+        Ok(Sends::Nowhere) => Check::warning(
+            name,
+            "by tracepoints tcp_* and inet_sock_set_state; no program can see threads send",
+            "connections that are accepted, or opened before a recording, have no stack",
+        ),
+        Err(failure) => Check::warning(name, failure.message, "`record -e retransmit` does not work"),
     }
 }
 

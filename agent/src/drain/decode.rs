@@ -3,6 +3,7 @@
 use chokepoint_ebpf::record::Kind;
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome};
 use chokepoint_ebpf::sched::{State, ThreadRecord, WaitFacts, WakeFacts};
+use chokepoint_ebpf::tcp::{Call, Event, OpenerFacts, TcpRecord};
 use chokepoint_ebpf::unwind::file::NewFile;
 use chokepoint_ebpf::unwind::frame::Frame;
 use thiserror::Error;
@@ -39,6 +40,10 @@ pub enum Record<'a> {
     Wake(WakeFacts, Sample<'a>),
     /// The times of a thread.
     Thread(Box<ThreadRecord>),
+    /// Something sent again or reset.
+    Tcp(Box<TcpRecord>, Event),
+    /// Who opened a connection or sent on it.
+    TcpOpener(OpenerFacts, Call, Sample<'a>),
 }
 
 /// A decoded wait.
@@ -123,6 +128,18 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
             let (thread, _) = fixed(bytes)?;
             Ok(Record::Thread(Box::new(thread)))
         }
+        Some(Kind::Tcp) => {
+            let (record, _): (TcpRecord, _) = fixed(bytes)?;
+            let event = Event::from_u32(record.event)
+                .ok_or(DecodeError::Unknown { what: "event of a connection", value: record.event })?;
+            Ok(Record::Tcp(Box::new(record), event))
+        }
+        Some(Kind::TcpOpener) => {
+            let (facts, sample): (OpenerFacts, _) = fixed(bytes)?;
+            let call =
+                Call::from_u32(facts.call).ok_or(DecodeError::Unknown { what: "call", value: facts.call })?;
+            Ok(Record::TcpOpener(facts, call, decode_sample(sample)?))
+        }
         None => Err(DecodeError::Unknown { what: "kind", value: kind }),
     }
 }
@@ -142,6 +159,10 @@ unsafe impl Fixed for WaitFacts {}
 unsafe impl Fixed for WakeFacts {}
 // SAFETY: as above.
 unsafe impl Fixed for ThreadRecord {}
+// SAFETY: as above.
+unsafe impl Fixed for TcpRecord {}
+// SAFETY: as above.
+unsafe impl Fixed for OpenerFacts {}
 
 /// The fixed part that bytes begin with, and the rest.
 fn fixed<T: Fixed>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {

@@ -117,6 +117,32 @@ const WANTED: &[Wanted] = &[
     wanted("INODE_SUPER", "inode", "i_sb"),
     wanted("SUPER_DEVICE", "super_block", "s_dev"),
     wanted("SUPER_FLAGS", "super_block", "s_flags"),
+    wanted("SOCK_FAMILY", "sock_common", "skc_family"),
+    wanted("SOCK_STATE", "sock_common", "skc_state"),
+    wanted("SOCK_LOCAL_PORT", "sock_common", "skc_num"),
+    wanted("SOCK_REMOTE_PORT", "sock_common", "skc_dport"),
+    wanted("SOCK_LOCAL_4", "sock_common", "skc_rcv_saddr"),
+    wanted("SOCK_REMOTE_4", "sock_common", "skc_daddr"),
+    wanted_with(Need::IfThere, "SOCK_LOCAL_6", "sock_common", "skc_v6_rcv_saddr"),
+    wanted_with(Need::IfThere, "SOCK_REMOTE_6", "sock_common", "skc_v6_daddr"),
+    wanted("SOCK_NET", "sock_common", "skc_net.net"),
+    wanted("NET_INUM", "net", "ns.inum"),
+    wanted("SOCK_PROTOCOL", "sock", "sk_protocol"),
+    wanted("SOCK_SOCKET", "sock", "sk_socket"),
+    wanted("SOCKET_INODE", "socket_alloc", "vfs_inode"),
+    wanted("SKB_CB", "sk_buff", "cb"),
+    wanted("SKB_HEAD", "sk_buff", "head"),
+    wanted("SKB_NETWORK", "sk_buff", "network_header"),
+    wanted("SKB_TRANSPORT", "sk_buff", "transport_header"),
+    wanted("TCP_CB_SEGMENTS", "tcp_skb_cb", "tcp_gso_segs"),
+    wanted("TCP_CB_FLAGS", "tcp_skb_cb", "tcp_flags"),
+    wanted("TCP_TOTAL_RETRANS", "tcp_sock", "total_retrans"),
+    wanted("TCP_SRTT", "tcp_sock", "srtt_us"),
+    wanted("TCP_CWND", "tcp_sock", "snd_cwnd"),
+    wanted("TCP_BYTES_SENT", "tcp_sock", "bytes_sent"),
+    wanted("TCP_CHRONO_STAT", "tcp_sock", "chrono_stat"),
+    wanted("TCP_CHRONO_START", "tcp_sock", "chrono_start"),
+    wanted("TCP_CHRONO_TYPE", "tcp_sock", "chrono_type"),
 ];
 
 /// The global of the field that only kernels from 6.18 on have.
@@ -135,6 +161,10 @@ const MAPLE_TREE: &str = "maple_tree";
 const HELPERS: &str = "bpf_func_id";
 /// Its value for the helper that tells where a task's user registers are (5.15 and later).
 const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
+/// The type of what is called at the tracepoint `tcp_retransmit_skb`,
+const RETRANSMIT: &str = "btf_trace_tcp_retransmit_skb";
+/// and its number of parameters where the last is the result (6.16 and later). The first is the caller's own.
+const RETRANSMIT_PARAMETERS: usize = 4;
 /// The enumeration that numbers the version 1 cgroup controllers.
 const CONTROLLERS: &str = "cgroup_subsys_id";
 /// What its values' names end in: `memory_cgrp_id`.
@@ -151,6 +181,8 @@ pub struct KernelLayout {
     pub has_maple_tree: bool,
     /// Whether programs may call `bpf_task_pt_regs`.
     pub has_task_pt_regs: bool,
+    /// Whether the tracepoint `tcp_retransmit_skb` tells how sending came out.
+    pub has_retransmit_result: bool,
     controllers: HashMap<String, u32>,
 }
 
@@ -164,6 +196,7 @@ impl KernelLayout {
         let mut structures = HashMap::new();
         let mut controllers = HashMap::new();
         let mut has_task_pt_regs = false;
+        let mut has_retransmit_result = false;
         let is_wanted = |name: &[u8]| {
             name == MAPLE_TREE.as_bytes() || WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name)
         };
@@ -172,6 +205,9 @@ impl KernelLayout {
             match entry.kind {
                 KIND_STRUCT if entry.count > 0 && is_wanted(name) => {
                     structures.entry(name).or_insert(id);
+                }
+                KIND_TYPEDEF if name == RETRANSMIT.as_bytes() => {
+                    has_retransmit_result = btf.parameters(entry) == Some(RETRANSMIT_PARAMETERS);
                 }
                 KIND_ENUM if name == CONTROLLERS.as_bytes() => controllers = btf.controllers(entry),
                 KIND_ENUM => {
@@ -201,7 +237,14 @@ impl KernelLayout {
                 (_, None) => return Err(LayoutError::MissingField { structure, field }),
             }
         }
-        Ok(Self { offsets, iowait_mask, has_maple_tree, has_task_pt_regs, controllers })
+        Ok(Self {
+            offsets,
+            iowait_mask,
+            has_maple_tree,
+            has_task_pt_regs,
+            has_retransmit_result,
+            controllers,
+        })
     }
 
     /// Whether the kernel tells which threads are held back by their group's CPU quota.
@@ -225,6 +268,7 @@ const TYPE_BYTES: usize = 12;
 const KIND_STRUCT: u8 = 4;
 const KIND_UNION: u8 = 5;
 const KIND_ENUM: u8 = 6;
+const KIND_TYPEDEF: u8 = 8;
 /// Anonymous structures within structures; real ones nest below five.
 const MAX_NESTING: u32 = 16;
 
@@ -338,6 +382,12 @@ impl<'a> Btf<'a> {
                 None
             }
         })
+    }
+
+    /// Number of parameters of the function that a typedef of a pointer to it names.
+    fn parameters(&self, typedef: &Type) -> Option<usize> {
+        let pointer = self.types.get(typedef.target as usize)?;
+        Some(self.types.get(pointer.target as usize)?.count)
     }
 
     fn has_value(&self, enumeration: &Type, wanted: &str) -> bool {

@@ -7,6 +7,7 @@
 mod introduce;
 pub mod layout;
 pub mod sched;
+pub mod tcp;
 pub mod unwind_maps;
 
 use std::io;
@@ -25,10 +26,12 @@ use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, Source};
 use chokepoint_ebpf::sched::ThreadClock;
+use chokepoint_ebpf::tcp::MAX_SOCKETS;
 use thiserror::Error;
 
 use layout::KernelLayout;
 use sched::{Sched, SchedOptions};
+use tcp::Tcp;
 use unwind_maps::UnwindMaps;
 
 /// The compiled kernel programs.
@@ -138,6 +141,8 @@ pub struct LoadOptions {
     pub frequency_hz: Option<u32>,
     /// The sched source; `None` leaves it out.
     pub sched: Option<SchedOptions>,
+    /// Whether the tcp source is loaded.
+    pub tcp: bool,
     /// Size of the ring buffer, a power of two that is a multiple of the page size.
     pub ring_bytes: u32,
     /// CPUs that the kernel may have: one more than the highest number.
@@ -195,6 +200,7 @@ pub struct Programs {
     statistics: Option<OwnedFd>,
     has_on_cpu: bool,
     sched: Option<Sched>,
+    tcp: Option<Tcp>,
 }
 
 impl Programs {
@@ -218,6 +224,7 @@ impl Programs {
         let wake_at_bytes = u64::from(options.ring_bytes) / 2;
         let maple_tree = u8::from(layout.has_maple_tree);
         let task_pt_regs = u8::from(layout.has_task_pt_regs);
+        let retransmit_result = u8::from(layout.has_retransmit_result);
         let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
 
@@ -238,6 +245,7 @@ impl Programs {
             .override_global("CPUS", &options.possible_cpus, true)
             .override_global("HAS_MAPLE_TREE", &maple_tree, true)
             .override_global("HAS_TASK_PT_REGS", &task_pt_regs, true)
+            .override_global("HAS_RETRANSMIT_RESULT", &retransmit_result, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .override_global("TASK_IOWAIT_MASK", &layout.iowait_mask, true)
             .override_global("WANT_WAITS", &want_waits, true);
@@ -245,7 +253,10 @@ impl Programs {
             loader
                 .map_max_entries("SCHED_THREADS", sched.threads)
                 .map_max_entries("WAIT_INTERRUPTS", options.possible_cpus);
-        } else {
+        }
+        if options.tcp {
+            loader.map_max_entries("TCP_SOCKETS", MAX_SOCKETS);
+        } else if options.sched.is_none() {
             // Scratch space of the on-CPU source alone.
             loader.map_max_entries("SCRATCH", Source::OnCpu as u32 + 1);
         }
@@ -261,7 +272,8 @@ impl Programs {
         }
         let cpus = options.possible_cpus;
         let sched = options.sched.map(|options| Sched::load(&mut ebpf, options, cpus)).transpose()?;
-        let mut programs = Self { ebpf, statistics, has_on_cpu: options.frequency_hz.is_some(), sched };
+        let tcp = if options.tcp { Some(Tcp::load(&mut ebpf)?) } else { None };
+        let mut programs = Self { ebpf, statistics, has_on_cpu: options.frequency_hz.is_some(), sched, tcp };
         if let Gate::Processes { tgids, follow_forks } = &options.gate {
             if *follow_forks {
                 programs.follow_forks()?;
@@ -344,6 +356,31 @@ impl Programs {
         }
     }
 
+    /// Starts the tcp source, if it was loaded.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn attach_tcp(&mut self) -> Result<(), LoadError> {
+        match &mut self.tcp {
+            Some(tcp) => tcp.attach(&mut self.ebpf),
+            None => Ok(()),
+        }
+    }
+
+    /// The tcp source, if it was loaded.
+    #[must_use]
+    pub fn tcp(&self) -> Option<&Tcp> {
+        self.tcp.as_ref()
+    }
+
+    /// Whether a process is in the table of target processes.
+    #[must_use]
+    pub fn is_target(&self, tgid: u32) -> bool {
+        let targets =
+            self.ebpf.map("TARGET_PROCESSES").and_then(|map| HashMap::<_, u32, u8>::try_from(map).ok());
+        targets.is_some_and(|targets| targets.get(&tgid, 0).is_ok())
+    }
+
     /// What every living thread has done so far, in the form of [`Stopped::threads`]; nothing without the sched source.
     ///
     /// # Errors
@@ -375,6 +412,9 @@ impl Programs {
             stopped.threads = sched.stop(&mut self.ebpf)?;
             stopped.clocks = sched.clocks()?;
             stopped.pending_waits = sched.pending_waits()?;
+        }
+        if let Some(tcp) = &self.tcp {
+            tcp.stop(&mut self.ebpf)?;
         }
         self.statistics = None;
         Ok(stopped)

@@ -25,6 +25,8 @@ pub enum Event {
     Wall,
     /// Time blocked, with what ended it.
     OffWake,
+    /// What TCP connections send again.
+    Retransmit,
 }
 
 /// Why there is no such event.
@@ -34,8 +36,17 @@ pub struct UnknownEvent(String);
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 8] =
-        [Self::Cpu, Self::OffCpu, Self::RunQueue, Self::Io, Self::Lock, Self::Net, Self::Wall, Self::OffWake];
+    pub const ALL: [Self; 9] = [
+        Self::Cpu,
+        Self::OffCpu,
+        Self::RunQueue,
+        Self::Io,
+        Self::Lock,
+        Self::Net,
+        Self::Wall,
+        Self::OffWake,
+        Self::Retransmit,
+    ];
 
     /// The name that users and tools know it by.
     #[must_use]
@@ -49,6 +60,7 @@ impl Event {
             Self::Net => "net",
             Self::Wall => "wall",
             Self::OffWake => "offwake",
+            Self::Retransmit => "retransmit",
         }
     }
 
@@ -64,6 +76,7 @@ impl Event {
             Self::Net => "Network wait",
             Self::Wall => "Thread time",
             Self::OffWake => "Blocked time and wakers",
+            Self::Retransmit => "TCP retransmits",
         }
     }
 
@@ -79,6 +92,7 @@ impl Event {
             Self::Lock => class.group() == Group::Lock,
             Self::Net => class.group() == Group::Net,
             Self::OffWake => !matches!(class.group(), Group::Cpu | Group::Queue),
+            Self::Retransmit => false,
         }
     }
 
@@ -91,7 +105,13 @@ impl Event {
     /// Whether it takes the scheduler's events.
     #[must_use]
     pub const fn needs_sched(self) -> bool {
-        !matches!(self, Self::Cpu)
+        !matches!(self, Self::Cpu | Self::Retransmit)
+    }
+
+    /// Whether it takes the events of TCP connections.
+    #[must_use]
+    pub const fn needs_tcp(self) -> bool {
+        matches!(self, Self::Retransmit)
     }
 
     /// Whether it takes stacks of what ends waits.
@@ -129,7 +149,7 @@ mod tests {
             assert_eq!(event.name().parse(), Ok(event));
         }
         let error = "disk".parse::<Event>().unwrap_err().to_string();
-        assert!(error.ends_with("off-cpu, run-queue, io, lock, net, wall, offwake"), "{error}");
+        assert!(error.ends_with("off-cpu, run-queue, io, lock, net, wall, offwake, retransmit"), "{error}");
     }
 
     #[test]

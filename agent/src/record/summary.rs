@@ -5,19 +5,23 @@ use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use chokepoint_analysis::coverage::Coverage;
+use chokepoint_analysis::names;
 use chokepoint_analysis::profile::Profile;
 use chokepoint_analysis::top::{self, FunctionTotals};
 
 use super::event::Event;
 use super::output::{Destination, Output};
+use crate::connections::Counts;
 use crate::host::cost::Cost;
 use crate::load::OnCpuEvent;
 use crate::pipeline::{End, Facts};
-use crate::symbolized::Profiles;
+use crate::symbolized::{Peer, Profiles};
 use crate::unwind;
 
 /// Functions listed.
 const TOP_FUNCTIONS: usize = 10;
+/// Peers listed.
+const TOP_PEERS: usize = 10;
 /// Columns of a terminal whose width is not known.
 const DEFAULT_COLUMNS: usize = 100;
 
@@ -67,6 +71,7 @@ fn render(finished: &Finished<'_>, style: Style) -> String {
             if *event == Event::Cpu { top_functions(&mut text, profile, style) } else { Ok(()) }
         })
         .and_then(|()| times(&mut text, profiles, style))
+        .and_then(|()| peers(&mut text, &profiles.peers, style))
         .and_then(|()| outputs.iter().try_for_each(|output| written(&mut text, output, *finishing, style)))
         .and_then(|()| match profiles.profiles.first() {
             Some((_, profile)) => costs(&mut text, profile, facts, cost, style),
@@ -98,6 +103,65 @@ fn times(text: &mut String, profiles: &Profiles, style: Style) -> std::fmt::Resu
         total as f64 / 1e9,
         elapsed as f64 / 1e9,
         times.len(),
+        style.reset
+    )
+}
+
+/// The TCP peers that most was lost with.
+fn peers(text: &mut String, peers: &[Peer], style: Style) -> std::fmt::Result {
+    if peers.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        text,
+        "{}retransmits     SYN SYN-ACK resets sent  received  rtt, window, limited by receiver, buffer  peer and process{}",
+        style.dim, style.reset
+    )?;
+    for Peer { remote, owner, connections, counts, statistics } in peers.iter().take(TOP_PEERS) {
+        let state = statistics.map_or_else(
+            || "-".to_owned(),
+            |statistics| {
+                let share = |ns: u64| ns as f64 * 100.0 / statistics.busy_ns.max(1) as f64;
+                format!(
+                    "{:.1} ms, {}, {:.0}%, {:.0}%",
+                    f64::from(statistics.srtt_us) / 1e3,
+                    statistics.congestion_window,
+                    share(statistics.receiver_limited_ns),
+                    share(statistics.buffer_limited_ns)
+                )
+            },
+        );
+        let process = match owner {
+            Some(owner) => format!("{} ({})", names::printable(&owner.name), owner.tgid),
+            None => "no process".to_owned(),
+        };
+        let several = if *connections > 1 { format!(", {connections} connections") } else { String::new() };
+        writeln!(
+            text,
+            "{:11} {:7} {:7} {:11} {:9}  {state:38}  {}tcp {remote}{} {process}{several}",
+            counts.retransmits(),
+            counts.syns,
+            counts.syn_acks,
+            counts.resets_sent,
+            counts.resets_received,
+            style.bold,
+            style.reset,
+        )?;
+    }
+    let total = peers.iter().fold(Counts::default(), |mut total, peer| {
+        total.add(&peer.counts);
+        total
+    });
+    writeln!(
+        text,
+        "{}{:11} {:7} {:7} {:11} {:9}  with {} peers{}",
+        style.dim,
+        total.retransmits(),
+        total.syns,
+        total.syn_acks,
+        total.resets_sent,
+        total.resets_received,
+        peers.len(),
         style.reset
     )
 }

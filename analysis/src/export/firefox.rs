@@ -91,6 +91,7 @@ impl<'p> Recording<'p> {
             let stack = self.stack(thread, moment);
             let cpu = match self.profile.header.unit {
                 Unit::Nanoseconds => CpuDelta::from_nanos(moment.weight),
+                Unit::Count => CpuDelta::ZERO,
             };
             let time = Timestamp::from_nanos_since_reference(moment.offset_ns);
             match self.profile.header.basis {

@@ -14,6 +14,7 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
         let count = match (profile.header.basis, profile.header.unit) {
             (Basis::Samples, _) => sums.count,
             (Basis::Weight, Unit::Nanoseconds) => (sums.weight + 500) / 1000,
+            (Basis::Weight, Unit::Count) => sums.weight,
         };
         if count > 0 {
             writeln!(out, "{} {count}", stack.join(";"))?;

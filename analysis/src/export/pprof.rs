@@ -31,6 +31,7 @@ fn message(profile: &Profile) -> pprof::Profile {
     let header = &profile.header;
     let unit = match header.unit {
         Unit::Nanoseconds => "nanoseconds",
+        Unit::Count => "count",
     };
     let count = value_type(&mut strings, "samples", "count");
     let weight = value_type(&mut strings, &header.kind, unit);

@@ -23,6 +23,7 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
     }
     let unit = match profile.header.unit {
         Unit::Nanoseconds => "nanoseconds",
+        Unit::Count => "none",
     };
     let profiles: Vec<SampledProfile> = groups
         .into_iter()

@@ -84,6 +84,7 @@ impl Width {
         match profile.header.unit {
             _ if by_samples => Self { by_weight: false, factor: 1.0, unit: "samples" },
             Unit::Nanoseconds => Self { by_weight: true, factor: 1e-3, unit: "µs" },
+            Unit::Count => Self { by_weight: true, factor: 1.0, unit: "times" },
         }
     }
 

@@ -55,6 +55,7 @@ struct Header<'p> {
 #[serde(rename_all = "snake_case")]
 enum Unit {
     Nanoseconds,
+    Count,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -214,6 +215,7 @@ impl<'p> From<&'p Profile> for File<'p> {
                 kind: Cow::Borrowed(&header.kind),
                 unit: match header.unit {
                     profile::Unit::Nanoseconds => Unit::Nanoseconds,
+                    profile::Unit::Count => Unit::Count,
                 },
                 basis: match header.basis {
                     profile::Basis::Samples => Basis::Samples,

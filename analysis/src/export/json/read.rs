@@ -191,6 +191,7 @@ impl Header<'_> {
             kind: self.kind.into_owned(),
             unit: match self.unit {
                 Unit::Nanoseconds => profile::Unit::Nanoseconds,
+                Unit::Count => profile::Unit::Count,
             },
             basis: match self.basis {
                 Basis::Samples => profile::Basis::Samples,
