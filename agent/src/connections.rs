@@ -396,3 +396,122 @@ fn name_of(tgid: u32) -> String {
         .map(|name| name.trim_end().to_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chokepoint_ebpf::COMM_LEN;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
+
+    const SOCKET: u64 = 0xffff_8881_0000_1000;
+
+    fn record(event: Event, segments: u32, total_segments: u32) -> TcpRecord {
+        let mut addresses = [[0; 16]; 2];
+        addresses[0][..4].copy_from_slice(&[10, 0, 0, 1]);
+        addresses[1][..4].copy_from_slice(&[10, 0, 0, 5]);
+        TcpRecord {
+            kind: 0,
+            event: event as u32,
+            time_ns: 0,
+            socket: SOCKET,
+            taken_ns: 0,
+            inode: 0,
+            local: addresses[0],
+            remote: addresses[1],
+            local_port: 40_000,
+            remote_port: 5_432,
+            family: IPV4,
+            state: 1,
+            namespace: 1,
+            segments,
+            total_segments,
+            srtt_8us: 8_000,
+            congestion_window: 10,
+            limit: 2,
+            limit_since: 90,
+            ticks: 100,
+            limited: [20, 5, 0],
+            tgid: 0,
+            bytes_sent: 1,
+            cgroup_id: 0,
+            comm: [0; COMM_LEN],
+        }
+    }
+
+    fn only(connections: &Connections) -> (&Ends, &Connection) {
+        let all: Vec<_> = connections.of_target(true).collect();
+        assert_eq!(all.len(), 1);
+        all[0]
+    }
+
+    #[test]
+    fn lost_events_are_made_up_for_by_the_connections_own_count() {
+        let mut connections = Connections::default();
+        connections.add(&record(Event::Syn, 1, 1), Event::Syn);
+        // Three segments in between, of which no event came.
+        connections.add(&record(Event::Retransmit, 2, 6), Event::Retransmit);
+        connections.add(&record(Event::ResetReceived, 0, 6), Event::ResetReceived);
+        let (ends, connection) = only(&connections);
+        assert_eq!(ends.remote.to_string(), "10.0.0.5:5432");
+        let expected = Counts { segments: 5, syns: 1, resets_received: 1, ..Counts::default() };
+        assert_eq!((connection.counts, connections.unseen()), (expected, 3));
+        assert_eq!(connection.stacks, [(None, 6)]);
+    }
+
+    #[test]
+    fn another_socket_between_the_same_ends_begins_anew() {
+        let mut connections = Connections::default();
+        connections.add(&record(Event::Retransmit, 1, 1), Event::Retransmit);
+        let other = TcpRecord { socket: SOCKET + 64, ..record(Event::Retransmit, 1, 9) };
+        connections.add(&other, Event::Retransmit);
+        assert_eq!((only(&connections).1.counts.segments, connections.unseen()), (2, 0));
+    }
+
+    #[test]
+    fn limits_are_told_up_to_now() {
+        let mut connections = Connections::default();
+        connections.add(&record(Event::Retransmit, 1, 1), Event::Retransmit);
+        let statistics = only(&connections).1.statistics.unwrap();
+        assert_eq!((statistics.srtt_us, statistics.congestion_window), (1_000, 10));
+        // The receiver's window has been the limit for ten ticks more.
+        assert_eq!(statistics.receiver_limited_ns, 15 * tick_ns());
+        assert_eq!(statistics.busy_ns, 35 * tick_ns());
+    }
+
+    #[test]
+    fn one_that_nobody_owns_is_of_the_host_alone() {
+        let mut connections = Connections::default();
+        connections.add(&record(Event::Retransmit, 1, 1), Event::Retransmit);
+        assert_eq!((connections.of_target(true).count(), connections.of_target(false).count()), (1, 0));
+    }
+
+    #[test]
+    fn ends_that_could_not_be_read_still_count() {
+        let mut connections = Connections::default();
+        let unreadable = TcpRecord { family: 0, ..record(Event::Retransmit, 3, 3) };
+        connections.add(&unreadable, Event::Retransmit);
+        assert_eq!(connections.of_target(true).count(), 0);
+        assert_eq!((connections.not_told_apart().retransmits(), connections.events()), (3, 1));
+    }
+
+    #[test]
+    fn an_owner_is_found_by_the_sockets_inode() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let link = fs::read_link(format!("/proc/self/fd/{}", stream.as_raw_fd())).unwrap();
+        let inode = link.to_str().unwrap().strip_prefix("socket:[").unwrap().strip_suffix(']').unwrap();
+        let mut connections = Connections::default();
+        let lost = TcpRecord { inode: inode.parse().unwrap(), ..record(Event::Retransmit, 1, 1) };
+        connections.add(&lost, Event::Retransmit);
+        // More files may be open on this host than are looked at in one go.
+        for _ in 0..1_000 {
+            if !connections.is_searching() {
+                break;
+            }
+            connections.find_owners(|tgid| tgid == std::process::id());
+        }
+        let owner = connections.of_target(false).next().and_then(|(_, connection)| connection.owner.clone());
+        assert_eq!(owner.map(|owner| owner.tgid), Some(std::process::id()));
+    }
+}

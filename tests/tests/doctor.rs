@@ -27,6 +27,7 @@ fn a_host_that_can_profile() {
         "container runtime",
         "hook: on-CPU sampling",
         "hook: following forks",
+        "hook: TCP retransmits",
         "hook: scheduler",
     ] {
         assert!(names.contains(&expected), "{expected} is not among {names:?}");
