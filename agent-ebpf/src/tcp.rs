@@ -141,4 +141,4 @@ pub struct OpenerFacts {
 
 const _: () = assert!(size_of::<TcpRecord>() == 160, "no holes");
 const _: () = assert!(size_of::<OpenerFacts>() <= size_of::<WaitFacts>(), "both lie before the same sample");
-const _: () = assert!(size_of::<OpenerFacts>() % align_of::<SampleHeader>() == 0);
+const _: () = assert!(size_of::<OpenerFacts>().is_multiple_of(align_of::<SampleHeader>()));
