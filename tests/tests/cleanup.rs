@@ -68,8 +68,8 @@ fn kill_leaves_nothing_of_the_scheduler_s_programs() {
     let running = Agent::new(["record", "-e", "wall,offwake", "-d", "600"]).start();
     eventually("a running recording", || {
         let now = Objects::now();
-        // The sampler, the interrupt's program, and the two looks at all threads.
-        (now.programs == 4 && now.links > 0).then_some(())
+        // The sampler and the looks at all threads; the sampler is attached last. Older kernels do without some of the others.
+        (now.programs >= 3 && now.maps > 0 && now.perf_events + now.links > 0).then_some(())
     });
     running.signal(libc::SIGKILL);
     assert_eq!(running.finish().code, None);

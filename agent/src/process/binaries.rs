@@ -175,10 +175,12 @@ fn announced_path(new: &NewFile) -> PathBuf {
     path
 }
 
-/// Opens what is mapped, not what has the path now.
+/// Opens what was announced, not what has its path or its place in the process now.
 fn open(new: &NewFile, root: &Path) -> io::Result<(PathBuf, File)> {
-    if let Some(opened) = open_linked(new.tgid, &(new.start..new.end)) {
-        return Ok(opened);
+    if let Some((path, file)) = open_linked(new.tgid, &(new.start..new.end))
+        && is_announced(new, &path, &file)?
+    {
+        return Ok((path, file));
     }
     if let Ok(identity) = identity(new)
         && let Some(opened) = open_in_root(root, identity)
@@ -198,6 +200,14 @@ fn open(new: &NewFile, root: &Path) -> io::Result<(PathBuf, File)> {
     } else {
         Err(io::Error::other("another file has the path"))
     }
+}
+
+/// Whether an open file is the announced one. An overlay shows a file under another inode number than the one it maps; then it
+/// is told by name and size.
+fn is_announced(new: &NewFile, path: &Path, file: &File) -> io::Result<bool> {
+    let facts = file.metadata()?;
+    let is_like_it = || facts.size() == new.key.size && path.file_name() == announced_path(new).file_name();
+    Ok(facts.ino() == new.key.inode || is_like_it())
 }
 
 /// By the kernel's link to the mapped file itself, which asks for CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN.
@@ -226,6 +236,7 @@ fn identity(new: &NewFile) -> io::Result<FileIdentity> {
             Backing::File(identity) => Some(identity),
             Backing::Anonymous | Backing::Vdso => None,
         })
+        .filter(|identity| identity.inode == new.key.inode)
         .ok_or_else(|| io::Error::other("the mapping is gone"))
 }
 
@@ -277,6 +288,7 @@ mod tests {
             id,
             key: FileKey {
                 inode: identity.inode,
+                size: identity.path.metadata().unwrap().len(),
                 device: identity.major << KERNEL_MINOR_BITS | identity.minor,
                 ..FileKey::default()
             },
@@ -301,6 +313,19 @@ mod tests {
     }
 
     #[test]
+    fn what_took_the_place_of_a_mapping_is_not_taken_for_it() {
+        let mut binaries = Binaries::default();
+        let own = own_file(1);
+        // As if this program had been mapped over another one, of another inode and name.
+        let mut new = own;
+        new.key.inode += 1;
+        new.path = [0; FILE_PATH_LEN];
+        new.path[..7].copy_from_slice(b"another");
+        new.path_bytes = 8;
+        assert!(matches!(binaries.announce(&new), Some(Announced::Unopened(_))));
+    }
+
+    #[test]
     fn the_file_of_a_process_that_is_gone_is_found_by_its_path() {
         let mut binaries = Binaries::default();
         let new = NewFile { tgid: NOBODY, ..own_file(1) };
@@ -316,7 +341,7 @@ mod tests {
         let Some(Announced::Unopened(id)) = binaries.announce(&new) else { panic!("opened") };
         assert_eq!(binaries.get(id).path, std::env::current_exe().unwrap());
         assert_eq!((binaries.get(id).file.is_none(), binaries.unopened()), (true, 1));
-        // Announced again by a process that lives.
+        // Announced again by a process that lives; the file is told by its name and size.
         let Some(Announced::Opened(opened)) = binaries.announce(&NewFile { key: new.key, ..own_file(2) })
         else {
             panic!("not opened")
