@@ -126,7 +126,9 @@ fn everything_adds_up_while_threads_come_and_go() {
     let on_cpu: u64 = profile.thread_times.iter().map(|thread| thread.parts.on_cpu_ns).sum();
     let cpus = std::thread::available_parallelism().unwrap().get() as f64;
     let longest = profile.thread_times.iter().map(|thread| thread.elapsed_ns).max().unwrap() as f64;
-    assert!(on_cpu as f64 <= cpus * longest * 1.001, "{on_cpu} ns on {cpus} CPUs in {longest} ns");
+    // The looks at all threads take a while, at each end of the window, and no thread is the first and the last in both.
+    let looks = if in_vm() { 1.02 } else { 1.001 };
+    assert!(on_cpu as f64 <= cpus * longest * looks, "{on_cpu} ns on {cpus} CPUs in {longest} ns");
     // Two spinners leave no CPU idle.
     assert!(on_cpu as f64 > 0.9 * cpus.min(2.0) * window_ns, "{on_cpu} ns on {cpus} CPUs in {window_ns} ns");
 }
