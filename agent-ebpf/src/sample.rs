@@ -131,7 +131,7 @@ pub struct SampleHeader {
     pub cpu: u32,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// What the sample stands for, in the source's unit: nanoseconds for all of them so far.
+    /// What the sample stands for, nanoseconds; 0 where it stands for nothing by itself: [`Source::Connect`], [`Source::Send`].
     pub weight: u64,
     /// Process id in the initial PID namespace.
     pub tgid: u32,

@@ -1,7 +1,10 @@
-//! The programs' parts: [`on_cpu`] and [`sched`] (with [`waits`] and [`threads`]) and [`tcp`] are sources; [`gate`], [`sample`], [`stack`] (with [`unwind`], [`vma`] and [`path`]), [`task`], [`trusted`],
-//! [`counters`] and [`ring`] serve every source; [`config`] holds what the agent sets before loading and [`arch`] what differs between processors.
+//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`] and [`threads`]; [`tcp`]. What serves every source:
+//! [`gate`]; [`sample`] and [`stack`], with [`unwind`], [`vma`] and [`path`]; [`task`] and [`trusted`], which read the kernel's
+//! structures; [`counters`], [`ring`] and [`clock`]. [`config`] holds what the agent sets before loading, [`arch`] what differs
+//! between processors.
 
 pub mod arch;
+pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod gate;

@@ -4,15 +4,14 @@ use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, programs::PerfEve
 use aya_log_ebpf::debug;
 use chokepoint_ebpf::{
     counters::Counter,
-    sample::{MAX_FRAMES, SampleHeader, Source, StackOutcome},
+    sample::{Source, StackOutcome},
 };
 
 use super::{
     arch,
     config::{ON_CPU_PERIOD_NS, WANT_KERNEL, WANT_USER},
     counters::count,
-    gate,
-    ring::{self, Urgency},
+    gate, ring,
     sample::{self, Ids},
     stack::{self, Captured, Scratch},
     task::{self, KernelPointer},
@@ -86,18 +85,8 @@ unsafe fn capture(
     let ids = Ids::from_pid_tgid(pid_tgid);
     sample::describe(header, Source::OnCpu, task, leader, ids, ON_CPU_PERIOD_NS.load(), user, kernel);
 
-    let frame_bytes = user.bytes + kernel.bytes;
-    if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
-        return Err(ring::RingFull);
-    }
-    // SAFETY: header and frames lie within the scratch space.
-    unsafe {
-        ring::emit(
-            (&raw const (*scratch).header).cast(),
-            size_of::<SampleHeader>() as u64 + frame_bytes,
-            Urgency::Timer,
-        )
-    }
+    // SAFETY: as above.
+    unsafe { sample::emit(scratch, 0, user.bytes + kernel.bytes) }
 }
 
 /// The user stack, from the registers that were interrupted or that the kernel keeps.

@@ -1,13 +1,16 @@
 //! What a sample says of its thread.
 
-use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_smp_processor_id};
 use chokepoint_ebpf::{
     record::Kind,
-    sample::{SampleHeader, Source},
+    sample::{MAX_FRAMES, SampleHeader, Source},
+    sched::WaitFacts,
 };
 
 use super::{
-    stack::Captured,
+    clock,
+    ring::{self, Urgency},
+    stack::{Captured, Scratch},
     task::{self, KernelPointer},
 };
 
@@ -23,6 +26,12 @@ impl Ids {
     #[inline(always)]
     pub const fn from_pid_tgid(pid_tgid: u64) -> Self {
         Self { tgid: (pid_tgid >> 32) as u32, tid: pid_tgid as u32 }
+    }
+
+    /// Those of the current thread.
+    #[inline(always)]
+    pub fn current() -> Self {
+        Self::from_pid_tgid(bpf_get_current_pid_tgid())
     }
 }
 
@@ -52,8 +61,7 @@ pub fn describe(
     header.kind = Kind::Sample as u32;
     // SAFETY: the helper has no preconditions.
     header.cpu = unsafe { bpf_get_smp_processor_id() };
-    // SAFETY: the helper has no preconditions.
-    header.time_ns = unsafe { bpf_ktime_get_ns() };
+    header.time_ns = clock::now_ns();
     header.weight = weight;
     header.tgid = ids.tgid;
     header.tid = ids.tid;
@@ -70,4 +78,36 @@ pub fn describe(
     header.user_outcome = user.outcome;
     header.kernel_outcome = kernel.outcome;
     header.reserved_tail = 0;
+}
+
+/// Room for facts of this type right before the header, to be sent with it.
+///
+/// # Safety
+/// `scratch` must be the calling program's alone.
+#[inline(always)]
+pub unsafe fn facts<T>(scratch: *mut Scratch) -> *mut T {
+    const { assert!(size_of::<T>() <= size_of::<WaitFacts>(), "there is room for a wait's") };
+    // SAFETY: the room for a wait's facts ends where the header begins.
+    unsafe { (&raw mut (*scratch).header).cast::<u8>().sub(size_of::<T>()).cast() }
+}
+
+/// Sends the sample, with `facts_bytes` of facts before it.
+///
+/// # Safety
+/// `scratch` must be the calling program's alone, with `frame_bytes` of frames; the facts must be written.
+#[inline(always)]
+pub unsafe fn emit(
+    scratch: *mut Scratch,
+    facts_bytes: usize,
+    frame_bytes: u64,
+) -> Result<(), ring::RingFull> {
+    if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
+        return Err(ring::RingFull);
+    }
+    let fixed = (facts_bytes + size_of::<SampleHeader>()) as u64;
+    // SAFETY: facts, header and frames lie one after the other in the scratch space.
+    unsafe {
+        let start = (&raw const (*scratch).header).cast::<u8>().sub(facts_bytes);
+        ring::emit(start, fixed + frame_bytes, Urgency::Timer)
+    }
 }

@@ -14,7 +14,6 @@
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
-    helpers::bpf_ktime_get_ns,
     macros::map,
     maps::{HashMap, PerCpuArray},
     programs::BtfTracePointContext,
@@ -25,6 +24,7 @@ use chokepoint_ebpf::{
 };
 
 use super::{
+    clock,
     config::{
         TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_STATE,
         TASK_STIME, TASK_TGID, TASK_THROTTLED, TASK_UTIME,
@@ -58,14 +58,14 @@ pub fn switched(ctx: &BtfTracePointContext) {
     let preempted = ctx.arg::<u64>(0) as u8 != 0;
     let previous = Trusted::new(ctx.arg(1));
     let next = Trusted::new(ctx.arg(2));
-    let now = now();
+    let now = clock::now_ns();
     let before = last_switch(now);
     // The idle threads all have the id 0.
     if previous.field::<u32>(&TASK_PID) != 0 {
         left(previous, preempted, before, now);
     }
     if next.field::<u32>(&TASK_PID) != 0 {
-        arrived(ctx, next, now);
+        arrived(next, now);
     }
 }
 
@@ -73,7 +73,7 @@ pub fn switched(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn woken(ctx: &BtfTracePointContext) {
     let task = Trusted::new(ctx.arg(0));
-    let now = now();
+    let now = clock::now_ns();
     let Some(clock) = clock(task, State::Blocked, now) else {
         return;
     };
@@ -94,7 +94,7 @@ pub fn woken(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn born(ctx: &BtfTracePointContext) {
     let task = Trusted::new(ctx.arg(0));
-    let _ = clock(task, State::Woken, now());
+    let _ = clock(task, State::Woken, clock::now_ns());
 }
 
 #[inline(always)]
@@ -132,7 +132,7 @@ fn left(task: Trusted, preempted: bool, before: u64, now: u64) {
 }
 
 #[inline(always)]
-fn arrived(ctx: &BtfTracePointContext, task: Trusted, now: u64) {
+fn arrived(task: Trusted, now: u64) {
     let Some(clock) = clock(task, State::Woken, now) else {
         return;
     };
@@ -146,7 +146,7 @@ fn arrived(ctx: &BtfTracePointContext, task: Trusted, now: u64) {
     if state >= State::Blocked as u32 {
         count(Counter::SchedWakeUpMissed);
     }
-    waits::over(ctx, task, clock, state, since, now);
+    waits::over(task, clock, state, since, now);
 }
 
 /// A thread is somewhere else than on a CPU, though no event has told that it left: some hosts let nobody trace some threads.
@@ -252,11 +252,4 @@ pub fn apparent_state(task: Trusted) -> State {
     } else {
         blocked(task, task_state)
     }
-}
-
-/// The time that all of this is in.
-#[inline(always)]
-pub fn now() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_ns() }
 }

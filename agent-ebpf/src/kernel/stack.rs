@@ -4,6 +4,7 @@
 use core::hint::black_box;
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::task_struct,
     cty::c_void,
     helpers::{bpf_get_stack, generated::bpf_get_task_stack},
@@ -21,9 +22,9 @@ use chokepoint_ebpf::{
 
 use super::{
     arch::{self, Unwinding, UserRegisters},
-    config::DEPTH_LIMIT,
+    config::{DEPTH_LIMIT, WANT_KERNEL, WANT_USER},
     path::PathWalk,
-    task::KernelPointer,
+    task::{self, KernelPointer},
     unwind::{KernelHost, Validity},
     vma::Node,
 };
@@ -32,7 +33,8 @@ use super::{
 /// needs.
 #[repr(C)]
 pub struct Scratch {
-    /// What goes before the sample where it is of a wait or a wake-up.
+    /// What goes before the sample where it is of a wait. Shorter facts of other records end where this does:
+    /// [`super::sample::facts`].
     pub wait: WaitFacts,
     /// The fixed part.
     pub header: SampleHeader,
@@ -222,6 +224,40 @@ pub unsafe fn capture_kernel(ctx: *mut c_void, scratch: *mut Scratch, user: Capt
         bpf_get_stack(ctx, frames, MAX_KERNEL_BYTES as u32, 0)
     };
     kernel_frames(result)
+}
+
+/// Both stacks of the current thread, as it is in the kernel.
+///
+/// # Safety
+/// The scratch space must be this CPU's and `source`'s, and its header must name the process.
+#[inline(always)]
+pub unsafe fn capture_current(
+    ctx: &impl EbpfContext,
+    scratch: *mut Scratch,
+    source: Source,
+    task: KernelPointer,
+) -> (Captured, Captured) {
+    // SAFETY: the caller's scratch space.
+    let registers = unsafe { &mut (*scratch).registers };
+    let user = match task::address_space(task) {
+        None => Captured::nothing(StackOutcome::Absent),
+        Some(mm) if task::user_registers(task).is_some_and(|kept| kept.read_into(registers)) => {
+            if WANT_USER.load() == 0 {
+                Captured::nothing(StackOutcome::NotWanted)
+            } else {
+                // SAFETY: as above.
+                unsafe { capture_user(scratch, source, mm, false) }
+            }
+        }
+        Some(_) => Captured::nothing(StackOutcome::NoRegisters),
+    };
+    let kernel = if WANT_KERNEL.load() == 0 {
+        Captured::nothing(StackOutcome::NotWanted)
+    } else {
+        // SAFETY: as above.
+        unsafe { capture_kernel(ctx.as_ptr(), scratch, user) }
+    };
+    (user, kernel)
 }
 
 /// Writes the kernel stack of a thread that does not run behind `user`'s frames.

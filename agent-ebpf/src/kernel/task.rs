@@ -16,8 +16,8 @@ use chokepoint_ebpf::{
 use super::{
     arch,
     config::{
-        HAS_TASK_PT_REGS, TASK_COMM, TASK_GROUP_LEADER, TASK_MM, TASK_SELF_EXEC_ID, TASK_STACK,
-        TASK_START_BOOTTIME, TASK_TGID,
+        CGROUP_KN, CSS_SET_DFL_CGRP, HAS_TASK_PT_REGS, KERNFS_NODE_ID, TASK_CGROUPS, TASK_COMM,
+        TASK_GROUP_LEADER, TASK_MM, TASK_SELF_EXEC_ID, TASK_STACK, TASK_START_BOOTTIME, TASK_TGID,
     },
     trusted::Trusted,
 };
@@ -157,9 +157,7 @@ pub fn user_registers(task: KernelPointer) -> Option<KernelPointer> {
         let registers = unsafe { bpf_task_pt_regs(bpf_get_current_task_btf()) };
         KernelPointer::from_field(registers as u64)
     } else {
-        // Kernels without the helper have stacks of this size, with the registers at the end.
-        let stack: u64 = task.field(&TASK_STACK)?;
-        KernelPointer::from_field(stack + arch::KERNEL_STACK_BYTES - size_of::<arch::UserRegisters>() as u64)
+        registers_on_stack(task)
     }
 }
 
@@ -170,9 +168,23 @@ pub fn registers_of(task: Trusted) -> Option<KernelPointer> {
         // SAFETY: the verifier knows the pointer's type.
         KernelPointer::from_field(unsafe { bpf_task_pt_regs(task.as_ptr()) } as u64)
     } else {
-        let stack: u64 = task.untrusted().field(&TASK_STACK)?;
-        KernelPointer::from_field(stack + arch::KERNEL_STACK_BYTES - size_of::<arch::UserRegisters>() as u64)
+        registers_on_stack(task.untrusted())
     }
+}
+
+/// Kernels without the helper have stacks of this size, with the registers at the end.
+#[inline(always)]
+fn registers_on_stack(task: KernelPointer) -> Option<KernelPointer> {
+    let stack: u64 = task.field(&TASK_STACK)?;
+    KernelPointer::from_field(stack + arch::KERNEL_STACK_BYTES - size_of::<arch::UserRegisters>() as u64)
+}
+
+/// Id of the thread's group in the version 2 hierarchy; 0 where it cannot be read.
+#[inline(always)]
+pub fn cgroup_id(task: KernelPointer) -> u64 {
+    task.follow(&TASK_CGROUPS)
+        .and_then(|css_set| css_set.follow(&CSS_SET_DFL_CGRP)?.follow(&CGROUP_KN)?.field(&KERNFS_NODE_ID))
+        .unwrap_or_default()
 }
 
 /// When the process of this first thread started, `CLOCK_BOOTTIME` nanoseconds; 0 where it cannot be read.

@@ -11,7 +11,7 @@ use core::hint::black_box;
 
 use aya_ebpf::{
     EbpfContext,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_jiffies64},
+    helpers::generated::bpf_jiffies64,
     macros::map,
     maps::{Array, HashMap},
     programs::BtfTracePointContext,
@@ -21,17 +21,17 @@ use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
     sample::Source,
-    sched::WaitFacts,
     tcp::{Call, Event, IPV4, IPV6, LIMITS, OpenerFacts, TcpRecord},
 };
 
 use super::{
+    clock,
     config::{
-        CGROUP_KN, CSS_SET_DFL_CGRP, HAS_RETRANSMIT_RESULT, INODE_NUMBER, KERNFS_NODE_ID, NET_INUM, SKB_CB,
-        SKB_HEAD, SKB_NETWORK, SKB_TRANSPORT, SOCK_FAMILY, SOCK_LOCAL_4, SOCK_LOCAL_6, SOCK_LOCAL_PORT,
-        SOCK_NET, SOCK_PROTOCOL, SOCK_REMOTE_4, SOCK_REMOTE_6, SOCK_REMOTE_PORT, SOCK_SOCKET, SOCK_STATE,
-        SOCKET_INODE, TASK_CGROUPS, TCP_BYTES_SENT, TCP_CB_FLAGS, TCP_CB_SEGMENTS, TCP_CHRONO_START,
-        TCP_CHRONO_STAT, TCP_CHRONO_TYPE, TCP_CWND, TCP_SRTT, TCP_TOTAL_RETRANS,
+        HAS_RETRANSMIT_RESULT, INODE_NUMBER, NET_INUM, SKB_CB, SKB_HEAD, SKB_NETWORK, SKB_TRANSPORT,
+        SOCK_FAMILY, SOCK_LOCAL_4, SOCK_LOCAL_6, SOCK_LOCAL_PORT, SOCK_NET, SOCK_PROTOCOL, SOCK_REMOTE_4,
+        SOCK_REMOTE_6, SOCK_REMOTE_PORT, SOCK_SOCKET, SOCK_STATE, SOCKET_INODE, TCP_BYTES_SENT, TCP_CB_FLAGS,
+        TCP_CB_SEGMENTS, TCP_CHRONO_START, TCP_CHRONO_STAT, TCP_CHRONO_TYPE, TCP_CWND, TCP_SRTT,
+        TCP_TOTAL_RETRANS,
     },
     counters::count,
     gate,
@@ -39,7 +39,6 @@ use super::{
     sample::{self, Ids},
     stack::{self, Scratch},
     task::{self, KernelPointer},
-    waits,
 };
 
 /// Who owns a socket, as far as it is known.
@@ -105,7 +104,7 @@ pub fn changed(ctx: &BtfTracePointContext) {
         return;
     }
     let current = task::current();
-    let ids = current_ids();
+    let ids = Ids::current();
     if !gate::admits(current, ids.tgid) {
         return;
     }
@@ -116,7 +115,7 @@ pub fn changed(ctx: &BtfTracePointContext) {
         counted: 1,
         total: sock.field(&TCP_TOTAL_RETRANS).unwrap_or_default(),
         reserved: 0,
-        cgroup_id: cgroup_id(current),
+        cgroup_id: task::cgroup_id(current),
         taken_ns: tell_stack(ctx, Source::Connect, Call::Open, sock, current),
         comm: task::comm(task::group_leader(current).unwrap_or(current)),
     };
@@ -129,7 +128,7 @@ pub fn changed(ctx: &BtfTracePointContext) {
 #[inline(always)]
 pub fn sends(ctx: &impl EbpfContext, sock: u64) {
     let until = TCP_SENDS_UNTIL.get(0).copied().unwrap_or_default();
-    if until == 0 || now() > until {
+    if until == 0 || clock::now_ns() > until {
         return;
     }
     let sock = KernelPointer::new(sock);
@@ -143,7 +142,7 @@ pub fn sends(ctx: &impl EbpfContext, sock: u64) {
     }
     socket.wanted = 0;
     let current = task::current();
-    let ids = current_ids();
+    let ids = Ids::current();
     if !gate::admits(current, ids.tgid) {
         if socket.owner == Owner::Unknown as u32 {
             socket.owner = Owner::OutsideTarget as u32;
@@ -152,7 +151,7 @@ pub fn sends(ctx: &impl EbpfContext, sock: u64) {
     }
     socket.owner = Owner::OfTarget as u32;
     socket.tgid = ids.tgid;
-    socket.cgroup_id = cgroup_id(current);
+    socket.cgroup_id = task::cgroup_id(current);
     task::read_comm(task::group_leader(current).unwrap_or(current), &mut socket.comm);
     socket.taken_ns = tell_stack(ctx, Source::Send, Call::Send, sock, current);
 }
@@ -217,7 +216,7 @@ fn tell(
     let state = sock.and_then(|sock| sock.field::<u8>(&SOCK_STATE)).unwrap_or(CLOSE);
     // The others are abbreviations of a socket, without an owner.
     let whole = sock.filter(|_| state != TIME_WAIT && state != NEW_SYN_RECV);
-    let time_ns = now();
+    let time_ns = clock::now_ns();
     let mut socket = whole.and_then(|sock| socket_of(sock, state, time_ns));
     let total =
         whole.filter(|_| state != LISTEN).and_then(|sock| sock.field(&TCP_TOTAL_RETRANS)).unwrap_or(0u32);
@@ -325,7 +324,7 @@ fn tell_stack(
     sock: KernelPointer,
     current: KernelPointer,
 ) -> u64 {
-    let taken_ns = now();
+    let taken_ns = clock::now_ns();
     let told = match stack::scratch(source) {
         // SAFETY: the scratch space is this CPU's and this program's, which is not entered twice on one CPU.
         Some(scratch) => unsafe { capture(ctx, scratch, source, call, sock, current, taken_ns) }.is_ok(),
@@ -349,21 +348,18 @@ unsafe fn capture(
     current: KernelPointer,
     taken_ns: u64,
 ) -> Result<(), ring::RingFull> {
-    // SAFETY: as the caller's; the facts lie right before the header, in the room for a wait's.
+    // SAFETY: as the caller's.
     unsafe {
         let leader = sample::identify(&mut (*scratch).header, current);
-        let (user, kernel) = waits::capture_stacks(ctx, scratch, source, current);
-        sample::describe(&mut (*scratch).header, source, current, leader, current_ids(), 0, user, kernel);
-        let facts = (&raw mut (*scratch).wait)
-            .cast::<u8>()
-            .add(size_of::<WaitFacts>() - size_of::<OpenerFacts>())
-            .cast::<OpenerFacts>();
+        let (user, kernel) = stack::capture_current(ctx, scratch, source, current);
+        sample::describe(&mut (*scratch).header, source, current, leader, Ids::current(), 0, user, kernel);
+        let facts = sample::facts::<OpenerFacts>(scratch);
         (*facts).kind = Kind::TcpOpener as u32;
         (*facts).call = call as u32;
         (*facts).socket = sock.address();
         (*facts).taken_ns = taken_ns;
-        (*facts).cgroup_id = cgroup_id(current);
-        waits::emit(facts.cast(), size_of::<OpenerFacts>(), user.bytes + kernel.bytes)
+        (*facts).cgroup_id = task::cgroup_id(current);
+        sample::emit(scratch, size_of::<OpenerFacts>(), user.bytes + kernel.bytes)
     }
 }
 
@@ -444,22 +440,4 @@ fn forget_statistics(record: &mut TcpRecord) {
 fn inode(sock: KernelPointer) -> Option<u64> {
     // The inode lies behind the socket, in the same piece of memory.
     sock.follow(&SOCK_SOCKET)?.embedded(&SOCKET_INODE).field(&INODE_NUMBER)
-}
-
-#[inline(always)]
-fn cgroup_id(task: KernelPointer) -> u64 {
-    task.follow(&TASK_CGROUPS)
-        .and_then(|css_set| css_set.follow(&CSS_SET_DFL_CGRP)?.follow(&CGROUP_KN)?.field(&KERNFS_NODE_ID))
-        .unwrap_or_default()
-}
-
-#[inline(always)]
-fn current_ids() -> Ids {
-    Ids::from_pid_tgid(bpf_get_current_pid_tgid())
-}
-
-#[inline(always)]
-fn now() -> u64 {
-    // SAFETY: the helper has no preconditions.
-    unsafe { bpf_ktime_get_ns() }
 }

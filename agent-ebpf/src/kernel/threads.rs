@@ -16,10 +16,10 @@ use chokepoint_ebpf::{
 };
 
 use super::{
-    arch,
+    arch, clock,
     config::{
-        CGROUP_KN, CSS_SET_DFL_CGRP, KERNFS_NODE_ID, TASK_CGROUPS, TASK_ON_CPU, TASK_PID, TASK_STATE,
-        TASK_STIME, TASK_TGID, TASK_UTIME, WANT_KERNEL, WANT_USER, WANT_WAITS,
+        TASK_ON_CPU, TASK_PID, TASK_STATE, TASK_STIME, TASK_TGID, TASK_UTIME, WANT_KERNEL, WANT_USER,
+        WANT_WAITS,
     },
     counters::count,
     gate,
@@ -86,7 +86,7 @@ pub fn begin(iteration: &Iteration) {
         return;
     }
     if gate::admits(task.untrusted(), task.field(&TASK_TGID)) {
-        sched::begin(task, sched::apparent_state(task), sched::now());
+        sched::begin(task, sched::apparent_state(task), clock::now_ns());
     }
 }
 
@@ -119,7 +119,7 @@ fn report_wait(
     clock: &ThreadClock,
     user: impl FnOnce(*mut Scratch, Trusted, KernelPointer) -> Captured,
 ) {
-    let now = sched::now();
+    let now = clock::now_ns();
     let length_ns = now - clock.left_ns;
     // One that goes on after the accounting has ended is not the wait that is told of.
     if clock.state >= State::Blocked as u32 && task.field::<u32>(&TASK_STATE) == 0 {
@@ -129,7 +129,8 @@ fn report_wait(
         return;
     };
     let Some(scratch) = stack::scratch(Source::OpenWait) else {
-        return;
+        count(Counter::WaitAttempted);
+        return count(Counter::WaitScratchMissing);
     };
     let blocked = clock.state >= State::Blocked as u32;
     let pointer = task.untrusted();
@@ -313,7 +314,7 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     record.tid = task.field(&TASK_PID);
     record.process_start_ns = task::start_ns(leader);
     record.key = task.address();
-    record.cgroup_id = cgroup_id(pointer).unwrap_or_default();
+    record.cgroup_id = task::cgroup_id(pointer);
     task::read_comm(pointer, &mut record.thread_comm);
     task::read_comm(leader, &mut record.process_comm);
     let kept = &mut record.clock;
@@ -332,9 +333,4 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     kept.tid = clock.tid;
     record.user_ns = task.field(&TASK_UTIME);
     record.system_ns = task.field(&TASK_STIME);
-}
-
-#[inline(always)]
-fn cgroup_id(task: KernelPointer) -> Option<u64> {
-    task.follow(&TASK_CGROUPS)?.follow(&CSS_SET_DFL_CGRP)?.follow(&CGROUP_KN)?.field(&KERNFS_NODE_ID)
 }

@@ -145,8 +145,8 @@ impl Validity {
     }
 }
 
-/// Finds the executable mapping that covers an address, in the address space of the current process, and writes it to the
-/// scratch space of a source; announces its file to the agent if that is new. 0 where there is none.
+/// Finds the executable mapping that covers an address, and writes it to the scratch space of a source; announces its file to the
+/// agent if that is new. `space` is the address of the `mm_struct`. 0 where there is none.
 ///
 /// A function of its own: most frames lie in a mapping that is known, and their code stays small.
 #[unsafe(no_mangle)]

@@ -13,10 +13,9 @@
 //! **All** waits of a target are taken by a period of 0.
 
 use aya_ebpf::{
-    EbpfContext,
     bindings::BPF_RB_FORCE_WAKEUP,
     btf_maps::{ArrayOfMaps, RingBuf},
-    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_get_smp_processor_id},
+    helpers::{bpf_get_current_task, bpf_get_smp_processor_id},
     macros::{btf_map, map},
     maps::{Array, PerCpuArray},
     programs::BtfTracePointContext,
@@ -24,18 +23,18 @@ use aya_ebpf::{
 use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
-    sample::{MAX_FRAMES, SampleHeader, Source, StackOutcome},
+    sample::{Source, StackOutcome},
     sched::{INTERRUPTS_BYTES, NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts},
 };
 
 use super::{
-    arch,
-    config::{WANT_KERNEL, WANT_USER, WANT_WAITS},
+    arch, clock,
+    config::{TASK_PID, TASK_TGID, WANT_WAITS},
     counters::count,
-    ring::{self, Urgency},
+    ring,
     sample::{self, Ids},
     sched,
-    stack::{self, Captured, Scratch},
+    stack::{self, Scratch},
     task::{self, KernelPointer},
     trusted::Trusted,
 };
@@ -65,14 +64,7 @@ struct Chosen {
 
 /// A thread is about to run again, that left the CPU in `clock.left_state` and has been in `state` since `since`.
 #[inline(always)]
-pub fn over(
-    _ctx: &BtfTracePointContext,
-    task: Trusted,
-    clock: &ThreadClock,
-    state: u32,
-    since: u64,
-    now: u64,
-) {
+pub fn over(task: Trusted, clock: &ThreadClock, state: u32, since: u64, now: u64) {
     if WANT_WAITS.load() == 0 {
         return;
     }
@@ -163,64 +155,19 @@ unsafe fn capture(
     facts.open = 0;
     // SAFETY: as the caller's.
     unsafe {
-        let (user, kernel) = capture_stacks(ctx, scratch, Source::OffCpu, task);
-        let (syscall, arguments) = arch::syscall(&(*scratch).registers);
+        let (user, kernel) = stack::capture_current(ctx, scratch, Source::OffCpu, task);
         let facts = &mut (*scratch).wait;
-        facts.syscall = if user.outcome == StackOutcome::Absent as u8 { NO_SYSCALL } else { syscall };
+        // Without registers the scratch space has those of an earlier wait.
+        let is_known =
+            user.outcome != StackOutcome::Absent as u8 && user.outcome != StackOutcome::NoRegisters as u8;
+        let (syscall, arguments) = arch::syscall(&(*scratch).registers);
+        facts.syscall = if is_known { syscall } else { NO_SYSCALL };
         facts.arguments = arguments;
-        let ids = Ids::from_pid_tgid(bpf_get_current_pid_tgid());
         let weight = wait.blocked_ns + wait.queued_ns;
-        sample::describe(&mut (*scratch).header, Source::OffCpu, task, leader, ids, weight, user, kernel);
-        emit((&raw const (*scratch).wait).cast(), size_of::<WaitFacts>(), user.bytes + kernel.bytes)
+        let header = &mut (*scratch).header;
+        sample::describe(header, Source::OffCpu, task, leader, Ids::current(), weight, user, kernel);
+        sample::emit(scratch, size_of::<WaitFacts>(), user.bytes + kernel.bytes)
     }
-}
-
-/// Both stacks of the current thread, as it is in the kernel.
-///
-/// # Safety
-/// The scratch space must be this CPU's and `source`'s, and its header must name the process.
-#[inline(always)]
-pub unsafe fn capture_stacks(
-    ctx: &impl EbpfContext,
-    scratch: *mut Scratch,
-    source: Source,
-    task: KernelPointer,
-) -> (Captured, Captured) {
-    // SAFETY: the caller's scratch space.
-    let registers = unsafe { &mut (*scratch).registers };
-    let user = match task::address_space(task) {
-        None => Captured::nothing(StackOutcome::Absent),
-        Some(mm) if task::user_registers(task).is_some_and(|kept| kept.read_into(registers)) => {
-            if WANT_USER.load() == 0 {
-                Captured::nothing(StackOutcome::NotWanted)
-            } else {
-                // SAFETY: as above.
-                unsafe { stack::capture_user(scratch, source, mm, false) }
-            }
-        }
-        Some(_) => Captured::nothing(StackOutcome::NoRegisters),
-    };
-    let kernel = if WANT_KERNEL.load() == 0 {
-        Captured::nothing(StackOutcome::NotWanted)
-    } else {
-        // SAFETY: as above.
-        unsafe { stack::capture_kernel(ctx.as_ptr(), scratch, user) }
-    };
-    (user, kernel)
-}
-
-/// Sends a record that begins with `facts_bytes` of facts at `start`, right before the header.
-///
-/// # Safety
-/// `start` must lie that far before the header of a scratch space that has `frame_bytes` of frames.
-#[inline(always)]
-pub unsafe fn emit(start: *const u8, facts_bytes: usize, frame_bytes: u64) -> Result<(), ring::RingFull> {
-    if frame_bytes > (MAX_FRAMES * size_of::<u64>()) as u64 {
-        return Err(ring::RingFull);
-    }
-    let fixed = (facts_bytes + size_of::<SampleHeader>()) as u64;
-    // SAFETY: facts, header and frames lie one after the other in the scratch space.
-    unsafe { ring::emit(start, fixed + frame_bytes, Urgency::Timer) }
 }
 
 /// A thread of the target is about to be woken by what runs here.
@@ -233,7 +180,7 @@ pub fn waking(ctx: &BtfTracePointContext) {
     if clock.state < State::Blocked as u32 {
         return;
     }
-    let blocked_ns = sched::now() - clock.left_ns;
+    let blocked_ns = clock::now_ns() - clock.left_ns;
     if chosen(clock.left_ns, blocked_ns).is_none() {
         return;
     }
@@ -256,33 +203,20 @@ unsafe fn capture_waker(
     left_ns: u64,
     blocked_ns: u64,
 ) -> Result<(), ring::RingFull> {
-    use super::config::{TASK_PID, TASK_TGID};
     let current = task::current();
-    // SAFETY: the scratch space is this program's alone; the facts lie right before the header, in the room for a wait's.
+    // SAFETY: the scratch space is this program's alone.
     unsafe {
         let leader = sample::identify(&mut (*scratch).header, current);
-        let (user, kernel) = capture_stacks(ctx, scratch, Source::Waker, current);
-        let ids = Ids::from_pid_tgid(bpf_get_current_pid_tgid());
-        sample::describe(
-            &mut (*scratch).header,
-            Source::Waker,
-            current,
-            leader,
-            ids,
-            blocked_ns,
-            user,
-            kernel,
-        );
-        let facts = (&raw mut (*scratch).wait)
-            .cast::<u8>()
-            .add(size_of::<WaitFacts>() - size_of::<WakeFacts>())
-            .cast::<WakeFacts>();
+        let (user, kernel) = stack::capture_current(ctx, scratch, Source::Waker, current);
+        let header = &mut (*scratch).header;
+        sample::describe(header, Source::Waker, current, leader, Ids::current(), blocked_ns, user, kernel);
+        let facts = sample::facts::<WakeFacts>(scratch);
         (*facts).kind = Kind::Wake as u32;
         (*facts).tid = woken.field(&TASK_PID);
         (*facts).tgid = woken.field(&TASK_TGID);
         (*facts).reserved = 0;
         (*facts).left_ns = left_ns;
         (*facts).blocked_ns = blocked_ns;
-        emit(facts.cast(), size_of::<WakeFacts>(), user.bytes + kernel.bytes)
+        sample::emit(scratch, size_of::<WakeFacts>(), user.bytes + kernel.bytes)
     }
 }
