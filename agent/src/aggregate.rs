@@ -315,9 +315,8 @@ impl Aggregate {
         let Some((thread, stack)) = self.place(sample) else {
             return;
         };
-        if self.add_to(Part::OnCpu, thread, stack, sample.header.time_ns, sample.header.weight) {
-            self.captured[Origin::OnCpu as usize].count(sample);
-        }
+        let has_room = self.add_to(Part::OnCpu, thread, stack, sample.header.time_ns, sample.header.weight);
+        self.count(Origin::OnCpu, sample, has_room);
     }
 
     /// Adds what ended a wait, which is told afterwards.
@@ -362,13 +361,11 @@ impl Aggregate {
             (Part::Queued(queued), facts.queued_ns),
         ];
         let end_ns = facts.left_ns + facts.blocked_ns + facts.queued_ns;
-        let mut added = false;
+        let mut has_room = true;
         for (part, length_ns) in parts.into_iter().filter(|(_, length_ns)| *length_ns > 0) {
-            added |= self.add_to(part, thread, stack, end_ns, stands_for(facts, length_ns));
+            has_room &= self.add_to(part, thread, stack, end_ns, stands_for(facts, length_ns));
         }
-        if added {
-            self.captured[Origin::Waits as usize].count(sample);
-        }
+        self.count(Origin::Waits, sample, has_room);
     }
 
     /// Keeps the thread and stack of who opened a connection or sent on it. Their positions; `None` where there is no room.
@@ -376,6 +373,15 @@ impl Aggregate {
         let placed = self.place(sample)?;
         self.captured[Origin::Openers as usize].count(sample);
         Some(placed)
+    }
+
+    /// Counts a sample once, as captured or as dropped.
+    fn count(&mut self, origin: Origin, sample: &Sample<'_>, has_room: bool) {
+        if has_room {
+            self.captured[origin as usize].count(sample);
+        } else {
+            self.dropped.thread_table += 1;
+        }
     }
 
     fn place(&mut self, sample: &Sample<'_>) -> Option<(u32, u32)> {
@@ -398,13 +404,11 @@ impl Aggregate {
         Some((thread, stack))
     }
 
+    /// Whether there was room.
     fn add_to(&mut self, part: Part, thread: u32, stack: u32, time_ns: u64, weight: u64) -> bool {
         let sums_are_full = self.sums.len() >= self.limits.sums;
         let sum = match self.sums.entry((part, thread, stack)) {
-            std::collections::hash_map::Entry::Vacant(_) if sums_are_full => {
-                self.dropped.thread_table += 1;
-                return false;
-            }
+            std::collections::hash_map::Entry::Vacant(_) if sums_are_full => return false,
             entry => entry.or_default(),
         };
         sum.count += 1;

@@ -7,6 +7,7 @@
 //! Totals are exact whatever the tables hold: what meets a limit is counted all the same. Segments whose event was lost show in
 //! the connection's own count, which comes with its next event.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -15,6 +16,7 @@ use chokepoint_ebpf::tcp::{Call, Event, IPV4, IPV6, LIMITS, OpenerFacts, TcpReco
 
 use crate::drain::decode::{Sample, comm};
 use crate::host::clock::tick_ns;
+use crate::process;
 
 /// Connections told apart; about 300 bytes each. Further ones are in the totals alone.
 const MAX_CONNECTIONS: usize = 65_536;
@@ -153,6 +155,21 @@ pub struct Connections {
     waiting: HashSet<Ends>,
 }
 
+/// What was lost between a process and an address.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The peer's address and port.
+    pub remote: SocketAddr,
+    /// The process; `None` where it could not be found.
+    pub owner: Option<Owner>,
+    /// Connections that lost something.
+    pub connections: u64,
+    /// What happened on them.
+    pub counts: Counts,
+    /// What the kernel knew of the one that lost most.
+    pub statistics: Option<Statistics>,
+}
+
 impl Connections {
     /// Adds an event.
     pub fn add(&mut self, record: &TcpRecord, event: Event) {
@@ -264,7 +281,9 @@ impl Connections {
             wanted.entry(connections[ends].inode).or_default().push(*ends);
         }
         let mut left = MAX_FILES_AT_ONCE;
-        for tgid in processes().into_iter().filter(|tgid| *tgid >= self.next_process) {
+        let mut tgids: Vec<u32> = process::all().filter(|tgid| *tgid >= self.next_process).collect();
+        tgids.sort_unstable();
+        for tgid in tgids {
             if left == 0 {
                 self.next_process = tgid;
                 return;
@@ -273,7 +292,8 @@ impl Connections {
             for ends in found.flatten() {
                 let Some(connection) = self.connections.get_mut(&ends) else { continue };
                 connection.outside_target = !is_target(tgid);
-                connection.owner = Some(Owner { tgid, name: name_of(tgid), cgroup_id: None });
+                connection.owner =
+                    Some(Owner { tgid, name: process::name(tgid).unwrap_or_default(), cgroup_id: None });
             }
         }
         self.next_process = 0;
@@ -322,6 +342,32 @@ impl Connections {
     }
 }
 
+/// Sums connections by peer and process. The worst are those that sent most again; then those that were reset most.
+#[must_use]
+pub fn peers(lost: &[(&Ends, &Connection)]) -> Vec<Peer> {
+    let mut lost = lost.to_vec();
+    lost.sort_by_key(|(ends, connection)| (Reverse(connection.counts.retransmits()), **ends));
+    let mut peers: HashMap<(SocketAddr, Option<&Owner>), Peer> = HashMap::new();
+    for (ends, connection) in lost {
+        let owner = connection.owner.as_ref();
+        let peer = peers.entry((ends.remote, owner)).or_insert_with(|| Peer {
+            remote: ends.remote,
+            owner: owner.cloned(),
+            connections: 0,
+            counts: Counts::default(),
+            statistics: connection.statistics,
+        });
+        peer.connections += 1;
+        peer.counts.add(&connection.counts);
+    }
+    let mut peers: Vec<Peer> = peers.into_values().collect();
+    peers.sort_by_key(|peer| {
+        let resets = peer.counts.resets_sent + peer.counts.resets_received;
+        (Reverse(peer.counts.retransmits()), Reverse(resets), peer.remote)
+    });
+    peers
+}
+
 impl Connection {
     fn send_again(&mut self, placed: Option<Placed>, segments: u64) {
         if segments == 0 {
@@ -368,15 +414,6 @@ fn statistics(record: &TcpRecord) -> Statistics {
     }
 }
 
-/// Ids of all processes, in order.
-fn processes() -> Vec<u32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    let mut tgids: Vec<u32> =
-        entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
-    tgids.sort_unstable();
-    tgids
-}
-
 /// Inode numbers of a process's sockets. What it looks at is taken from `left`; of a process with very many open files, the rest
 /// is not looked at.
 fn sockets_of(tgid: u32, left: &mut usize) -> Vec<u64> {
@@ -389,12 +426,6 @@ fn sockets_of(tgid: u32, left: &mut usize) -> Vec<u64> {
             target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
         })
         .collect()
-}
-
-fn name_of(tgid: u32) -> String {
-    fs::read_to_string(format!("/proc/{tgid}/comm"))
-        .map(|name| name.trim_end().to_owned())
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

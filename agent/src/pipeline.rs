@@ -12,14 +12,13 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use chokepoint_analysis::coverage::{Coverage, Loss};
 use chokepoint_analysis::profile::{Basis, Header, Unit};
-use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::sample::StackOutcome;
 use chokepoint_ebpf::sched::MAX_THREADS;
 
-use crate::aggregate::{Aggregate, Captured, Limits, Origin};
+use crate::aggregate::{Aggregate, Limits, Origin};
 use crate::connections::Connections;
+use crate::coverage::Seen;
 use crate::drain::decode::{Record, decode_look};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
@@ -29,7 +28,7 @@ use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::sched::SchedOptions;
 use crate::load::tcp::Sends;
-use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs, Stopped};
+use crate::load::{Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs, Stopped};
 use crate::process::binaries::Announced;
 use crate::record::Options;
 use crate::record::event::Event;
@@ -588,198 +587,6 @@ fn expected_ticks(event: OnCpuEvent, cpus: usize, frequency_hz: u32, duration: D
         OnCpuEvent::CpuClock => (cpus as f64 * f64::from(frequency_hz) * duration.as_secs_f64()) as u64,
         OnCpuEvent::Cycles => 0,
     }
-}
-
-/// What the sources saw of a recording's window.
-struct Seen<'a> {
-    counters: &'a Counters,
-    aggregate: &'a Aggregate,
-    tables: &'a unwind::Statistics,
-    times: &'a ThreadTimes,
-    /// Ticks that there should have been.
-    expected: u64,
-    /// Waits that were not over.
-    open_waits: u64,
-    /// Waits whose stacks were still to be taken.
-    pending_waits: u64,
-    /// Records that could not be read.
-    malformed: u64,
-    connections: &'a Connections,
-    sees_sends: bool,
-}
-
-impl Seen<'_> {
-    /// What of it went into an event's profile. Where that has samples of more than one source, they are added up.
-    fn coverage(&self, event: Event) -> Coverage {
-        let Self {
-            counters, aggregate, tables, times, expected, open_waits, pending_waits, malformed, ..
-        } = *self;
-        let mut coverage = Coverage { notes: notes(counters, aggregate, tables), ..Coverage::default() };
-        let dropped = aggregate.dropped();
-        let mut losses = vec![
-            ("malformed record", malformed),
-            ("stack table full", dropped.stack_table),
-            ("thread table full", dropped.thread_table),
-        ];
-        if event.needs_on_cpu() {
-            coverage.expected = expected;
-            coverage.fired = counters.get(Counter::OnCpuFired);
-            coverage.idle = counters.get(Counter::OnCpuIdle);
-            coverage.outside_target = counters.get(Counter::OnCpuOutsideTarget);
-            coverage.other_mode = counters.get(Counter::OnCpuOtherMode);
-            coverage.attempted += counters.get(Counter::OnCpuAttempted);
-            add(&mut coverage, aggregate.captured(Origin::OnCpu));
-            losses.extend([
-                ("ring buffer full", counters.get(Counter::OnCpuRingFull)),
-                ("no scratch space", counters.get(Counter::OnCpuScratchMissing)),
-            ]);
-        }
-        if event.needs_sched() {
-            coverage.attempted += counters.get(Counter::WaitAttempted) + open_waits;
-            add(&mut coverage, aggregate.captured(Origin::Waits));
-            losses.extend([
-                ("ring buffer full", counters.get(Counter::WaitRingFull)),
-                ("no interrupt in time", counters.get(Counter::WaitNoInterrupt)),
-                ("no interrupt", counters.get(Counter::WaitInterruptsFull)),
-                ("window over", pending_waits),
-                ("no scratch space", counters.get(Counter::WaitScratchMissing)),
-            ]);
-            coverage.notes.extend(sched_notes(counters, aggregate, times, event));
-        }
-        if event.needs_tcp() {
-            let (told, lost) = (self.connections.events(), counters.get(Counter::TcpRingFull));
-            coverage.attempted += told + lost;
-            coverage.captured += told;
-            coverage.outside_target += counters.get(Counter::TcpOutsideTarget);
-            let openers = aggregate.captured(Origin::Openers);
-            coverage.user_stacks.add(&openers.user_stacks());
-            coverage.kernel_stacks.add(&openers.kernel_stacks());
-            losses.push(("ring buffer full", lost));
-            coverage.notes.extend(self.tcp_notes());
-        }
-        coverage.lost = losses
-            .into_iter()
-            .filter(|(_, samples)| *samples > 0)
-            .map(|(cause, samples)| Loss { cause: cause.into(), samples })
-            .collect();
-        coverage
-    }
-}
-
-impl Seen<'_> {
-    /// What the accounting of connections lacks.
-    fn tcp_notes(&self) -> Vec<String> {
-        let Self { counters, connections, .. } = self;
-        let mut notes = Vec::new();
-        let mut note = |number: u64, what: &str| {
-            if number > 0 {
-                notes.push(format!("{number} {what}"));
-            }
-        };
-        note(
-            counters.get(Counter::TcpSocketsFull),
-            "times a connection was not told apart from those without an owner: the table of sockets was full",
-        );
-        note(counters.get(Counter::TcpStackLost), "stacks of connections were lost");
-        note(connections.forgotten(), "stacks of connections were forgotten: there were too many");
-        note(
-            connections.not_told_apart().retransmits(),
-            "segments were sent again by connections that are not told apart: there were too many",
-        );
-        note(
-            connections.unseen(),
-            "segments were sent again of which only the number is known: their events were lost",
-        );
-        if !self.sees_sends {
-            notes.push(
-                "connections that were accepted or opened before have no stack: this kernel lets no program see sends"
-                    .to_owned(),
-            );
-        }
-        notes
-    }
-}
-
-fn add(coverage: &mut Coverage, captured: &Captured) {
-    coverage.captured += captured.samples();
-    coverage.user_stacks.add(&captured.user_stacks());
-    coverage.kernel_stacks.add(&captured.kernel_stacks());
-}
-
-/// What the accounting of threads lacks.
-fn sched_notes(counters: &Counters, aggregate: &Aggregate, times: &ThreadTimes, event: Event) -> Vec<String> {
-    let mut notes = Vec::new();
-    let mut note = |number: u64, what: &str| {
-        if number > 0 {
-            notes.push(format!("{number} {what}"));
-        }
-    };
-    note(
-        counters.get(Counter::SchedTableFull),
-        "switches and wake-ups were not accounted for: the table of threads was full",
-    );
-    note(
-        counters.get(Counter::SchedThreadLost),
-        "threads that ended are not accounted for: the ring buffer was full",
-    );
-    note(
-        counters.get(Counter::SchedWakeUpMissed),
-        "times a thread ran of which no wake-up was seen; its run-queue time counts as blocked",
-    );
-    note(
-        counters.get(Counter::SchedLeaveMissed),
-        "times a thread left its CPU unseen, as the accounting began or since this host hides it from tracing; its time there counts as blocked",
-    );
-    note(
-        counters.get(Counter::SchedArrivalMissed),
-        "times a thread came to its CPU unseen, from a thread that this host hides from tracing",
-    );
-    note(times.merged(), "threads are not told apart: there were too many");
-    note(aggregate.objects().skipped(), "waits were for a file that was not looked up: too many in a second");
-    if event.needs_wakers() {
-        note(counters.get(Counter::WakeRingFull), "wakers are missing: the ring buffer was full");
-        note(counters.get(Counter::WakeScratchMissing), "wakers are missing: no scratch space");
-        note(aggregate.dropped().wakes, "wakers are missing: too many waits at a time");
-    }
-    notes
-}
-
-/// What the recording as a whole lacks.
-fn notes(counters: &Counters, aggregate: &Aggregate, tables: &unwind::Statistics) -> Vec<String> {
-    let dropped = aggregate.dropped();
-    let mut notes = Vec::new();
-    let target_table_full = counters.get(Counter::TargetTableFull);
-    if target_table_full > 0 {
-        notes.push(format!(
-            "{target_table_full} child processes were not followed: the table of target processes was full"
-        ));
-    }
-    if dropped.timeline > 0 {
-        notes.push(format!("{} samples are missing from the timeline: it was full", dropped.timeline));
-    }
-    let not_announced = counters.get(Counter::FileNotAnnounced);
-    if not_announced > 0 {
-        notes.push(format!(
-            "{not_announced} times a mapped file could not be announced, and its frames have no module"
-        ));
-    }
-    if tables.failed > 0 {
-        notes.push(format!(
-            "call-frame information of {} files is damaged or too large; their stacks may end early",
-            tables.failed
-        ));
-    }
-    let without_room = tables.evicted + tables.no_room;
-    if without_room > 0 {
-        notes.push(format!(
-            "{without_room} times an unwind table had no room: pass more with --unwind-memory"
-        ));
-    }
-    let unopened = aggregate.binaries().unopened();
-    if unopened > 0 {
-        notes.push(format!("{unopened} mapped files could not be opened; their frames have no symbols"));
-    }
-    notes
 }
 
 #[cfg(test)]

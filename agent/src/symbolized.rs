@@ -1,8 +1,6 @@
 //! Turns summed raw stacks into a profile: every distinct frame is symbolized once, file by file.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 
 use chokepoint_analysis::activity::{self, Class};
 use chokepoint_analysis::coverage::Coverage;
@@ -13,7 +11,7 @@ use chokepoint_analysis::profile::{
 
 use crate::address::{AbsoluteAddress, FileOffset};
 use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, RawMoment, Waker, WakerId, cause};
-use crate::connections::{Connection, Counts, Ends, Owner, Statistics};
+use crate::connections::{Connection, Ends, Peer, peers};
 use crate::drain::decode::comm;
 use crate::process::binaries::{Binary, BinaryId};
 use crate::process::objects::ObjectId;
@@ -50,21 +48,6 @@ pub struct Profiles {
     pub classes: Vec<(Class, u64)>,
     /// TCP peers that something was lost with, the worst first.
     pub peers: Vec<Peer>,
-}
-
-/// What was lost between a process and an address.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The peer's address and port.
-    pub remote: SocketAddr,
-    /// The process; `None` where it could not be found.
-    pub owner: Option<Owner>,
-    /// Connections that lost something.
-    pub connections: u64,
-    /// What happened on them.
-    pub counts: Counts,
-    /// What the kernel knew of the one that lost most.
-    pub statistics: Option<Statistics>,
 }
 
 /// Symbolizes every frame once and builds the profiles. `window_start_ns` is the monotonic time that timelines begin at.
@@ -112,31 +95,6 @@ pub fn profiles(
         .collect();
     let classes = if times.is_some() { classes.totals() } else { Vec::new() };
     Profiles { profiles, classes, peers: peers(&lost) }
-}
-
-/// Sums connections by peer and process. The worst are those that sent most again; then those that were reset most.
-fn peers(lost: &[(&Ends, &Connection)]) -> Vec<Peer> {
-    let mut lost = lost.to_vec();
-    lost.sort_by_key(|(ends, connection)| (Reverse(connection.counts.retransmits()), **ends));
-    let mut peers: HashMap<(SocketAddr, Option<&Owner>), Peer> = HashMap::new();
-    for (ends, connection) in lost {
-        let owner = connection.owner.as_ref();
-        let peer = peers.entry((ends.remote, owner)).or_insert_with(|| Peer {
-            remote: ends.remote,
-            owner: owner.cloned(),
-            connections: 0,
-            counts: Counts::default(),
-            statistics: connection.statistics,
-        });
-        peer.connections += 1;
-        peer.counts.add(&connection.counts);
-    }
-    let mut peers: Vec<Peer> = peers.into_values().collect();
-    peers.sort_by_key(|peer| {
-        let resets = peer.counts.resets_sent + peer.counts.resets_received;
-        (Reverse(peer.counts.retransmits()), Reverse(resets), peer.remote)
-    });
-    peers
 }
 
 /// A profile in the making.

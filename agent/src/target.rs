@@ -10,6 +10,7 @@ use thiserror::Error;
 
 use crate::load::Gate;
 use crate::load::layout::KernelLayout;
+use crate::process;
 
 /// What is to be profiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -108,10 +109,8 @@ fn process_of(pid: u32) -> Result<u32, TargetError> {
 
 /// These processes and all that descend from them now.
 fn with_descendants(roots: &[u32]) -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return roots.to_vec() };
-    let parents: Vec<(u32, u32)> = entries
-        .filter_map(|entry| {
-            let pid = entry.ok()?.file_name().to_str()?.parse().ok()?;
+    let parents: Vec<(u32, u32)> = process::all()
+        .filter_map(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
             // The name before the last parenthesis may contain anything.
             let parent = stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()?;
@@ -159,9 +158,7 @@ pub fn admits(gate: &Gate, target: &Target, tgid: u32, is_listed: impl FnOnce(u3
     match (gate, target) {
         (Gate::Everything, _) => true,
         (Gate::Processes { .. }, _) => is_listed(tgid),
-        (Gate::Comm(comm), _) => {
-            fs::read_to_string(format!("/proc/{tgid}/comm")).is_ok_and(|name| name.trim_end() == comm)
-        }
+        (Gate::Comm(comm), _) => process::name(tgid).is_some_and(|name| name == *comm),
         (Gate::Cgroup { .. }, Target::Cgroup(path)) => is_in_cgroup(tgid, path),
         (Gate::Cgroup { .. }, _) => false,
     }
@@ -181,14 +178,7 @@ fn is_in_cgroup(tgid: u32, path: &Path) -> bool {
 }
 
 fn processes_named(comm: &str, max: usize) -> Vec<u32> {
-    let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
-    processes
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|tgid| {
-            fs::read_to_string(format!("/proc/{tgid}/comm")).is_ok_and(|name| name.trim_end() == comm)
-        })
-        .take(max)
-        .collect()
+    process::all().filter(|tgid| process::name(*tgid).is_some_and(|name| name == comm)).take(max).collect()
 }
 
 fn cgroup_gate(path: &Path, layout: &KernelLayout) -> Result<Gate, TargetError> {

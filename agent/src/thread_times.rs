@@ -6,6 +6,7 @@ use chokepoint_analysis::thread_time::{Parts, ThreadTime};
 use chokepoint_ebpf::sched::{State, ThreadClock, ThreadRecord};
 
 use crate::drain::decode::comm;
+use crate::process;
 
 /// Names a thread in the samples and in the times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,10 +47,10 @@ impl ThreadTimes {
         let of_process = |(key, _): &(&ThreadKey, &ThreadTime)| key.tgid == tgid;
         let process = self.threads.iter().find(of_process);
         let (process_start_ns, process_name, cgroup_id) = process.map_or_else(
-            || (0, name(&format!("/proc/{tgid}/comm")), 0),
+            || (0, process::name(tgid), 0),
             |(key, time)| (key.process_start_ns, Some(time.process_name.clone()), time.cgroup_id),
         );
-        let thread_name = name(&format!("/proc/{tgid}/task/{tid}/comm"));
+        let thread_name = process::thread_name(tgid, tid);
         let ended = thread_name.is_none();
         let mut clock = *clock;
         if !ended && clock.state == State::OnCpu as u32 {
@@ -120,10 +121,6 @@ fn merge(known: &mut ThreadTime, time: &ThreadTime) {
 }
 
 /// A name that `/proc` tells; `None` where there is no such process or thread.
-fn name(path: &str) -> Option<String> {
-    std::fs::read(path).ok().map(|bytes| String::from_utf8_lossy(bytes.trim_ascii_end()).into_owned())
-}
-
 fn time(record: &ThreadRecord, end_ns: u64) -> ThreadTime {
     let clock = &record.clock;
     let user_ns = record.user_ns.saturating_sub(clock.begin_user_ns);

@@ -159,6 +159,15 @@ impl LoadOptions {
     pub fn period_ns(&self) -> u64 {
         self.frequency_hz.map_or(0, |frequency_hz| 1_000_000_000 / u64::from(frequency_hz))
     }
+
+    fn follows_forks(&self) -> bool {
+        matches!(self.gate, Gate::Processes { follow_forks: true, .. })
+    }
+
+    /// Whether programs at tracepoints or functions are part of it.
+    fn traces(&self) -> bool {
+        self.sched.is_some() || self.tcp || self.follows_forks()
+    }
 }
 
 /// What drives the on-CPU source.
@@ -270,25 +279,37 @@ impl Programs {
             let on_cpu: &mut PerfEvent = program(&mut ebpf, "on_cpu")?;
             on_cpu.load().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
         }
-        let cpus = options.possible_cpus;
-        let sched = options.sched.map(|options| Sched::load(&mut ebpf, options, cpus)).transpose()?;
-        let tcp = if options.tcp { Some(Tcp::load(&mut ebpf)?) } else { None };
-        let mut programs = Self { ebpf, statistics, has_on_cpu: options.frequency_hz.is_some(), sched, tcp };
-        if let Gate::Processes { tgids, follow_forks } = &options.gate {
-            if *follow_forks {
-                programs.follow_forks()?;
-            }
+        let has_on_cpu = options.frequency_hz.is_some();
+        let mut programs = Self { ebpf, statistics, has_on_cpu, sched: None, tcp: None };
+        if options.traces() {
+            programs.load_tracing(options)?;
+        }
+        if let Gate::Processes { tgids, .. } = &options.gate {
             programs.add_targets(tgids)?;
         }
         Ok(programs)
     }
 
-    fn follow_forks(&mut self) -> Result<(), LoadError> {
+    /// Loads the programs at tracepoints and functions. Reading the kernel's types for them takes tens of milliseconds.
+    fn load_tracing(&mut self, options: &LoadOptions) -> Result<(), LoadError> {
+        let btf = Btf::from_sys_fs()?;
+        if let Some(sched) = options.sched {
+            self.sched = Some(Sched::load(&mut self.ebpf, sched, options.possible_cpus, &btf)?);
+        }
+        if options.tcp {
+            self.tcp = Some(Tcp::load(&mut self.ebpf, &btf)?);
+        }
+        if options.follows_forks() {
+            self.follow_forks(&btf)?;
+        }
+        Ok(())
+    }
+
+    fn follow_forks(&mut self, btf: &Btf) -> Result<(), LoadError> {
         const NAME: &str = "follow_fork";
         let refused = |source| LoadError::Program { name: NAME, source };
-        let btf = Btf::from_sys_fs()?;
         let follow_fork: &mut BtfTracePoint = program(&mut self.ebpf, NAME)?;
-        follow_fork.load("sched_process_fork", &btf).map_err(refused)?;
+        follow_fork.load("sched_process_fork", btf).map_err(refused)?;
         follow_fork.attach().map_err(refused)?;
         Ok(())
     }

@@ -69,11 +69,15 @@ pub struct Sched {
 
 impl Sched {
     /// Loads the programs, for CPUs below this number; nothing runs yet.
-    pub(super) fn load(ebpf: &mut Ebpf, mut options: SchedOptions, cpus: u32) -> Result<Self, LoadError> {
-        let btf = Btf::from_sys_fs()?;
+    pub(super) fn load(
+        ebpf: &mut Ebpf,
+        mut options: SchedOptions,
+        cpus: u32,
+        btf: &Btf,
+    ) -> Result<Self, LoadError> {
         let trace = |ebpf: &mut Ebpf, (name, tracepoint): (&'static str, &'static str)| {
             let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-            tracing.load(tracepoint, &btf).map_err(|source| LoadError::Program { name, source })
+            tracing.load(tracepoint, btf).map_err(|source| LoadError::Program { name, source })
         };
         for hook in options.programs().collect::<Vec<_>>() {
             match trace(ebpf, hook) {
@@ -87,7 +91,7 @@ impl Sched {
         }
         let load = |ebpf: &mut Ebpf, name| {
             let iterator: &mut Iter = program(ebpf, name)?;
-            iterator.load("task", &btf).map_err(|source| LoadError::Program { name, source })
+            iterator.load("task", btf).map_err(|source| LoadError::Program { name, source })
         };
         load(ebpf, BEGIN)?;
         let report = match load(ebpf, REPORT) {

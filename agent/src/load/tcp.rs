@@ -37,16 +37,15 @@ pub struct Tcp {
 
 impl Tcp {
     /// Loads the programs; nothing runs yet.
-    pub(super) fn load(ebpf: &mut Ebpf) -> Result<Self, LoadError> {
-        let btf = Btf::from_sys_fs()?;
+    pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, LoadError> {
         for name in TRACEPOINTS {
-            load(ebpf, name, &btf)?;
+            load(ebpf, name, btf)?;
         }
-        let sends = if tried(load(ebpf, SENT, &btf)) {
+        let sends = if tried(load(ebpf, SENT, btf)) {
             Sends::Tracepoint
         } else {
             let function: &mut FEntry = program(ebpf, SENDS)?;
-            let loaded = function.load(SENDS, &btf);
+            let loaded = function.load(SENDS, btf);
             if tried(loaded.map_err(|source| LoadError::Program { name: SENDS, source })) {
                 Sends::Function
             } else {

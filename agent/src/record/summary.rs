@@ -11,11 +11,11 @@ use chokepoint_analysis::top::{self, FunctionTotals};
 
 use super::event::Event;
 use super::output::{Destination, Output};
-use crate::connections::Counts;
+use crate::connections::{Counts, Peer};
 use crate::host::cost::Cost;
 use crate::load::OnCpuEvent;
 use crate::pipeline::{End, Facts};
-use crate::symbolized::{Peer, Profiles};
+use crate::symbolized::Profiles;
 use crate::unwind;
 
 /// Functions listed.

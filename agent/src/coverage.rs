@@ -1,0 +1,213 @@
+//! What a recording's profiles say of their own completeness: the counters of every stage, by event.
+
+use chokepoint_analysis::coverage::{Coverage, Loss};
+use chokepoint_ebpf::counters::Counter;
+
+use crate::aggregate::{Aggregate, Captured, Origin};
+use crate::connections::Connections;
+use crate::load::Counters;
+use crate::record::event::Event;
+use crate::thread_times::ThreadTimes;
+use crate::unwind;
+
+/// What the sources saw of a recording's window.
+pub struct Seen<'a> {
+    /// What the kernel programs counted.
+    pub counters: &'a Counters,
+    /// The samples.
+    pub aggregate: &'a Aggregate,
+    /// The unwind tables.
+    pub tables: &'a unwind::Statistics,
+    /// The accounting of threads.
+    pub times: &'a ThreadTimes,
+    /// Ticks that there should have been.
+    pub expected: u64,
+    /// Waits that were not over.
+    pub open_waits: u64,
+    /// Waits whose stacks were still to be taken.
+    pub pending_waits: u64,
+    /// Records that could not be read.
+    pub malformed: u64,
+    /// The accounting of connections.
+    pub connections: &'a Connections,
+    /// Whether this kernel lets a program see what is sent.
+    pub sees_sends: bool,
+}
+
+impl Seen<'_> {
+    /// What of it went into an event's profile. Where that has samples of more than one source, they are added up.
+    #[must_use]
+    pub fn coverage(&self, event: Event) -> Coverage {
+        let mut coverage = Coverage::default();
+        let dropped = self.aggregate.dropped();
+        let mut losses = vec![
+            ("malformed record", self.malformed),
+            ("stack table full", dropped.stack_table),
+            ("thread table full", dropped.thread_table),
+        ];
+        let mut notes = Notes::default();
+        self.note_recording(&mut notes);
+        if event.needs_on_cpu() {
+            losses.extend(self.cover_on_cpu(&mut coverage));
+        }
+        if event.needs_sched() {
+            losses.extend(self.cover_sched(&mut coverage));
+            self.note_sched(event, &mut notes);
+        }
+        if event.needs_tcp() {
+            losses.extend(self.cover_tcp(&mut coverage));
+            self.note_tcp(&mut notes);
+        }
+        coverage.notes = notes.0;
+        coverage.lost = losses
+            .into_iter()
+            .filter(|(_, samples)| *samples > 0)
+            .map(|(cause, samples)| Loss { cause: cause.into(), samples })
+            .collect();
+        coverage
+    }
+
+    fn cover_on_cpu(&self, coverage: &mut Coverage) -> Vec<(&'static str, u64)> {
+        let counters = self.counters;
+        coverage.expected = self.expected;
+        coverage.fired = counters.get(Counter::OnCpuFired);
+        coverage.idle = counters.get(Counter::OnCpuIdle);
+        coverage.outside_target = counters.get(Counter::OnCpuOutsideTarget);
+        coverage.other_mode = counters.get(Counter::OnCpuOtherMode);
+        coverage.attempted += counters.get(Counter::OnCpuAttempted);
+        add(coverage, self.aggregate.captured(Origin::OnCpu));
+        vec![
+            ("ring buffer full", counters.get(Counter::OnCpuRingFull)),
+            ("no scratch space", counters.get(Counter::OnCpuScratchMissing)),
+        ]
+    }
+
+    fn cover_sched(&self, coverage: &mut Coverage) -> Vec<(&'static str, u64)> {
+        let counters = self.counters;
+        coverage.attempted += counters.get(Counter::WaitAttempted) + self.open_waits;
+        add(coverage, self.aggregate.captured(Origin::Waits));
+        vec![
+            ("ring buffer full", counters.get(Counter::WaitRingFull)),
+            ("no interrupt in time", counters.get(Counter::WaitNoInterrupt)),
+            ("no interrupt", counters.get(Counter::WaitInterruptsFull)),
+            ("window over", self.pending_waits),
+            ("no scratch space", counters.get(Counter::WaitScratchMissing)),
+        ]
+    }
+
+    fn cover_tcp(&self, coverage: &mut Coverage) -> Vec<(&'static str, u64)> {
+        let (told, lost) = (self.connections.events(), self.counters.get(Counter::TcpRingFull));
+        coverage.attempted += told + lost;
+        coverage.captured += told;
+        coverage.outside_target += self.counters.get(Counter::TcpOutsideTarget);
+        let openers = self.aggregate.captured(Origin::Openers);
+        coverage.user_stacks.add(&openers.user_stacks());
+        coverage.kernel_stacks.add(&openers.kernel_stacks());
+        vec![("ring buffer full", lost)]
+    }
+
+    /// What the recording as a whole lacks.
+    fn note_recording(&self, notes: &mut Notes) {
+        let Self { counters, aggregate, tables, .. } = self;
+        notes.add(
+            counters.get(Counter::TargetTableFull),
+            "child processes were not followed: the table of target processes was full",
+        );
+        notes.add(aggregate.dropped().timeline, "samples are missing from the timeline: it was full");
+        notes.add(
+            counters.get(Counter::FileNotAnnounced),
+            "times a mapped file could not be announced, and its frames have no module",
+        );
+        notes.add(
+            tables.failed,
+            "files have call-frame information that is damaged or too large; their stacks may end early",
+        );
+        notes.add(
+            tables.evicted + tables.no_room,
+            "times an unwind table had no room: pass more with --unwind-memory",
+        );
+        notes.add(
+            aggregate.binaries().unopened() as u64,
+            "mapped files could not be opened; their frames have no symbols",
+        );
+    }
+
+    /// What the accounting of threads lacks.
+    fn note_sched(&self, event: Event, notes: &mut Notes) {
+        let Self { counters, aggregate, times, .. } = self;
+        notes.add(
+            counters.get(Counter::SchedTableFull),
+            "switches and wake-ups were not accounted for: the table of threads was full",
+        );
+        notes.add(
+            counters.get(Counter::SchedThreadLost),
+            "threads that ended are not accounted for: the ring buffer was full",
+        );
+        notes.add(
+            counters.get(Counter::SchedWakeUpMissed),
+            "times a thread ran of which no wake-up was seen; its run-queue time counts as blocked",
+        );
+        notes.add(
+            counters.get(Counter::SchedLeaveMissed),
+            "times a thread left its CPU unseen, as the accounting began or since this host hides it from tracing; its time there counts as blocked",
+        );
+        notes.add(
+            counters.get(Counter::SchedArrivalMissed),
+            "times a thread came to its CPU unseen, from a thread that this host hides from tracing",
+        );
+        notes.add(times.merged(), "threads are not told apart: there were too many");
+        notes.add(
+            aggregate.objects().skipped(),
+            "waits were for a file that was not looked up: too many in a second",
+        );
+        if event.needs_wakers() {
+            notes.add(counters.get(Counter::WakeRingFull), "wakers are missing: the ring buffer was full");
+            notes.add(counters.get(Counter::WakeScratchMissing), "wakers are missing: no scratch space");
+            notes.add(aggregate.dropped().wakes, "wakers are missing: too many waits at a time");
+        }
+    }
+
+    /// What the accounting of connections lacks.
+    fn note_tcp(&self, notes: &mut Notes) {
+        let Self { counters, connections, .. } = self;
+        notes.add(
+            counters.get(Counter::TcpSocketsFull),
+            "times a connection was not told apart from those without an owner: the table of sockets was full",
+        );
+        notes.add(counters.get(Counter::TcpStackLost), "stacks of connections were lost");
+        notes.add(connections.forgotten(), "stacks of connections were forgotten: there were too many");
+        notes.add(
+            connections.not_told_apart().retransmits(),
+            "segments were sent again by connections that are not told apart: there were too many",
+        );
+        notes.add(
+            connections.unseen(),
+            "segments were sent again of which only the number is known: their events were lost",
+        );
+        if !self.sees_sends {
+            notes.0.push(
+                "connections that were accepted or opened before have no stack: this kernel lets no program see sends"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+fn add(coverage: &mut Coverage, captured: &Captured) {
+    coverage.captured += captured.samples();
+    coverage.user_stacks.add(&captured.user_stacks());
+    coverage.kernel_stacks.add(&captured.kernel_stacks());
+}
+
+/// Sentences about what is missing.
+#[derive(Default)]
+struct Notes(Vec<String>);
+
+impl Notes {
+    /// A number and what it is of, unless there are none.
+    fn add(&mut self, number: u64, of: &str) {
+        if number > 0 {
+            self.0.push(format!("{number} {of}"));
+        }
+    }
+}
