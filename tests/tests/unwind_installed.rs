@@ -208,7 +208,7 @@ fn postgresql_as_installed() {
             .then_some(())
     });
     fs::write(directory.path().join("query.sql"), QUERY).unwrap();
-    let client = ["-h", socket, "-U", "postgres", "-n", "-T", "15", "-f", "query.sql", "postgres"];
+    let client = ["-h", socket, "-U", "postgres", "-n", "-T", "120", "-f", "query.sql", "postgres"];
     let bench = Workload::start_program(as_user("pgbench").args(client));
     thread::sleep(Duration::from_millis(300));
     let fault = fault_of_all("postgres");
