@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use chokepoint_analysis::activity::{self, Class};
+use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::coverage::Coverage;
+use chokepoint_analysis::kernel_frames;
 use chokepoint_analysis::profile::{
     Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
     StackId, Thread, ThreadId,
@@ -280,7 +281,7 @@ impl<'a> Assembly<'a> {
         let frames = self.stacks[stack as usize];
         let interrupted = frames[..self.aggregate.kernel_frames(stack)]
             .iter()
-            .rposition(|frame| self.names(frame.index()).any(activity::is_interrupt));
+            .rposition(|frame| self.names(frame.index()).any(kernel_frames::is_interrupt));
         let process = comm(&self.aggregate.threads()[thread as usize].process_comm);
         // What an interrupt interrupted has nothing to do with the wait.
         let (shown, by) = match interrupted {
@@ -289,7 +290,7 @@ impl<'a> Assembly<'a> {
         };
         let skipped = shown
             .iter()
-            .rposition(|frame| self.names(frame.index()).any(activity::is_waking))
+            .rposition(|frame| self.names(frame.index()).any(kernel_frames::is_waking))
             .map_or(0, |last| last + 1);
         let shown: Vec<usize> = shown[skipped..].iter().map(|frame| frame.index()).collect();
         locations.extend(shown.into_iter().rev().map(|frame| self.location(frame)).collect::<Vec<_>>());
@@ -300,9 +301,10 @@ impl<'a> Assembly<'a> {
     fn switching(&self, stack: u32) -> usize {
         let kernel = &self.stacks[stack as usize][..self.aggregate.kernel_frames(stack)];
         let is = |frame: &RawFrameId, what: fn(&str) -> bool| self.names(frame.index()).any(what);
-        let switch = kernel.iter().position(|frame| is(frame, activity::ends_switch));
+        let switch = kernel.iter().position(|frame| is(frame, kernel_frames::ends_switch));
         let first = switch.map_or(0, |last| last + 1);
-        let scheduler = kernel[first..].iter().take_while(|frame| is(frame, activity::is_scheduling)).count();
+        let scheduler =
+            kernel[first..].iter().take_while(|frame| is(frame, kernel_frames::is_scheduling)).count();
         first + scheduler
     }
 

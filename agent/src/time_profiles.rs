@@ -7,7 +7,8 @@
 
 use std::collections::HashMap;
 
-use chokepoint_analysis::activity::{Blocked, Class, classify};
+use chokepoint_analysis::activity::Class;
+use chokepoint_analysis::kernel_frames::{Blocked, classify};
 use chokepoint_analysis::thread_time::ThreadTime;
 use chokepoint_ebpf::sched::State;
 

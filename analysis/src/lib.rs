@@ -10,6 +10,7 @@ pub mod coverage;
 pub mod export;
 mod frames;
 pub mod interpreters;
+pub mod kernel_frames;
 pub mod names;
 pub mod profile;
 pub mod thread_time;
