@@ -16,6 +16,7 @@ pub mod load;
 pub mod pipeline;
 pub mod process;
 pub mod record;
+pub mod signals;
 pub mod symbolize;
 pub mod symbolized;
 pub mod target;

@@ -13,5 +13,6 @@ pub mod interpreters;
 pub mod kernel_frames;
 pub mod names;
 pub mod profile;
+pub mod signals;
 pub mod thread_time;
 pub mod top;

@@ -31,6 +31,22 @@ impl Cgroup {
             .find(|path| path.join("cgroup.controllers").exists())
     }
 
+    /// Makes a group whose threads may have this many milliseconds of CPU time in every 100; `None` where there is no controller
+    /// for that.
+    #[must_use]
+    pub fn with_quota(name: &str, milliseconds: u32) -> Option<Self> {
+        let quota_us = milliseconds * 1_000;
+        if let Some(group) = Self::new(Path::new("/sys/fs/cgroup/cpu"), name) {
+            fs::write(group.path.join("cpu.cfs_quota_us"), quota_us.to_string()).ok()?;
+            return Some(group);
+        }
+        let mount = Self::v2_mount()?;
+        let _ = fs::write(mount.join("cgroup.subtree_control"), "+cpu");
+        let group = Self::new(&mount, name)?;
+        fs::write(group.path.join("cpu.max"), format!("{quota_us} 100000")).ok()?;
+        Some(group)
+    }
+
     /// Its directory.
     #[must_use]
     pub fn path(&self) -> &Path {

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod record;
+pub mod signals;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ struct Arguments {
 enum Command {
     /// Sample stacks for a while and write a flame graph or another profile.
     Record(Box<record::Arguments>),
+    /// Watch every resource of the host for a while: utilization, saturation, errors, and what of it is a warning or critical.
+    Signals(signals::Arguments),
     /// Tell what profiling on this host needs and whether it is there.
     Doctor(doctor::Arguments),
 }
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         .init();
     let result = match arguments.command {
         Command::Record(arguments) => record::run(*arguments, kernel_log),
+        Command::Signals(arguments) => signals::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|failure: Failure| {
