@@ -89,9 +89,10 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 
 /// Reads the host until the time is over or the user has seen enough.
 async fn watch(duration: Duration, levels: &Levels) -> Signals {
-    let start = tokio::time::Instant::now();
     let step = step(duration);
     let mut readings = vec![read(Depth::Everything)];
+    // The window is what was asked for after the first reading, which takes its time.
+    let start = tokio::time::Instant::now();
     let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     for index in 1.. {
         let at = step * index;
