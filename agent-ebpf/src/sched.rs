@@ -154,6 +154,34 @@ pub struct WaitFacts {
     pub open: u64,
 }
 
+/// Whether a wait of this length that began at `left_ns` is chosen by a period. The same wait stays chosen as it goes on.
+#[inline(always)]
+#[must_use]
+pub const fn is_chosen(left_ns: u64, length_ns: u64, period_ns: u64) -> bool {
+    // The golden ratio's multiples are spread evenly, whatever the times' low bits are.
+    let fraction = left_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+    length_ns > (period_ns.wrapping_mul(fraction) >> 32)
+}
+
+/// An earlier look at all threads: the waits that it has told of are not told again while they go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct EarlierLook {
+    /// When it began; 0 for none.
+    pub time_ns: u64,
+    /// The period by which it chose.
+    pub period_ns: u64,
+}
+
+impl EarlierLook {
+    /// Whether it has told of the wait that began at this time and is not over.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has_told(&self, left_ns: u64) -> bool {
+        left_ns < self.time_ns && is_chosen(left_ns, self.time_ns - left_ns, self.period_ns)
+    }
+}
+
 impl WaitFacts {
     /// No wait.
     pub const NONE: Self = Self {

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
 
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::sample::StackOutcome;
@@ -241,9 +242,10 @@ impl StackEntry {
 /// Samples summed by thread and stack. See the module's documentation.
 pub struct Aggregate {
     limits: Limits,
-    binaries: Binaries,
-    processes: ProcessTable,
-    objects: Objects,
+    /// What is known beyond one window is shared with the windows before.
+    binaries: Arc<Binaries>,
+    processes: Arc<ProcessTable>,
+    objects: Arc<Objects>,
     frames: Vec<RawFrame>,
     frame_ids: HashMap<RawFrame, RawFrameId>,
     stacks: Vec<StackEntry>,
@@ -272,9 +274,9 @@ impl Aggregate {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            binaries: Binaries::default(),
-            processes: ProcessTable::new(),
-            objects: Objects::default(),
+            binaries: Arc::default(),
+            processes: Arc::default(),
+            objects: Arc::default(),
             frames: Vec::new(),
             frame_ids: HashMap::new(),
             stacks: Vec::new(),
@@ -297,17 +299,17 @@ impl Aggregate {
 
     /// Takes note of a file, while the process that maps it lives.
     pub fn announce(&mut self, file: &NewFile) -> Option<Announced> {
-        self.binaries.announce(file)
+        Arc::make_mut(&mut self.binaries).announce(file)
     }
 
     /// Takes note that an announced file is one that is open already.
     pub fn introduce(&mut self, file: &NewFile, binary: BinaryId) {
-        self.binaries.introduce(file, binary);
+        Arc::make_mut(&mut self.binaries).introduce(file, binary);
     }
 
     /// Opens the files that a process maps executable, before it is sampled.
     pub fn open_files_of(&mut self, tgid: u32) -> Vec<BinaryId> {
-        self.binaries.open_all(tgid)
+        Arc::make_mut(&mut self.binaries).open_all(tgid)
     }
 
     /// Adds one sample of the on-CPU source.
@@ -340,13 +342,39 @@ impl Aggregate {
 
     /// Adds one wait.
     pub fn add_wait(&mut self, wait: &Wait<'_>) {
-        let Wait { facts, state, sample } = wait;
+        let object = self.object_of(wait);
+        self.add_wait_for(wait, object);
+    }
+
+    /// Adds what of a wait lies in this window that began before. `object` is what it was found to be for in an earlier one.
+    /// What it is for; `None` where that is still to be found.
+    pub fn add_open_wait(
+        &mut self,
+        wait: &Wait<'_>,
+        object: Option<Option<ObjectId>>,
+    ) -> Option<Option<ObjectId>> {
+        let skipped = self.objects.skipped();
+        let found = object.unwrap_or_else(|| self.object_of(wait));
+        self.add_wait_for(wait, found);
+        (self.objects.skipped() == skipped).then_some(found)
+    }
+
+    fn object_of(&mut self, wait: &Wait<'_>) -> Option<ObjectId> {
+        let Wait { facts, sample, .. } = wait;
         let header = &sample.header;
-        let object = if facts.blocked_ns > 0 {
-            self.objects.of_call(header.tgid, header.process_start_ns, facts.syscall, &facts.arguments)
-        } else {
-            None
-        };
+        if facts.blocked_ns == 0 || !Objects::has_name(facts.syscall) {
+            return None;
+        }
+        Arc::make_mut(&mut self.objects).of_call(
+            header.tgid,
+            header.process_start_ns,
+            facts.syscall,
+            &facts.arguments,
+        )
+    }
+
+    fn add_wait_for(&mut self, wait: &Wait<'_>, object: Option<ObjectId>) {
+        let Wait { facts, state, sample } = wait;
         let waker = self.wakes.remove(&(sample.header.tid, facts.left_ns));
         let Some((thread, stack)) = self.place(sample) else {
             return;
@@ -366,6 +394,32 @@ impl Aggregate {
             has_room &= self.add_to(part, thread, stack, end_ns, stands_for(facts, length_ns));
         }
         self.count(Origin::Waits, sample, has_room);
+    }
+
+    /// Ends a window: returns what it came to, and goes on with empty sums. Files stay known; processes and objects, too,
+    /// unless they are to be `forgotten` so that those that are gone leave no trace.
+    #[must_use]
+    pub fn close_window(&mut self, forgotten: bool) -> Self {
+        let mut next = Self { binaries: Arc::clone(&self.binaries), ..Self::new(self.limits) };
+        if !forgotten {
+            next.processes = Arc::clone(&self.processes);
+            next.objects = Arc::clone(&self.objects);
+            if next.objects.skipped() > 0 {
+                Arc::make_mut(&mut next.objects).begin_window();
+            }
+        }
+        std::mem::replace(self, next)
+    }
+
+    /// Takes over a thread and a stack from the window before; `None` where there is no room, or where the stack's process was
+    /// forgotten.
+    pub fn carry(&mut self, before: &Self, (thread, stack): (u32, u32)) -> Option<(u32, u32)> {
+        let entry = before.stacks[stack as usize];
+        if entry.process.is_some() && !Arc::ptr_eq(&self.processes, &before.processes) {
+            return None;
+        }
+        let stack = self.find_or_insert(entry.process, &before.words[entry.range()], entry.kernel_frames)?;
+        Some((self.thread(before.threads[thread as usize])?, stack))
     }
 
     /// Keeps the thread and stack of who opened a connection or sent on it. Their positions; `None` where there is no room.
@@ -459,7 +513,7 @@ impl Aggregate {
 
     /// The processes, to be completed before their frames are symbolized.
     pub fn processes_mut(&mut self) -> &mut ProcessTable {
-        &mut self.processes
+        Arc::make_mut(&mut self.processes)
     }
 
     /// Every distinct frame.
@@ -528,7 +582,7 @@ impl Aggregate {
         let process = if runs_anonymous_code {
             let key =
                 ProcessKey { tgid: header.tgid, start_ns: header.process_start_ns, exec_id: header.exec_id };
-            Some(self.processes.identify(key)?)
+            Some(self.identify(key)?)
         } else {
             None
         };
@@ -542,6 +596,10 @@ impl Aggregate {
         let id = self.find_or_insert(process, &scratch, header.kernel_frames);
         self.scratch = scratch;
         id
+    }
+
+    fn identify(&mut self, key: ProcessKey) -> Option<ProcessId> {
+        self.processes.find(key).or_else(|| Arc::make_mut(&mut self.processes).identify(key))
     }
 
     fn find_or_insert(

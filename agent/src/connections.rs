@@ -20,6 +20,8 @@ use crate::process;
 
 /// Connections told apart; about 300 bytes each. Further ones are in the totals alone.
 const MAX_CONNECTIONS: usize = 65_536;
+/// Windows in which nothing happens to a connection after which it is forgotten.
+const MAX_QUIET_WINDOWS: u16 = 120;
 /// Stacks that are remembered for connections that lost nothing yet; about 100 bytes each. Beyond, the oldest are forgotten.
 const MAX_OPENERS: usize = 65_536;
 /// Open files looked at in one go: some ten milliseconds. The next goes on from there.
@@ -124,6 +126,8 @@ pub struct Connection {
     /// What was sent again, by the stack that last opened or sent.
     pub stacks: Vec<(Option<Placed>, u64)>,
     outside_target: bool,
+    /// Windows since something happened last.
+    quiet: u16,
     socket: u64,
     total_segments: u32,
     inode: u64,
@@ -193,6 +197,7 @@ impl Connections {
             statistics: None,
             stacks: Vec::new(),
             outside_target: false,
+            quiet: 0,
             socket: record.socket,
             total_segments: 0,
             inode: 0,
@@ -264,6 +269,38 @@ impl Connections {
                 }
             }
         }
+    }
+
+    /// Ends a window: returns what happened in it, and goes on. `carry` takes a stack over into the sums of the next.
+    #[must_use]
+    pub fn close_window(&mut self, mut carry: impl FnMut(Placed) -> Option<Placed>) -> Self {
+        let happened = |connection: &Connection| connection.counts != Counts::default();
+        let window = Self {
+            connections: self
+                .connections
+                .iter()
+                .filter(|(_, connection)| happened(connection))
+                .map(|(ends, connection)| (*ends, connection.clone()))
+                .collect(),
+            not_told_apart: std::mem::take(&mut self.not_told_apart),
+            events: std::mem::take(&mut self.events),
+            unseen: std::mem::take(&mut self.unseen),
+            forgotten: std::mem::take(&mut self.forgotten),
+            ..Self::default()
+        };
+        let is_crowded = self.connections.len() > MAX_CONNECTIONS / 2;
+        self.connections.retain(|_, connection| {
+            connection.quiet = if happened(connection) { 0 } else { connection.quiet + 1 };
+            connection.counts = Counts::default();
+            connection.stacks.clear();
+            connection.quiet <= if is_crowded { 0 } else { MAX_QUIET_WINDOWS }
+        });
+        let connections = &self.connections;
+        self.sockets.retain(|_, ends| connections.contains_key(ends));
+        for opener in self.openers.values_mut() {
+            opener.placed = opener.placed.and_then(&mut carry);
+        }
+        window
     }
 
     /// Searches some of the open files of all processes for connections that have no owner yet. `is_target` tells whether a

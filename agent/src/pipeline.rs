@@ -1,4 +1,4 @@
-//! Wires the stages of a recording, with every capacity in sight.
+//! Wires the stages of a session, with every capacity in sight. A recording is a session of one window.
 //!
 //! kernel programs -> ring buffer -> [`Drain`] -> [`Aggregate`] (with files and processes) -> [`Symbolizing`] -> [`Profile`],
 //! and from the drain's sight of files without tables back to the kernel programs by [`Unwinding`].
@@ -6,7 +6,7 @@
 //! One thread drains and sums, two build unwind tables, another one symbolizes. While samples come in the last only reads the
 //! kernel's symbols, so that recording costs no more than sampling and its tables.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -14,11 +14,10 @@ use std::time::{Duration, Instant};
 
 use chokepoint_analysis::profile::{Basis, Header, Unit};
 use chokepoint_ebpf::sample::StackOutcome;
-use chokepoint_ebpf::sched::MAX_THREADS;
+use chokepoint_ebpf::sched::{EarlierLook, MAX_THREADS, ThreadClock};
 
 use crate::aggregate::{Aggregate, Limits, Origin};
 use crate::connections::Connections;
-use crate::coverage::Seen;
 use crate::drain::decode::{Record, decode_look};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
@@ -28,16 +27,19 @@ use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::sched::SchedOptions;
 use crate::load::tcp::Sends;
-use crate::load::{Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs, Stopped};
+use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs, Stopped};
+use crate::open_waits::OpenWaits;
 use crate::process::binaries::Announced;
 use crate::record::Options;
 use crate::record::event::Event;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{self, Profiles, Wanted};
 use crate::target::{Target, admits, admitted};
+use crate::thread_marks::ThreadMarks;
 use crate::thread_times::ThreadTimes;
 use crate::unwind::{self, Unwinding};
 use crate::wait_budget::WaitBudget;
+use crate::window::{Counts, Window};
 
 /// Samples kept one by one where the format shows them at their times: 24 MB, three hours of one CPU at 99 Hz.
 const TIMELINE_SAMPLES: usize = 1_000_000;
@@ -62,6 +64,13 @@ const LOOKS: &[Duration] = &[
 /// Time between two searches for the owners of connections.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long processes that run code of no file, and what threads wait for, are remembered from window to window: those that
+/// are gone leave nothing behind then.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(30);
+/// Limits of the sums of one of many windows: 15 MB. Three are there at a time: one is summed, one is read and one is shown.
+const WINDOW_LIMITS: Limits =
+    Limits { frames: 500_000, sums: 100_000, threads: 32_768, timeline: 0, wakes: 65_536 };
+
 /// Room for threads on a small host.
 const MIN_THREADS: u32 = 8_192;
 
@@ -81,14 +90,8 @@ pub enum End {
 
 /// A finished recording, not yet symbolized.
 pub struct Recording {
-    aggregate: Aggregate,
-    /// `None` where the scheduler's events were not asked for.
-    times: Option<ThreadTimes>,
-    connections: Connections,
-    /// Whether all of the host is the target.
-    is_host: bool,
+    window: Window,
     wanted: Vec<Wanted>,
-    window_start_ns: u64,
     facts: Facts,
 }
 
@@ -221,13 +224,25 @@ impl Session {
         self.unwinding.prepare(files.iter().map(|(binary, file)| (*binary, file)));
     }
 
-    /// Begins to sample.
+    /// Begins to sample for a recording.
     ///
     /// # Errors
     /// A [`Failure`] where the kernel refuses.
-    pub fn start(mut self) -> Result<Sampling, Failure> {
+    pub fn start(self) -> Result<Sampling, Failure> {
         let timeline = if self.options.timeline { TIMELINE_SAMPLES } else { 0 };
-        let mut aggregate = Aggregate::new(Limits { timeline, ..Limits::default() });
+        self.start_with(Limits { timeline, ..Limits::default() })
+    }
+
+    /// Begins to sample, window after window.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub fn start_windows(self) -> Result<Sampling, Failure> {
+        self.start_with(WINDOW_LIMITS)
+    }
+
+    fn start_with(mut self, limits: Limits) -> Result<Sampling, Failure> {
+        let mut aggregate = Aggregate::new(limits);
         self.prepare(&mut aggregate);
         let tie = ClockTie::now();
         self.programs.attach_sched()?;
@@ -237,25 +252,66 @@ impl Session {
         } else {
             None
         };
+        let start = Instant::now();
         Ok(Sampling {
             session: self,
-            aggregate,
             event,
             tie,
-            start: Instant::now(),
-            window_start_ns: monotonic_ns(),
+            start,
+            sums: Sums {
+                aggregate,
+                times: ThreadTimes::default(),
+                marks: ThreadMarks::default(),
+                connections: Connections::default(),
+                window_start_ns: monotonic_ns(),
+            },
+            open_waits: OpenWaits::default(),
+            earlier_look: EarlierLook::default(),
+            looks: LOOKS,
+            before: Before::default(),
+            searched: start,
+            adapted: start,
+            stacks: 0,
+            remembered: start,
         })
     }
 }
 
-/// A recording under way. Dropping it ends it without a result.
+/// A session under way. Dropping it ends it without a result.
 pub struct Sampling {
     session: Session,
-    aggregate: Aggregate,
     event: Option<OnCpuEvent>,
     tie: ClockTie,
     start: Instant,
+    sums: Sums,
+    open_waits: OpenWaits,
+    earlier_look: EarlierLook,
+    /// The looks that are still to be had for the files that threads wait in.
+    looks: &'static [Duration],
+    before: Before,
+    searched: Instant,
+    adapted: Instant,
+    /// Stacks of waits in this window when the budget was adapted last.
+    stacks: u64,
+    /// Since when processes and objects have been remembered.
+    remembered: Instant,
+}
+
+/// What records are summed into.
+struct Sums {
+    aggregate: Aggregate,
+    times: ThreadTimes,
+    marks: ThreadMarks,
+    connections: Connections,
     window_start_ns: u64,
+}
+
+/// What had been counted when the window began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    counters: Counters,
+    cost: ProgramCost,
+    malformed: u64,
 }
 
 impl Sampling {
@@ -265,94 +321,77 @@ impl Sampling {
     /// # Errors
     /// A [`Failure`] where the kernel refuses.
     pub async fn finish(
-        self,
+        mut self,
         target: String,
         stop: &mut impl Stop,
         mut progress: impl FnMut(Duration, u64),
     ) -> Result<Recording, Failure> {
-        let Self { session, mut aggregate, event, tie, start, window_start_ns } = self;
-        let Session { mut programs, options, cpus, mut drain, unwinding, mut budget, gate } = session;
-        let mut times = ThreadTimes::default();
-        let (mut connections, mut searched) = (Connections::default(), start);
-        let (mut waits, mut adapted) = (0, start);
-        let mut looks = LOOKS;
-        let deadline = options.duration.map(|duration| tokio::time::Instant::from_std(start + duration));
+        let start = self.start;
+        let duration = self.session.options.duration;
+        let deadline = duration.map(|duration| tokio::time::Instant::from_std(start + duration));
         let mut end = None;
         while end.is_none() {
             tokio::select! {
-                ready = drain.ready() => ready.map_err(|error| Failure::unexpected(&error))?,
+                ready = self.session.drain.ready() => ready.map_err(|error| Failure::unexpected(&error))?,
                 () = sleep_until(deadline) => end = Some(End::Elapsed),
                 reason = stop.wait() => end = Some(reason),
             }
-            drain.take_all(|record| take(&record, &mut aggregate, &mut times, &mut connections, &unwinding));
-            if let Some(sched) = programs.sched_mut() {
-                sched.make_room();
-                if adapted.elapsed() >= DRAIN_INTERVAL {
-                    let now = aggregate.captured(Origin::Waits).samples();
-                    if budget.adapt(now - waits, adapted.elapsed()) {
-                        sched.set_period_ns(budget.period_ns())?;
-                    }
-                    (waits, adapted) = (now, Instant::now());
-                }
-                if looks.first().is_some_and(|after| start.elapsed() >= *after) {
-                    let all_met = meet(&programs.look_at_threads()?, &unwinding)?;
-                    looks = if all_met { &[] } else { &looks[1..] };
-                }
-            }
-            if connections.is_searching() && searched.elapsed() >= SEARCH_INTERVAL {
-                searched = Instant::now();
-                connections.find_owners(is_target(&gate, &options.target, &programs));
-            }
-            progress(start.elapsed(), aggregate.samples() + connections.events());
+            self.take_in()?;
+            progress(start.elapsed(), self.sums.aggregate.samples() + self.sums.connections.events());
         }
-        let duration = start.elapsed();
         log_phase("sampled", Cost::of_this_process().cpu);
-        let measured = programs.cost_is_measured();
-        let window_end_ns = monotonic_ns();
-        let Stopped { cost: program_cost, threads, clocks, pending_waits } = programs.stop()?;
-        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &mut connections, &unwinding));
-        let (mut open_waits, mut found) = (0, HashSet::new());
-        decode_look(&threads, |record| match record {
-            Record::Thread(thread) => {
-                found.insert(thread.key);
-                times.add_living(&thread, window_end_ns);
-            }
-            Record::Wait(wait) => {
-                // Of one that began after the window's end, while the programs were being unloaded, nothing is left.
-                if let Some(wait) = wait.until(window_end_ns) {
-                    open_waits += 1;
-                    aggregate.add_wait(&wait);
-                }
-            }
-            _ => {}
-        })
-        .map_err(|error| Failure::unexpected(&error))?;
-        for (_, clock) in clocks.iter().filter(|(key, _)| !found.contains(key)) {
-            times.add_unlisted(clock, window_end_ns);
-        }
-        // Files that this last look was the first to meet.
-        drain.take_all(|record| take(&record, &mut aggregate, &mut times, &mut connections, &unwinding));
-        // What has lost something since the last search.
-        connections.find_owners(is_target(&gate, &options.target, &programs));
-        let unwind_tables = unwinding.statistics();
-        drop(unwinding);
-        aggregate.processes_mut().open_late_files();
+        self.stop(target, end.unwrap_or(End::Elapsed))
+    }
 
-        let counters = programs.counters()?;
-        let expected =
-            event.map_or(0, |event| expected_ticks(event, cpus.len(), options.frequency_hz, duration));
-        let seen = Seen {
-            counters: &counters,
-            aggregate: &aggregate,
-            tables: &unwind_tables,
-            times: &times,
-            expected,
-            open_waits,
-            pending_waits,
-            malformed: drain.malformed(),
-            connections: &connections,
-            sees_sends: programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
+    /// Waits for records and takes in what there is. To be called over and over between two windows; may be dropped and called
+    /// again.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub async fn step(&mut self) -> Result<(), Failure> {
+        self.session.drain.ready().await.map_err(|error| Failure::unexpected(&error))?;
+        self.take_in()
+    }
+
+    /// Ends the window, and begins the next where it ends. The kernel programs and their tables go on.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub fn close_window(&mut self) -> Result<Window, Failure> {
+        self.take_in()?;
+        let end_ns = monotonic_ns();
+        let earlier_look = self.open_waits.known(self.earlier_look);
+        let period_ns = self.session.budget.period_ns();
+        let look = match self.session.programs.sched_mut() {
+            Some(sched) => {
+                sched.set_earlier_look(earlier_look)?;
+                self.session.programs.look_at_threads()?
+            }
+            None => Vec::new(),
         };
+        // Files that this look was the first to meet.
+        self.drain();
+        let open_waits = self.account(&look, &[], end_ns, true)?;
+        self.earlier_look = EarlierLook { time_ns: end_ns, period_ns };
+        self.close(end_ns, open_waits, 0)
+    }
+
+    /// Ends the session with this window as its last.
+    fn stop(mut self, target: String, end: End) -> Result<Recording, Failure> {
+        let measured = self.session.programs.cost_is_measured();
+        let end_ns = monotonic_ns();
+        let Stopped { cost, threads, clocks, pending_waits } = self.session.programs.stop()?;
+        self.drain();
+        let open_waits = self.account(&threads, &clocks, end_ns, false)?;
+        // Files that this last look was the first to meet.
+        self.drain();
+        // What has lost something since the last search.
+        let Session { programs, gate, options, .. } = &self.session;
+        self.sums.connections.find_owners(is_target(gate, &options.target, programs));
+        self.sums.aggregate.processes_mut().open_late_files();
+        let program_cost = measured.then_some(cost);
+        let window = self.close(end_ns, open_waits, pending_waits)?;
+        let options = &self.session.options;
         let wanted = options
             .events
             .iter()
@@ -368,29 +407,145 @@ impl Sampling {
                     } else {
                         1_000_000_000 / u64::from(options.frequency_hz)
                     },
-                    start_unix_ns: tie.unix_ns(window_start_ns),
-                    duration_ns: duration.as_nanos() as u64,
+                    start_unix_ns: window.start_unix_ns,
+                    duration_ns: window.duration.as_nanos() as u64,
                     host: host::name(),
                     target: target.clone(),
                 },
-                coverage: seen.coverage(*event),
+                coverage: window.coverage(*event),
             })
             .collect();
-        Ok(Recording {
-            times: sched_options(&options).map(|_| times),
-            connections,
-            is_host: gate == Gate::Everything,
-            wanted,
-            window_start_ns,
-            facts: Facts {
-                program_cost: measured.then_some(program_cost),
-                event,
-                cpus: cpus.len(),
-                frequency_hz: options.frequency_hz,
-                unwind_tables,
-                end: end.unwrap_or(End::Elapsed),
-            },
+        let facts = Facts {
+            program_cost,
+            event: self.event,
+            cpus: self.session.cpus.len(),
+            frequency_hz: options.frequency_hz,
+            unwind_tables: window.unwind_tables,
+            end,
+        };
+        Ok(Recording { window, wanted, facts })
+    }
+
+    /// Takes in what has been recorded, and does what is due.
+    fn take_in(&mut self) -> Result<(), Failure> {
+        self.drain();
+        let Self { session, sums, .. } = self;
+        if let Some(sched) = session.programs.sched_mut() {
+            sched.make_room();
+            if self.adapted.elapsed() >= DRAIN_INTERVAL {
+                let now = sums.aggregate.captured(Origin::Waits).samples();
+                if session.budget.adapt(now - self.stacks, self.adapted.elapsed()) {
+                    sched.set_period_ns(session.budget.period_ns())?;
+                }
+                (self.stacks, self.adapted) = (now, Instant::now());
+            }
+            if self.looks.first().is_some_and(|after| self.start.elapsed() >= *after) {
+                sched.set_earlier_look(EarlierLook::default())?;
+                let all_met = meet(&session.programs.look_at_threads()?, &session.unwinding)?;
+                self.looks = if all_met { &[] } else { &self.looks[1..] };
+            }
+        }
+        if sums.connections.is_searching() && self.searched.elapsed() >= SEARCH_INTERVAL {
+            self.searched = Instant::now();
+            let Session { gate, options, programs, .. } = session;
+            sums.connections.find_owners(is_target(gate, &options.target, programs));
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self) {
+        let Session { drain, unwinding, .. } = &mut self.session;
+        drain.take_all(|record| self.sums.take(&record, unwinding));
+    }
+
+    /// Adds what a look at all threads has found: their times, and the waits that are not over. `unlisted` are the clocks of all
+    /// threads, where those are wanted too that no look finds; `goes_on` tells whether another window follows. How many waits
+    /// are not over.
+    fn account(
+        &mut self,
+        look: &[u8],
+        unlisted: &[(u64, ThreadClock)],
+        end_ns: u64,
+        goes_on: bool,
+    ) -> Result<u64, Failure> {
+        let Self { session, sums, open_waits, .. } = self;
+        let (mut added, mut key) = (0, 0);
+        let mut found: HashMap<u64, ThreadClock> = HashMap::new();
+        open_waits.begin_look();
+        decode_look(look, |record, bytes| match record {
+            Record::Thread(thread) => {
+                key = thread.key;
+                found.insert(key, thread.clock);
+                open_waits.met(key, &thread.clock);
+                sums.times.add_living(&sums.marks.living(&thread, end_ns), end_ns);
+            }
+            // Its thread came right before.
+            Record::Wait(wait) => {
+                session.unwinding.sampled(&wait.sample);
+                if goes_on {
+                    open_waits.tell(key, &wait, bytes);
+                    if open_waits.has(key, wait.facts.left_ns) {
+                        return;
+                    }
+                }
+                // Of one that began after the window's end nothing is left.
+                if let Some(wait) = wait.until(end_ns).and_then(|wait| wait.since(sums.window_start_ns)) {
+                    added += 1;
+                    sums.aggregate.add_wait(&wait);
+                }
+            }
+            _ => {}
+        })
+        .map_err(|error| Failure::unexpected(&error))?;
+        for (key, clock) in unlisted.iter().filter(|(key, _)| !found.contains_key(key)) {
+            sums.times.add_unlisted(&sums.marks.unlisted(*key, clock, end_ns), end_ns);
+        }
+        sums.marks.end_look();
+        let period_ns = session.budget.period_ns();
+        let state_of = |key| found.get(&key).copied();
+        added += open_waits.add_to(&mut sums.aggregate, sums.window_start_ns, end_ns, period_ns, state_of);
+        Ok(added)
+    }
+
+    /// Takes out what the window came to.
+    fn close(&mut self, end_ns: u64, open_waits: u64, pending_waits: u64) -> Result<Window, Failure> {
+        let Self { session, sums, before, .. } = self;
+        let duration = Duration::from_nanos(end_ns - sums.window_start_ns);
+        let counters = session.programs.counters()?;
+        let cost = session.programs.cost();
+        let now = Before { counters, cost, malformed: session.drain.malformed() };
+        let counts = Counts {
+            kernel: counters.since(&before.counters),
+            expected: self.event.map_or(0, |event| {
+                expected_ticks(event, session.cpus.len(), session.options.frequency_hz, duration)
+            }),
+            open_waits,
+            pending_waits,
+            malformed: now.malformed - before.malformed,
+            sees_sends: session.programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
+        };
+        let program_cost = session.programs.cost_is_measured().then(|| cost.since(before.cost));
+        *before = now;
+        let forgotten = self.remembered.elapsed() >= FORGOTTEN_AFTER;
+        if forgotten {
+            self.remembered = Instant::now();
+            self.open_waits.forget_objects();
+        }
+        let aggregate = sums.aggregate.close_window(forgotten);
+        let connections = sums.connections.close_window(|placed| sums.aggregate.carry(&aggregate, placed));
+        let start_ns = std::mem::replace(&mut sums.window_start_ns, end_ns);
+        self.stacks = 0;
+        Ok(Window {
+            start_ns,
+            start_unix_ns: self.tie.unix_ns(start_ns),
+            duration,
             aggregate,
+            times: sched_options(&session.options).map(|_| std::mem::take(&mut sums.times)),
+            connections,
+            is_host: session.gate == Gate::Everything,
+            program_cost,
+            unwind_tables: session.unwinding.statistics(),
+            counts,
         })
     }
 }
@@ -405,7 +560,7 @@ impl Recording {
     /// The exact times of threads; `None` where the scheduler's events were not asked for.
     #[must_use]
     pub fn thread_times(&self) -> Option<&ThreadTimes> {
-        self.times.as_ref()
+        self.window.times.as_ref()
     }
 }
 
@@ -437,11 +592,8 @@ impl Symbolizing {
                 }
                 log_phase("kernel symbols", thread_cpu());
                 let recording = received.recv().ok()?;
-                let Recording { aggregate, times, connections, is_host, wanted, window_start_ns, .. } =
-                    recording;
-                let lost = connections.of_target(is_host).collect();
-                let times = times.as_ref();
-                Some(symbolized::profiles(&aggregate, &mut symbolizer, wanted, times, lost, window_start_ns))
+                let Recording { window, wanted, .. } = recording;
+                Some(symbolized::profiles(&window, &mut symbolizer, wanted))
             })
             .map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { recordings, thread })
@@ -460,42 +612,41 @@ impl Symbolizing {
     }
 }
 
-/// Hands a record to where it belongs.
-fn take(
-    record: &Record<'_>,
-    aggregate: &mut Aggregate,
-    times: &mut ThreadTimes,
-    connections: &mut Connections,
-    unwinding: &Unwinding,
-) {
-    match record {
-        Record::Sample(sample) => {
-            unwinding.sampled(sample);
-            aggregate.add(sample);
-        }
-        Record::Wait(wait) => {
-            unwinding.sampled(&wait.sample);
-            aggregate.add_wait(wait);
-        }
-        Record::Wake(facts, sample) => {
-            unwinding.sampled(sample);
-            aggregate.add_wake(facts, sample);
-        }
-        Record::Thread(thread) => times.add_ended(thread),
-        Record::Tcp(record, event) => connections.add(record, *event),
-        Record::TcpOpener(facts, call, sample) => {
-            unwinding.sampled(sample);
-            let placed = aggregate.add_opener(sample);
-            connections.add_opener(facts, *call, sample, placed);
-        }
-        Record::NewFile(new) => match aggregate.announce(new) {
-            Some(Announced::Opened(binary)) => {
-                if let Some(file) = &aggregate.binaries().get(binary).file {
-                    unwinding.announce(new, binary, file);
+impl Sums {
+    /// Hands a record to where it belongs.
+    fn take(&mut self, record: &Record<'_>, unwinding: &Unwinding) {
+        let Self { aggregate, times, marks, connections, window_start_ns } = self;
+        match record {
+            Record::Sample(sample) => {
+                unwinding.sampled(sample);
+                aggregate.add(sample);
+            }
+            Record::Wait(wait) => {
+                unwinding.sampled(&wait.sample);
+                if let Some(wait) = wait.since(*window_start_ns) {
+                    aggregate.add_wait(&wait);
                 }
             }
-            Some(Announced::Unopened(_)) | None => unwinding.unopened(new),
-        },
+            Record::Wake(facts, sample) => {
+                unwinding.sampled(sample);
+                aggregate.add_wake(facts, sample);
+            }
+            Record::Thread(thread) => times.add_ended(&marks.ended(thread)),
+            Record::Tcp(record, event) => connections.add(record, *event),
+            Record::TcpOpener(facts, call, sample) => {
+                unwinding.sampled(sample);
+                let placed = aggregate.add_opener(sample);
+                connections.add_opener(facts, *call, sample, placed);
+            }
+            Record::NewFile(new) => match aggregate.announce(new) {
+                Some(Announced::Opened(binary)) => {
+                    if let Some(file) = &aggregate.binaries().get(binary).file {
+                        unwinding.announce(new, binary, file);
+                    }
+                }
+                Some(Announced::Unopened(_)) | None => unwinding.unopened(new),
+            },
+        }
     }
 }
 
@@ -538,7 +689,7 @@ fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
 /// Whether none was missing.
 fn meet(look: &[u8], unwinding: &Unwinding) -> Result<bool, Failure> {
     let mut all_met = true;
-    let sampled = |record: Record<'_>| {
+    let sampled = |record: Record<'_>, _: &[u8]| {
         if let Record::Wait(wait) = record {
             all_met &= wait.sample.user_outcome != StackOutcome::TableMissing;
             unwinding.sampled(&wait.sample);

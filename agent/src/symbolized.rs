@@ -21,6 +21,7 @@ use crate::record::event::Event;
 use crate::symbolize::{BinarySymbols, JitSymbols, Note, SourceLine, SymbolizeError, Symbolized, Symbolizer};
 use crate::thread_times::ThreadTimes;
 use crate::time_profiles::{Classes, NOT_SAMPLED};
+use crate::window::Window;
 
 /// What is known of a frame after symbolization.
 struct Found {
@@ -51,16 +52,12 @@ pub struct Profiles {
     pub peers: Vec<Peer>,
 }
 
-/// Symbolizes every frame once and builds the profiles. `window_start_ns` is the monotonic time that timelines begin at.
+/// Symbolizes every frame of a window once and builds the profiles.
 #[must_use]
-pub fn profiles(
-    aggregate: &Aggregate,
-    symbolizer: &mut Symbolizer,
-    wanted: Vec<Wanted>,
-    times: Option<&ThreadTimes>,
-    lost: Vec<(&Ends, &Connection)>,
-    window_start_ns: u64,
-) -> Profiles {
+pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted>) -> Profiles {
+    let Window { aggregate, start_ns: window_start_ns, .. } = window;
+    let (times, window_start_ns) = (window.times.as_ref(), *window_start_ns);
+    let lost: Vec<(&Ends, &Connection)> = window.connections.of_target(window.is_host).collect();
     let mut notes = Vec::new();
     let found = symbolize(aggregate, symbolizer, &mut notes);
     let stacks: Vec<&[RawFrameId]> = aggregate.stacks().collect();

@@ -3,12 +3,17 @@
 //! The looks are the kernel's own iteration over its threads. What it finds at the end goes to the agent through the
 //! iterator's file, not through the ring buffer: so none of it can be lost.
 
-use aya_ebpf::{bindings::task_struct, helpers::generated, macros::map, maps::PerCpuArray};
+use aya_ebpf::{
+    bindings::task_struct,
+    helpers::generated,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
 use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
     sample::{MAX_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome},
-    sched::{NO_SYSCALL, State, ThreadClock, ThreadRecord, WaitFacts},
+    sched::{EarlierLook, NO_SYSCALL, State, ThreadClock, ThreadRecord, WaitFacts},
     unwind::{
         table::Rule,
         walk::{Host, Mapping, WINDOW_BYTES, Walk},
@@ -38,6 +43,10 @@ use super::{
 static THREAD_RECORDS: PerCpuArray<ThreadRecord> = PerCpuArray::with_max_entries(2, 0);
 const OF_ENDED: u32 = 0;
 const OF_LIVING: u32 = 1;
+
+/// The look before, in windows that follow each other; the agent writes it. Threads that sleep for long cost no stack then.
+#[map]
+static EARLIER_LOOK: Array<EarlierLook> = Array::with_max_entries(1, 0);
 
 /// `TASK_DEAD` and `TASK_NEW`: not yet to be accounted for, or no more.
 const DEAD_OR_NEW: u32 = 0x80 | 0x800;
@@ -128,6 +137,9 @@ fn report_wait(
     let Some(period_ns) = waits::chosen(clock.left_ns, length_ns) else {
         return;
     };
+    if EARLIER_LOOK.get(0).is_some_and(|look| look.has_told(clock.left_ns)) {
+        return;
+    }
     let Some(scratch) = stack::scratch(Source::OpenWait) else {
         count(Counter::WaitAttempted);
         return count(Counter::WaitScratchMissing);

@@ -24,7 +24,7 @@ use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
     sample::{Source, StackOutcome},
-    sched::{INTERRUPTS_BYTES, NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts},
+    sched::{INTERRUPTS_BYTES, NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts, is_chosen},
 };
 
 use super::{
@@ -102,9 +102,7 @@ pub fn over(task: Trusted, clock: &ThreadClock, state: u32, since: u64, now: u64
 #[inline(always)]
 pub fn chosen(left_ns: u64, length_ns: u64) -> Option<u64> {
     let period_ns = *WAIT_PERIOD.get(0)?;
-    // The golden ratio's multiples are spread evenly, whatever the times' low bits are.
-    let fraction = left_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    (length_ns > (period_ns.wrapping_mul(fraction) >> 32)).then_some(period_ns)
+    is_chosen(left_ns, length_ns, period_ns).then_some(period_ns)
 }
 
 /// Takes the stack of the thread that this CPU has just been given to, if one was chosen.

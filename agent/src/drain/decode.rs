@@ -90,6 +90,26 @@ impl Sample<'_> {
 }
 
 impl Wait<'_> {
+    /// What of a wait lies after the window's start; `None` where nothing does. What is left stands for its part of what the
+    /// whole wait stood for.
+    #[must_use]
+    pub fn since(mut self, start_ns: u64) -> Option<Self> {
+        let facts = &mut self.facts;
+        let length_ns = facts.blocked_ns + facts.queued_ns;
+        let before_ns = start_ns.saturating_sub(facts.left_ns);
+        if before_ns == 0 {
+            return Some(self);
+        }
+        let left_ns = length_ns.checked_sub(before_ns).filter(|left_ns| *left_ns > 0)?;
+        let blocked_before_ns = before_ns.min(facts.blocked_ns);
+        facts.blocked_ns -= blocked_before_ns;
+        facts.queued_ns -= before_ns - blocked_before_ns;
+        let period_ns = u128::from(facts.period_ns) * u128::from(left_ns) / u128::from(length_ns);
+        // No longer than before, so it fits.
+        facts.period_ns = period_ns as u64;
+        Some(self)
+    }
+
     /// What of a wait that is not over lies before the window's end; `None` where nothing does.
     #[must_use]
     pub fn until(mut self, end_ns: u64) -> Option<Self> {
@@ -171,11 +191,12 @@ fn fixed<T: Fixed>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
     Ok((unsafe { fixed.as_ptr().cast::<T>().read_unaligned() }, rest))
 }
 
-/// Reads the records that the kernel's iterator over threads wrote one after the other.
+/// Reads the records that the kernel's iterator over threads wrote one after the other. `sink` is also given the bytes of
+/// each.
 ///
 /// # Errors
 /// [`DecodeError`] where the bytes are not what the contract says; the records before have been handed over then.
-pub fn decode_look(mut bytes: &[u8], mut sink: impl FnMut(Record<'_>)) -> Result<(), DecodeError> {
+pub fn decode_look(mut bytes: &[u8], mut sink: impl FnMut(Record<'_>, &[u8])) -> Result<(), DecodeError> {
     while !bytes.is_empty() {
         let record = decode(bytes)?;
         let length = match &record {
@@ -183,7 +204,7 @@ pub fn decode_look(mut bytes: &[u8], mut sink: impl FnMut(Record<'_>)) -> Result
             Record::Wait(wait) => size_of::<WaitFacts>() + wait.sample.bytes(),
             _ => return Err(DecodeError::Unknown { what: "kind in a look at threads", value: 0 }),
         };
-        sink(record);
+        sink(record, bytes.get(..length).unwrap_or(bytes));
         bytes = bytes.get(length..).unwrap_or_default();
     }
     Ok(())
@@ -339,12 +360,28 @@ mod tests {
     }
 
     #[test]
+    fn of_a_wait_what_lies_after_the_windows_start_is_left() {
+        let bytes = wait(1_000, 700, 300);
+        let Ok(Record::Wait(mut wait)) = decode(&bytes) else { panic!("not a wait") };
+        // Chosen with a probability of a quarter, it stands for four times its length.
+        wait.facts.period_ns = 4_000;
+        let left = |start_ns| {
+            let facts = wait.since(start_ns)?.facts;
+            Some((facts.blocked_ns, facts.queued_ns, facts.period_ns))
+        };
+        assert_eq!(left(900), Some((700, 300, 4_000)));
+        assert_eq!(left(1_200), Some((500, 300, 3_200)));
+        assert_eq!(left(1_900), Some((0, 100, 400)));
+        assert_eq!(left(2_000), None);
+    }
+
+    #[test]
     fn looks_are_records_one_after_the_other() {
         let mut thread = vec![0; size_of::<ThreadRecord>()];
         thread[0] = Kind::Thread as u8;
         let look = [thread.clone(), wait(1, 2, 3), thread].concat();
         let mut kinds = String::new();
-        let told = decode_look(&look, |record| {
+        let told = decode_look(&look, |record, _| {
             kinds.push(match record {
                 Record::Thread(_) => 't',
                 Record::Wait(_) => 'w',
@@ -352,8 +389,8 @@ mod tests {
             });
         });
         assert_eq!((told, kinds.as_str()), (Ok(()), "twt"));
-        assert!(decode_look(&look[..look.len() - 1], |_| {}).is_err());
-        assert!(decode_look(&record(&[], &[]), |_| {}).is_err(), "a sample is no part of a look");
+        assert!(decode_look(&look[..look.len() - 1], |_, _| {}).is_err());
+        assert!(decode_look(&record(&[], &[]), |_, _| {}).is_err(), "a sample is no part of a look");
     }
 
     #[test]

@@ -188,6 +188,17 @@ pub struct ProgramCost {
     pub run_count: u64,
 }
 
+impl ProgramCost {
+    /// What came since an earlier moment.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            run_time: self.run_time.saturating_sub(earlier.run_time),
+            run_count: self.run_count.saturating_sub(earlier.run_count),
+        }
+    }
+}
+
 /// What is left of the sources when they have stopped.
 #[derive(Debug, Default)]
 pub struct Stopped {
@@ -510,6 +521,14 @@ impl Counters {
     #[must_use]
     pub fn get(&self, counter: Counter) -> u64 {
         self.0[counter as usize]
+    }
+
+    /// What was counted since an earlier moment.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut counts = *self;
+        counts.0.iter_mut().zip(earlier.0).for_each(|(now, before)| *now = now.saturating_sub(before));
+        counts
     }
 }
 

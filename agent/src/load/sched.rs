@@ -7,7 +7,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf}
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use chokepoint_ebpf::sched::{INTERRUPTS_BYTES, ThreadClock};
+use chokepoint_ebpf::sched::{EarlierLook, INTERRUPTS_BYTES, ThreadClock};
 
 use super::{LoadError, program};
 
@@ -35,6 +35,7 @@ const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
 const CHOSEN: &str = "WAIT_CHOSEN";
 const THREADS: &str = "SCHED_THREADS";
 const INTERRUPTS: &str = "WAIT_INTERRUPTS";
+const EARLIER_LOOK: &str = "EARLIER_LOOK";
 const BEGIN: &str = "threads_begin";
 const REPORT: &str = "threads_report";
 /// For kernels before 5.18.
@@ -65,6 +66,7 @@ pub struct Sched {
     interrupts: Vec<RingBuf<MapData>>,
     threads: HashMap<MapData, u64, Clock>,
     chosen: PerCpuArray<MapData, [u64; 6]>,
+    earlier_look: Array<MapData, [u64; 2]>,
 }
 
 impl Sched {
@@ -111,6 +113,8 @@ impl Sched {
                 .map_err(|source| LoadError::Map { name: THREADS, source })?,
             chosen: PerCpuArray::try_from(take(ebpf, CHOSEN)?)
                 .map_err(|source| LoadError::Map { name: CHOSEN, source })?,
+            earlier_look: Array::try_from(take(ebpf, EARLIER_LOOK)?)
+                .map_err(|source| LoadError::Map { name: EARLIER_LOOK, source })?,
             interrupts: interrupts(ebpf, cpus)?,
         })
     }
@@ -168,6 +172,16 @@ impl Sched {
     /// Where the kernel refuses.
     pub fn set_period_ns(&mut self, period_ns: u64) -> Result<(), LoadError> {
         self.period.set(0, period_ns, 0).map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })
+    }
+
+    /// Has the next looks at threads leave out the waits that an earlier one has told of; the default has told of none.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn set_earlier_look(&mut self, look: EarlierLook) -> Result<(), LoadError> {
+        self.earlier_look
+            .set(0, [look.time_ns, look.period_ns], 0)
+            .map_err(|source| LoadError::Map { name: EARLIER_LOOK, source })
     }
 
     /// Makes room for more interrupts.

@@ -30,7 +30,7 @@ impl BinaryId {
 }
 
 /// A file that some process maps executable.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Binary {
     /// Path in the mount namespace of the process that showed it first; where that had ended, as the kernel programs found it.
     pub path: PathBuf,
@@ -63,7 +63,7 @@ pub enum Announced {
 }
 
 /// Every file once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Binaries {
     entries: Vec<Binary>,
     /// By the kernel programs' ids; a file that was forgotten and met again has several.

@@ -89,7 +89,7 @@ struct Descriptor {
 }
 
 /// The objects that were waited for.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Objects {
     names: Vec<String>,
     ids: HashMap<String, ObjectId>,
@@ -125,6 +125,17 @@ impl Objects {
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
+    }
+
+    /// Whether what a wait in this system call is for may have a name.
+    #[must_use]
+    pub fn has_name(syscall: u64) -> bool {
+        u32::try_from(syscall).is_ok_and(|syscall| names(syscall) != Names::Nothing)
+    }
+
+    /// Counts from here on for another window.
+    pub fn begin_window(&mut self) {
+        self.skipped = 0;
     }
 
     /// What a thread waits for in this system call with these arguments; `None` where that is nothing that has a name, or its
@@ -230,7 +241,7 @@ fn device_name(device: u64) -> Option<String> {
 }
 
 /// The sockets of one network namespace at one time, by their inodes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Sockets {
     names: HashMap<u64, String>,
     read: Instant,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::binaries;
 use super::maps::Backing;
@@ -31,25 +32,25 @@ impl ProcessId {
 }
 
 /// One program of one process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Process {
     /// Which one it is.
     pub key: ProcessKey,
-    perf_map: Option<File>,
-    jitdump: Option<File>,
+    perf_map: Option<Arc<File>>,
+    jitdump: Option<Arc<File>>,
 }
 
 impl Process {
     /// The file in perf's jitdump format in which the runtime keeps the code it compiled, if it has one.
     #[must_use]
     pub fn jitdump(&self) -> Option<&File> {
-        self.jitdump.as_ref()
+        self.jitdump.as_deref()
     }
 
     /// The file in which the process's runtime names the code it compiled, if it has one.
     #[must_use]
     pub fn perf_map(&self) -> Option<&File> {
-        self.perf_map.as_ref()
+        self.perf_map.as_deref()
     }
 }
 
@@ -57,7 +58,7 @@ impl Process {
 const MAX_PROCESSES: usize = 65_536;
 
 /// Every program of every process that was sampled in code of no file.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct ProcessTable {
     entries: Vec<Process>,
     ids: HashMap<ProcessKey, ProcessId>,
@@ -70,17 +71,24 @@ impl ProcessTable {
         Self::default()
     }
 
+    /// The entry with this key, if there is one.
+    #[must_use]
+    pub fn find(&self, key: ProcessKey) -> Option<ProcessId> {
+        self.ids.get(&key).copied()
+    }
+
     /// The entry with this key. A new one has its runtime's files opened at once, because it may end soon. `None` when there are
     /// too many.
     pub fn identify(&mut self, key: ProcessKey) -> Option<ProcessId> {
-        if let Some(id) = self.ids.get(&key) {
-            return Some(*id);
+        if let Some(id) = self.find(key) {
+            return Some(id);
         }
         if self.entries.len() >= MAX_PROCESSES {
             return None;
         }
         let id = ProcessId(self.entries.len() as u32);
-        let (perf_map, jitdump) = (open_perf_map(key.tgid), open_jitdump(key.tgid));
+        let perf_map = open_perf_map(key.tgid).map(Arc::new);
+        let jitdump = open_jitdump(key.tgid).map(Arc::new);
         self.entries.push(Process { key, perf_map, jitdump });
         self.ids.insert(key, id);
         Some(id)
@@ -96,8 +104,8 @@ impl ProcessTable {
     pub fn open_late_files(&mut self) {
         for process in &mut self.entries {
             let tgid = process.key.tgid;
-            process.perf_map = process.perf_map.take().or_else(|| open_perf_map(tgid));
-            process.jitdump = process.jitdump.take().or_else(|| open_jitdump(tgid));
+            process.perf_map = process.perf_map.take().or_else(|| open_perf_map(tgid).map(Arc::new));
+            process.jitdump = process.jitdump.take().or_else(|| open_jitdump(tgid).map(Arc::new));
         }
     }
 }

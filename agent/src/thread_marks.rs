@@ -1,0 +1,220 @@
+//! Up to where each thread's time was told: turns times since a session began into those of one window.
+//!
+//! The kernel programs count on from the session's start and know nothing of windows. What was told of a thread is kept here and
+//! taken from what they say next. A thread's windows follow each other without a gap: one ends with the common end, or with
+//! the thread's last event where that was later because the look at it was, and the next begins there. So the times of all
+//! windows add up to the thread's life.
+
+use std::collections::HashMap;
+
+use chokepoint_ebpf::sched::{State, ThreadClock, ThreadRecord};
+
+/// What was told of one thread. About 130 bytes with its key.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    /// Tells threads apart whose key is the same because one came after the other.
+    begin_ns: u64,
+    until_ns: u64,
+    spent_ns: [u64; State::SLOTS],
+    switches: u64,
+    user_ns: u64,
+    system_ns: u64,
+    /// The look that told of it last.
+    look: u64,
+}
+
+/// Up to where the time of each living thread was told. There are no more than the kernel programs' own map holds.
+#[derive(Debug, Default)]
+pub struct ThreadMarks {
+    marks: HashMap<u64, Mark>,
+    look: u64,
+}
+
+impl ThreadMarks {
+    /// What a thread did since it was last told of, up to `end_ns`, as a record whose accounting began then. The rest is told
+    /// by the next call.
+    pub fn living(&mut self, record: &ThreadRecord, end_ns: u64) -> ThreadRecord {
+        let end_ns = end_ns.max(record.clock.since_ns);
+        let total = spent_until(&record.clock, end_ns);
+        let mark = Mark {
+            begin_ns: record.clock.begin_ns,
+            until_ns: end_ns,
+            spent_ns: total,
+            switches: record.clock.switches,
+            user_ns: record.user_ns,
+            system_ns: record.system_ns,
+            look: self.look,
+        };
+        let earlier = self.marks.insert(record.key, mark);
+        since(record, earlier.as_ref(), total, end_ns)
+    }
+
+    /// What a thread that has ended did since it was last told of.
+    pub fn ended(&mut self, record: &ThreadRecord) -> ThreadRecord {
+        let earlier = self.marks.remove(&record.key);
+        since(record, earlier.as_ref(), record.clock.spent_ns, record.clock.since_ns)
+    }
+
+    /// What a thread that no look finds did since it was last told of, up to `end_ns`.
+    #[must_use]
+    pub fn unlisted(&self, key: u64, clock: &ThreadClock, end_ns: u64) -> ThreadClock {
+        let end_ns = end_ns.max(clock.since_ns);
+        since_mark(clock, self.marks.get(&key), spent_until(clock, end_ns), end_ns)
+    }
+
+    /// All threads have been looked at. What is known of those that were not found is kept for one look more: that they ended
+    /// may be told after it.
+    pub fn end_look(&mut self) {
+        let look = self.look;
+        self.marks.retain(|_, mark| mark.look + 1 >= look);
+        self.look += 1;
+    }
+}
+
+/// Time by state up to `end_ns` of a thread that stays in its state.
+fn spent_until(clock: &ThreadClock, end_ns: u64) -> [u64; State::SLOTS] {
+    let mut spent_ns = clock.spent_ns;
+    if let Some(spent_ns) = spent_ns.get_mut(clock.state as usize) {
+        *spent_ns += end_ns.saturating_sub(clock.since_ns);
+    }
+    spent_ns
+}
+
+fn since(
+    record: &ThreadRecord,
+    earlier: Option<&Mark>,
+    total: [u64; State::SLOTS],
+    end_ns: u64,
+) -> ThreadRecord {
+    let mut clock = since_mark(&record.clock, earlier, total, end_ns);
+    if let Some(mark) = earlier.filter(|mark| mark.begin_ns == record.clock.begin_ns) {
+        clock.begin_user_ns = mark.user_ns;
+        clock.begin_system_ns = mark.system_ns;
+    }
+    ThreadRecord { clock, ..*record }
+}
+
+fn since_mark(
+    clock: &ThreadClock,
+    earlier: Option<&Mark>,
+    total: [u64; State::SLOTS],
+    end_ns: u64,
+) -> ThreadClock {
+    let told = ThreadClock { spent_ns: total, since_ns: end_ns, ..*clock };
+    let Some(mark) = earlier.filter(|mark| mark.begin_ns == clock.begin_ns) else {
+        return told;
+    };
+    ThreadClock {
+        spent_ns: difference(total, mark.spent_ns),
+        begin_ns: mark.until_ns,
+        switches: clock.switches.saturating_sub(mark.switches),
+        ..told
+    }
+}
+
+/// Time by state since a mark. What was told as of one state and turned out to be of another, which happens where a host hides
+/// switches, is taken from the longest, so that the sum stays true.
+fn difference(total: [u64; State::SLOTS], told: [u64; State::SLOTS]) -> [u64; State::SLOTS] {
+    let mut difference: [u64; State::SLOTS] =
+        std::array::from_fn(|state| total[state].saturating_sub(told[state]));
+    let mut excess: u64 = (0..State::SLOTS).map(|state| told[state].saturating_sub(total[state])).sum();
+    while excess > 0 {
+        let Some(longest) = difference.iter_mut().max().filter(|longest| **longest > 0) else { break };
+        let taken = excess.min(*longest);
+        *longest -= taken;
+        excess -= taken;
+    }
+    difference
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chokepoint_ebpf::COMM_LEN;
+
+    const ON_CPU: usize = State::OnCpu as usize;
+    const BLOCKED: usize = State::Blocked as usize;
+
+    fn record(state: State, since_ns: u64, spent_ns: [u64; 8], switches: u64) -> ThreadRecord {
+        ThreadRecord {
+            kind: 0,
+            ended: 0,
+            tgid: 1,
+            tid: 2,
+            process_start_ns: 3,
+            key: 5,
+            cgroup_id: 0,
+            thread_comm: [0; COMM_LEN],
+            process_comm: [0; COMM_LEN],
+            clock: ThreadClock {
+                since_ns,
+                state: state as u32,
+                spent_ns,
+                begin_ns: 1_000,
+                switches,
+                begin_user_ns: 7,
+                ..ThreadClock::default()
+            },
+            user_ns: since_ns,
+            system_ns: 0,
+        }
+    }
+
+    #[test]
+    fn windows_of_one_thread_follow_each_other_without_a_gap() {
+        let mut marks = ThreadMarks::default();
+        // Ran from 1,000 to 1,300 and sleeps since.
+        let sleeps = record(State::Blocked, 1_300, [300, 0, 0, 0, 0, 0, 0, 0], 1);
+        let first = marks.living(&sleeps, 2_000);
+        assert_eq!((first.clock.begin_ns, first.clock.since_ns), (1_000, 2_000));
+        assert_eq!((first.clock.spent_ns[ON_CPU], first.clock.spent_ns[BLOCKED]), (300, 700));
+        assert_eq!(first.clock.begin_user_ns, 7);
+        marks.end_look();
+        // Nothing happened.
+        let second = marks.living(&sleeps, 3_000);
+        assert_eq!((second.clock.spent_ns[ON_CPU], second.clock.spent_ns[BLOCKED]), (0, 1_000));
+        assert_eq!((second.clock.begin_ns, second.clock.switches), (2_000, 0));
+        marks.end_look();
+        // Woke at 3,500, before the window's end at 4,000; the look at it came at 4,100, when it had just gone to sleep.
+        let ran = record(State::Blocked, 4_050, [850, 0, 0, 0, 2_200, 0, 0, 0], 2);
+        let third = marks.living(&ran, 4_000);
+        assert_eq!((third.clock.spent_ns[ON_CPU], third.clock.spent_ns[BLOCKED]), (550, 500));
+        assert_eq!((third.clock.begin_ns, third.clock.since_ns, third.clock.switches), (3_000, 4_050, 1));
+        marks.end_look();
+        let ended = record(State::OnCpu, 4_500, [900, 0, 0, 0, 2_600, 0, 0, 0], 4);
+        let last = marks.ended(&ended);
+        assert_eq!((last.clock.spent_ns[ON_CPU], last.clock.spent_ns[BLOCKED]), (50, 400));
+        assert_eq!((last.clock.begin_ns, last.clock.since_ns), (4_050, 4_500));
+        // 3,500 ns of life, all of them told once.
+        let told: u64 = [first, second, third, last].iter().flat_map(|part| part.clock.spent_ns).sum();
+        assert_eq!(told, 3_500);
+    }
+
+    #[test]
+    fn another_thread_at_the_same_place_begins_anew() {
+        let mut marks = ThreadMarks::default();
+        let _ = marks.living(&record(State::Blocked, 1_300, [300, 0, 0, 0, 0, 0, 0, 0], 1), 2_000);
+        let mut other = record(State::OnCpu, 2_500, [0; 8], 0);
+        other.clock.begin_ns = 2_500;
+        assert_eq!(marks.living(&other, 3_000).clock.spent_ns[ON_CPU], 500);
+    }
+
+    #[test]
+    fn what_was_told_of_the_wrong_state_is_made_up_for() {
+        let mut marks = ThreadMarks::default();
+        let _ = marks.living(&record(State::OnCpu, 1_000, [0; 8], 0), 2_000);
+        // It had left its CPU unseen and slept all the time.
+        let slept = marks.living(&record(State::OnCpu, 2_900, [0, 0, 0, 0, 1_900, 0, 0, 0], 0), 3_000);
+        assert_eq!(slept.clock.spent_ns.iter().sum::<u64>(), 1_000);
+    }
+
+    #[test]
+    fn threads_that_are_gone_are_forgotten() {
+        let mut marks = ThreadMarks::default();
+        let _ = marks.living(&record(State::Blocked, 1_300, [0; 8], 1), 2_000);
+        for _ in 0..3 {
+            marks.end_look();
+        }
+        assert!(marks.marks.is_empty());
+    }
+}

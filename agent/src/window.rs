@@ -1,0 +1,77 @@
+//! What a session came to in one window: everything that its sources told, before anything has a name.
+//!
+//! A source's results are a field here: what is summed by stack is in the aggregate, the rest stands beside it.
+
+use std::time::Duration;
+
+use chokepoint_analysis::coverage::Coverage;
+
+use crate::aggregate::Aggregate;
+use crate::connections::Connections;
+use crate::coverage::Seen;
+use crate::load::{Counters, ProgramCost};
+use crate::record::event::Event;
+use crate::thread_times::ThreadTimes;
+use crate::unwind;
+
+/// One window of a session. It keeps what it needs, so that the session may go on meanwhile.
+pub struct Window {
+    /// When it began, `CLOCK_MONOTONIC` nanoseconds.
+    pub start_ns: u64,
+    /// The same as nanoseconds since 1970.
+    pub start_unix_ns: u64,
+    /// How long it was.
+    pub duration: Duration,
+    /// Samples by thread and stack. Of a wait, what lies in the window.
+    pub aggregate: Aggregate,
+    /// The exact times of threads in the window; `None` where the scheduler's events were not asked for.
+    pub times: Option<ThreadTimes>,
+    /// What TCP connections sent again in the window.
+    pub connections: Connections,
+    /// Whether all of the host is the target.
+    pub is_host: bool,
+    /// What the kernel programs have cost in the window; `None` where the kernel would not measure.
+    pub program_cost: Option<ProgramCost>,
+    /// The unwind tables, since the session began.
+    pub unwind_tables: unwind::Statistics,
+    pub(crate) counts: Counts,
+}
+
+/// Numbers that say how complete a window is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counts {
+    /// What the kernel programs counted.
+    pub kernel: Counters,
+    /// Ticks that there should have been.
+    pub expected: u64,
+    /// Waits that were not over at its end.
+    pub open_waits: u64,
+    /// Waits whose stacks were still to be taken when the programs stopped.
+    pub pending_waits: u64,
+    /// Records that could not be read.
+    pub malformed: u64,
+    /// Whether this kernel lets a program see what is sent.
+    pub sees_sends: bool,
+}
+
+impl Window {
+    /// How much of what happened the window has of an event.
+    #[must_use]
+    pub fn coverage(&self, event: Event) -> Coverage {
+        let Counts { kernel, expected, open_waits, pending_waits, malformed, sees_sends } = self.counts;
+        let no_times = ThreadTimes::default();
+        let seen = Seen {
+            counters: &kernel,
+            aggregate: &self.aggregate,
+            tables: &self.unwind_tables,
+            times: self.times.as_ref().unwrap_or(&no_times),
+            expected,
+            open_waits,
+            pending_waits,
+            malformed,
+            connections: &self.connections,
+            sees_sends,
+        };
+        seen.coverage(event)
+    }
+}
