@@ -24,6 +24,7 @@ pub mod target;
 pub mod thread_marks;
 pub mod thread_times;
 pub mod time_profiles;
+pub mod top;
 pub mod unwind;
 pub mod wait_budget;
 pub mod window;

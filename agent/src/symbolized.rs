@@ -24,10 +24,12 @@ use crate::time_profiles::{Classes, NOT_SAMPLED};
 use crate::window::Window;
 
 /// What is known of a frame after symbolization.
-struct Found {
-    module: Module,
-    address: u64,
-    lines: Vec<SourceLine>,
+#[derive(Clone, Debug)]
+pub(crate) struct Found {
+    pub(crate) module: Module,
+    pub(crate) address: u64,
+    /// The function, innermost first where others are inlined.
+    pub(crate) lines: Vec<SourceLine>,
 }
 
 /// A profile that a recording is to give.
@@ -297,12 +299,7 @@ impl<'a> Assembly<'a> {
     /// Frames at a stack's leaf that belong to the interrupt in which it was taken, and to the scheduler.
     fn switching(&self, stack: u32) -> usize {
         let kernel = &self.stacks[stack as usize][..self.aggregate.kernel_frames(stack)];
-        let is = |frame: &RawFrameId, what: fn(&str) -> bool| self.names(frame.index()).any(what);
-        let switch = kernel.iter().position(|frame| is(frame, kernel_frames::ends_switch));
-        let first = switch.map_or(0, |last| last + 1);
-        let scheduler =
-            kernel[first..].iter().take_while(|frame| is(frame, kernel_frames::is_scheduling)).count();
-        first + scheduler
+        switching(kernel.len(), |position, what| self.names(kernel[position].index()).any(what))
     }
 
     fn names(&self, frame: usize) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -340,9 +337,30 @@ fn intern(builder: &mut Builder, found: &Found) -> LocationId {
     builder.location(Location { module, address: found.address, lines })
 }
 
+/// How many of a wait's kernel frames, from the leaf on, belong to the interrupt in which the stack was taken, and to the
+/// scheduler. `is` tells whether a frame, by its position, has a function of this kind.
+pub(crate) fn switching(kernel_frames: usize, is: impl Fn(usize, fn(&str) -> bool) -> bool) -> usize {
+    let switch = (0..kernel_frames).find(|frame| is(*frame, kernel_frames::ends_switch));
+    let first = switch.map_or(0, |last| last + 1);
+    let scheduler =
+        (first..kernel_frames).take_while(|frame| is(*frame, kernel_frames::is_scheduling)).count();
+    first + scheduler
+}
+
 /// What each of the aggregate's frames is, in their order.
 fn symbolize(aggregate: &Aggregate, symbolizer: &mut Symbolizer, notes: &mut Vec<String>) -> Vec<Found> {
-    let frames = Frames::of(aggregate);
+    let all = 0..aggregate.frames().len();
+    name_frames(aggregate, symbolizer, all, notes).into_iter().flatten().collect()
+}
+
+/// What some of the aggregate's frames are, by their positions; `None` for the others.
+pub(crate) fn name_frames(
+    aggregate: &Aggregate,
+    symbolizer: &mut Symbolizer,
+    wanted: impl Iterator<Item = usize>,
+    notes: &mut Vec<String>,
+) -> Vec<Option<Found>> {
+    let frames = Frames::of(aggregate, wanted);
     let mut naming = Naming { found: Vec::new(), remarks: BTreeMap::new() };
     naming.found.resize_with(aggregate.frames().len(), || None);
 
@@ -367,7 +385,7 @@ fn symbolize(aggregate: &Aggregate, symbolizer: &mut Symbolizer, notes: &mut Vec
         1 => format!("1 file {what}"),
         files => format!("{files} files {what}"),
     }));
-    naming.found.into_iter().flatten().collect()
+    naming.found
 }
 
 /// Frames by where they are looked up, each with its position among the aggregate's.
@@ -382,10 +400,10 @@ struct Frames {
 }
 
 impl Frames {
-    fn of(aggregate: &Aggregate) -> Self {
+    fn of(aggregate: &Aggregate, wanted: impl Iterator<Item = usize>) -> Self {
         let mut frames = Self::default();
-        for (index, frame) in aggregate.frames().iter().enumerate() {
-            match *frame {
+        for index in wanted {
+            match aggregate.frames()[index] {
                 RawFrame::Kernel(address) => frames.kernel.push((index, AbsoluteAddress(address))),
                 RawFrame::Vdso(offset) => frames.vdso.push((index, FileOffset(offset))),
                 RawFrame::File(id, offset) => match aggregate.binaries().find(id) {

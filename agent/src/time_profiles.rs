@@ -102,6 +102,12 @@ impl Classes {
         Self { entries }
     }
 
+    /// Every sum.
+    #[must_use]
+    pub fn all(&self) -> &[Classified] {
+        &self.entries
+    }
+
     /// What an event shows.
     pub fn shown_by(&self, event: Event) -> impl Iterator<Item = &Classified> {
         self.entries.iter().filter(move |entry| event.has(entry.class) && entry.sum.weight > 0)

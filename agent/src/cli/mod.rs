@@ -1,8 +1,12 @@
 //! The command line: arguments in, one exit code out.
 
 pub mod doctor;
+pub mod log;
 pub mod record;
 pub mod signals;
+pub mod stopping;
+pub mod target;
+pub mod top;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -43,6 +47,8 @@ enum Command {
     Record(Box<record::Arguments>),
     /// Watch every resource of the host for a while: utilization, saturation, errors, and what of it is a warning or critical.
     Signals(signals::Arguments),
+    /// Show where the time of threads goes, window after window, on the terminal.
+    Top(Box<top::Arguments>),
     /// Tell what profiling on this host needs and whether it is there.
     Doctor(doctor::Arguments),
 }
@@ -60,11 +66,12 @@ pub fn main() -> ExitCode {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_writer(|| log::Log)
         .init();
     let result = match arguments.command {
         Command::Record(arguments) => record::run(*arguments, kernel_log),
         Command::Signals(arguments) => signals::run(&arguments),
+        Command::Top(arguments) => top::run(&arguments, kernel_log),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|failure: Failure| {

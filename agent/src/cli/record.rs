@@ -1,33 +1,32 @@
 //! `chokepoint record`.
 
 use std::ffi::OsString;
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use chokepoint_analysis::export::{self, Format};
 use clap::Args;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::stopping::{Signals, Stopping, restore_signals};
+use super::target::TargetArguments;
 use crate::failure::{Failure, Kind};
 use crate::host::cost::{Cost, log_phase};
 use crate::load::Stacks;
-use crate::pipeline::{End, Session, Stop, Symbolizing};
+use crate::pipeline::{End, Session, Symbolizing};
 use crate::record::event::Event;
 use crate::record::output::{Destination, Output};
 use crate::record::progress::Progress;
 use crate::record::summary::{self, Finished};
-use crate::record::workload::{self, HeldCommand, WatchedProcesses};
+use crate::record::workload::{self, HeldCommand};
 use crate::record::{DEFAULT_DURATION, DEFAULT_FREQUENCY_HZ, Options};
-use crate::target::Target;
 use crate::unwind::{self, CacheDirectory};
 
 /// File that is written where none is named.
 const DEFAULT_OUTPUT: &str = "flame.svg";
 
 /// Where unwind tables are kept.
-const DEFAULT_UNWIND_CACHE: &str = "/var/cache/chokepoint/unwind";
+pub(super) const DEFAULT_UNWIND_CACHE: &str = "/var/cache/chokepoint/unwind";
 
 /// Arguments of `chokepoint record`.
 #[derive(Debug, Args)]
@@ -39,18 +38,8 @@ Examples:
   chokepoint record -e wall -p 4242                 where its threads' time goes, running and waiting
   chokepoint record -- make -j4                     a command and its children, until it ends")]
 pub struct Arguments {
-    /// Profile these processes, by id; separate several by commas.
-    #[arg(short, long, value_name = "PID", value_delimiter = ',', group = "target")]
-    pid: Vec<u32>,
-    /// With --pid, profile their children too.
-    #[arg(long, requires = "pid")]
-    children: bool,
-    /// Profile the processes and threads of this name.
-    #[arg(long, value_name = "NAME", group = "target")]
-    comm: Option<String>,
-    /// Profile this cgroup and those below it: a directory, or a path as in /proc/PID/cgroup.
-    #[arg(long, value_name = "PATH", group = "target")]
-    cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArguments,
     /// Start this command, and profile it and its children until it ends. How it ended is told, and does not change the exit
     /// code.
     #[arg(last = true, value_name = "COMMAND", group = "target")]
@@ -102,18 +91,6 @@ fn default_unwind_memory_mb() -> u32 {
 }
 
 impl Arguments {
-    fn target(&self) -> Target {
-        if !self.pid.is_empty() {
-            Target::Processes { pids: self.pid.clone(), children: self.children }
-        } else if let Some(comm) = &self.comm {
-            Target::Comm(comm.clone())
-        } else if let Some(cgroup) = &self.cgroup {
-            Target::Cgroup(cgroup.clone())
-        } else {
-            Target::Host
-        }
-    }
-
     fn output(&self) -> Result<Output, Failure> {
         let usage = |error: export::UnknownFormat| {
             Failure::new(Kind::Usage, format!("{error}; choose one with --format"))
@@ -143,7 +120,7 @@ impl Arguments {
     fn options(&self, format: Format, kernel_log: bool) -> Options {
         let duration = self.duration.or(self.command.is_empty().then_some(DEFAULT_DURATION));
         Options {
-            target: self.target(),
+            target: self.target.target(),
             duration,
             events: self.events(),
             frequency_hz: self.frequency,
@@ -257,70 +234,6 @@ async fn record(command: &[OsString], options: Options, outputs: &[Output]) -> R
 fn describe_command(command: &[OsString]) -> String {
     let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
     format!("command {}", words.join(" "))
-}
-
-/// The signals that end a recording early; what was sampled until then is still written.
-struct Signals([Signal; 3]);
-
-const STOP_SIGNALS: [SignalKind; 3] =
-    [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-
-impl Signals {
-    fn listen() -> Result<Self, Failure> {
-        let [interrupt, terminate, hangup] = STOP_SIGNALS.map(signal);
-        let listen = || Ok(Self([interrupt?, terminate?, hangup?]));
-        listen().map_err(|error: io::Error| Failure::unexpected(&error))
-    }
-
-    async fn any(&mut self) {
-        let [interrupt, terminate, hangup] = &mut self.0;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            _ = hangup.recv() => {}
-        }
-    }
-}
-
-/// tokio keeps its handlers for good.
-fn restore_signals() {
-    for kind in STOP_SIGNALS {
-        // SAFETY: setting the default disposition has no preconditions.
-        unsafe { libc::signal(kind.as_raw_value(), libc::SIG_DFL) };
-    }
-}
-
-/// Ends the recording on a signal, or when every process it was asked for has ended.
-struct Stopping<'a> {
-    signals: &'a mut Signals,
-    /// `None` where the target is no list of processes.
-    processes: Option<WatchedProcesses>,
-}
-
-impl<'a> Stopping<'a> {
-    fn new(signals: &'a mut Signals, watched: &[u32]) -> Result<Self, Failure> {
-        let watch = || WatchedProcesses::new(watched).map_err(|error| Failure::unexpected(&error));
-        let processes = if watched.is_empty() { None } else { Some(watch()?) };
-        Ok(Self { signals, processes })
-    }
-}
-
-impl Stop for Stopping<'_> {
-    async fn wait(&mut self) -> End {
-        let processes = self.processes.as_mut();
-        let all_ended = async {
-            if let Some(processes) = processes
-                && processes.all_ended().await.is_ok()
-            {
-                return;
-            }
-            std::future::pending().await
-        };
-        tokio::select! {
-            () = self.signals.any() => End::Interrupted,
-            () = all_ended => End::TargetEnded,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,421 @@
+//! The thread that reads windows: it sums them up for the screen, and names the stacks that are looked at. User frames get
+//! names only then, so that a screen that shows none costs none.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use chokepoint_analysis::activity::{Class, Group};
+use chokepoint_analysis::profile::ModuleKind;
+use tokio::sync::mpsc;
+
+use super::host_use::Reading;
+use super::processes::Processes;
+use super::snapshot::{Activity, OwnCost, ProcessKey, Snapshot, Thread};
+use crate::aggregate::{Aggregate, Part, RawFrame};
+use crate::connections::{Connection, Ends, peers};
+use crate::drain::decode::comm;
+use crate::failure::Failure;
+use crate::host::cost::{Cost, resident_bytes};
+use crate::process::objects::ObjectId;
+use crate::record::event::Event;
+use crate::symbolize::{self, Symbolizer};
+use crate::symbolized::{Found, name_frames, switching};
+use crate::thread_times::ThreadKey;
+use crate::time_profiles::{Classes, NOT_SAMPLED};
+use crate::window::Window;
+
+/// Windows and requests that wait to be read. Of more, the newest is given up.
+const QUEUE: usize = 4;
+/// Stacks of a list, those with the most time.
+const MAX_STACKS: usize = 200;
+/// Frames whose names are remembered from window to window; about 300 bytes each. When there are more, all are forgotten.
+const MAX_REMEMBERED: usize = 20_000;
+/// Peers of a snapshot, the worst.
+const MAX_PEERS: usize = 1_000;
+
+/// Whose stacks are looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// A process's.
+    Process(ProcessKey),
+    /// A thread's.
+    Thread(ProcessKey, u32),
+    /// Those of a cgroup and of the groups below it.
+    Cgroup(Arc<str>),
+    /// Those of all processes of this name.
+    Name(String),
+    /// Those of all threads of this name.
+    ThreadName(String),
+}
+
+impl Scope {
+    /// Whether a thread is in it.
+    #[must_use]
+    pub fn has(&self, thread: &Thread) -> bool {
+        match self {
+            Self::Process(process) => thread.process == *process,
+            Self::Thread(process, tid) => thread.process == *process && thread.tid == *tid,
+            Self::Cgroup(path) => is_within(&thread.cgroup, path),
+            Self::Name(name) => thread.process_name == *name,
+            Self::ThreadName(name) => thread.name == *name,
+        }
+    }
+}
+
+/// Whether a cgroup is another one or below it.
+#[must_use]
+pub fn is_within(path: &str, ancestor: &str) -> bool {
+    let below = path.strip_prefix(ancestor.trim_end_matches('/'));
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A stack with the time spent in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stack {
+    /// What kind of time it is.
+    pub class: Class,
+    /// Time, nanoseconds, scaled to the exact times of the threads.
+    pub time_ns: u64,
+    /// Samples.
+    pub samples: u64,
+    /// What was waited for.
+    pub object: Option<String>,
+    /// Functions, leaf first.
+    pub frames: Vec<String>,
+}
+
+/// The stacks of a scope in one window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stacks {
+    /// Whose they are.
+    pub scope: Scope,
+    /// The window's length.
+    pub length: Duration,
+    /// Time of all stacks, nanoseconds.
+    pub total_ns: u64,
+    /// The stacks with the most time, most first.
+    pub stacks: Vec<Stack>,
+    /// Stacks that are not in the list.
+    pub left_out: usize,
+}
+
+/// What the thread is asked for.
+enum Request {
+    Window(Box<Window>),
+    Stacks(Scope),
+}
+
+/// What the thread answers.
+#[derive(Debug)]
+pub enum Answer {
+    /// A window, summed up.
+    Snapshot(Box<Snapshot>),
+    /// The stacks of a scope in the last window.
+    Stacks(Box<Stacks>),
+}
+
+/// The thread. Dropping it lets it end.
+pub struct Reader {
+    requests: SyncSender<Request>,
+    /// What it answers.
+    pub answers: mpsc::Receiver<Answer>,
+}
+
+impl Reader {
+    /// Starts the thread, on a host with this number of CPUs.
+    ///
+    /// # Errors
+    /// Where the kernel refuses a thread.
+    pub fn start(cpus: usize) -> Result<Self, Failure> {
+        let (requests, received) = sync_channel(QUEUE);
+        let (answering, answers) = mpsc::channel(QUEUE);
+        std::thread::Builder::new()
+            .name("read windows".to_owned())
+            .spawn(move || State::new(cpus).serve(&received, &answering))
+            .map_err(|error| Failure::unexpected(&error))?;
+        Ok(Self { requests, answers })
+    }
+
+    /// Has a window read, which comes back as a snapshot. Whether there was room.
+    pub fn read(&self, window: Window) -> bool {
+        self.ask(Request::Window(Box::new(window)))
+    }
+
+    /// Has the stacks of a scope named, in the last window that was read.
+    pub fn stacks(&self, scope: Scope) -> bool {
+        self.ask(Request::Stacks(scope))
+    }
+
+    fn ask(&self, request: Request) -> bool {
+        self.requests.try_send(request).is_ok()
+    }
+}
+
+/// What the thread keeps from window to window.
+struct State {
+    symbolizer: Symbolizer,
+    names: HashMap<RawFrame, Found>,
+    processes: Processes,
+    cpus: usize,
+    host: Reading,
+    agent: Duration,
+    last: Option<Read>,
+}
+
+/// The last window, with the threads that its sums are of.
+struct Read {
+    window: Window,
+    classes: Classes,
+    threads: HashMap<ThreadKey, Thread>,
+}
+
+impl State {
+    fn new(cpus: usize) -> Self {
+        let mut symbolizer = Symbolizer::new(symbolize::Options::default());
+        if let Err(error) = symbolizer.load_kernel() {
+            // Waits are of no class then, which the snapshots say.
+            tracing::debug!(%error, "kernel symbols");
+        }
+        Self {
+            symbolizer,
+            names: HashMap::new(),
+            processes: Processes::default(),
+            cpus,
+            host: Reading::now(),
+            agent: Cost::of_this_process().cpu,
+            last: None,
+        }
+    }
+
+    fn serve(mut self, requests: &Receiver<Request>, answers: &mpsc::Sender<Answer>) {
+        while let Ok(request) = requests.recv() {
+            let answer = match request {
+                Request::Window(window) => Some(Answer::Snapshot(Box::new(self.read(*window)))),
+                Request::Stacks(scope) => self.stacks(scope).map(|stacks| Answer::Stacks(Box::new(stacks))),
+            };
+            if let Some(answer) = answer
+                && answers.blocking_send(answer).is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    fn read(&mut self, window: Window) -> Snapshot {
+        let mut losses = Vec::new();
+        let classes = self.classify(&window.aggregate, &window, &mut losses);
+        let threads = self.threads(&window, &classes);
+        let coverage = window.coverage(Event::Wall);
+        losses.extend(
+            coverage.lost.iter().map(|loss| format!("{} samples lost: {}", loss.samples, loss.cause)),
+        );
+        losses.extend(coverage.notes);
+        losses.extend(
+            window
+                .coverage(Event::Retransmit)
+                .lost
+                .iter()
+                .map(|loss| format!("{} events of connections lost: {}", loss.samples, loss.cause)),
+        );
+        let lost: Vec<(&Ends, &Connection)> = window.connections.of_target(window.is_host).collect();
+        let mut peers = peers(&lost);
+        peers.truncate(MAX_PEERS);
+
+        let host = Reading::now();
+        let window_us = window.duration.as_micros() as u64;
+        let agent = Cost::of_this_process().cpu;
+        let snapshot = Snapshot {
+            end_unix_s: (window.start_unix_ns + window.duration.as_nanos() as u64) / 1_000_000_000,
+            length: window.duration,
+            threads: threads.values().cloned().collect(),
+            ended: window.times.iter().flat_map(|times| times.iter()).filter(|(_, time)| time.ended).count()
+                as u64,
+            peers,
+            host: host.since(&self.host, window_us, self.cpus),
+            losses,
+            own: OwnCost {
+                programs: window.program_cost.map(|cost| cost.run_time),
+                agent: agent.saturating_sub(self.agent),
+                resident_bytes: resident_bytes(),
+            },
+        };
+        (self.host, self.agent) = (host, agent);
+        self.last = Some(Read { window, classes, threads });
+        snapshot
+    }
+
+    /// Gives every sum its class, by the kernel's functions alone.
+    fn classify(&mut self, aggregate: &Aggregate, window: &Window, losses: &mut Vec<String>) -> Classes {
+        let stacks: Vec<_> = aggregate.stacks().collect();
+        let waited: BTreeSet<u32> = aggregate
+            .sums()
+            .filter(|(part, ..)| matches!(part, Part::Blocked(_)))
+            .map(|(_, _, stack, _)| stack)
+            .collect();
+        let kernel_frames = |stack: u32| &stacks[stack as usize][..aggregate.kernel_frames(stack)];
+        let wanted: BTreeSet<usize> =
+            waited.iter().flat_map(|stack| kernel_frames(*stack)).map(|frame| frame.index()).collect();
+        let found = name_frames(aggregate, &mut self.symbolizer, wanted.into_iter(), losses);
+        let names = |stack: u32| {
+            let frames = kernel_frames(stack).iter().filter_map(|frame| found[frame.index()].as_ref());
+            frames.flat_map(|found| &found.lines).map(|line| line.function.clone()).collect()
+        };
+        Classes::of(aggregate, names, window.times.as_ref())
+    }
+
+    /// Every thread of a window with its time by class.
+    fn threads(&mut self, window: &Window, classes: &Classes) -> HashMap<ThreadKey, Thread> {
+        let mut threads = HashMap::new();
+        let processes = &mut self.processes;
+        let mut make = |key: ThreadKey, process_name: String, name: String, switches: u64| {
+            let process = ProcessKey { pid: key.tgid, start_ns: key.process_start_ns };
+            let known = processes.look_up(process);
+            Thread {
+                process,
+                tid: key.tid,
+                process_name,
+                name,
+                cgroup: Arc::clone(&known.cgroup),
+                parent: known.parent,
+                activity: Activity::of_thread(switches),
+            }
+        };
+        for (key, time) in window.times.iter().flat_map(|times| times.iter()) {
+            let thread = make(*key, time.process_name.clone(), time.thread_name.clone(), time.switches);
+            threads.insert(*key, thread);
+        }
+        for entry in classes.all() {
+            let key = key_of(&window.aggregate, entry.thread);
+            let thread = threads.entry(key).or_insert_with(|| {
+                // Its times were lost.
+                let raw = entry.thread.ok().map(|thread| &window.aggregate.threads()[thread as usize]);
+                let name = |bytes: Option<&[u8]>| bytes.map(comm).unwrap_or_default();
+                make(
+                    key,
+                    name(raw.map(|raw| raw.process_comm.as_slice())),
+                    name(raw.map(|raw| raw.thread_comm.as_slice())),
+                    0,
+                )
+            });
+            thread.activity.add(entry.class, entry.sum.weight);
+        }
+        self.processes.end_window();
+        threads
+    }
+
+    /// The stacks of a scope in the last window; `None` before the first.
+    fn stacks(&mut self, scope: Scope) -> Option<Stacks> {
+        let Read { window, classes, threads } = self.last.as_ref()?;
+        let aggregate = &window.aggregate;
+        let mut sums: HashMap<(Class, Option<u32>, Option<ObjectId>), (u64, u64)> = HashMap::new();
+        for entry in classes.all() {
+            let key = key_of(aggregate, entry.thread);
+            if entry.sum.weight == 0 || !threads.get(&key).is_some_and(|thread| scope.has(thread)) {
+                continue;
+            }
+            let object = match entry.part {
+                Part::Blocked(waiting) => waiting.object,
+                Part::OnCpu | Part::Queued(_) => None,
+            };
+            let (time_ns, samples) = sums.entry((entry.class, entry.stack, object)).or_default();
+            *time_ns += entry.sum.weight;
+            *samples += entry.sum.count;
+        }
+        let total_ns = sums.values().map(|(time_ns, _)| time_ns).sum();
+        let mut sums: Vec<_> = sums.into_iter().collect();
+        sums.sort_unstable_by_key(|((class, stack, object), (time_ns, _))| {
+            (std::cmp::Reverse(*time_ns), *class as usize, *stack, *object)
+        });
+        let left_out = sums.len().saturating_sub(MAX_STACKS);
+        sums.truncate(MAX_STACKS);
+
+        let all: Vec<_> = aggregate.stacks().collect();
+        let frames = |stack: u32| all[stack as usize].iter().map(|frame| frame.index());
+        let missing: BTreeSet<usize> = sums
+            .iter()
+            .filter_map(|((_, stack, _), _)| *stack)
+            .flat_map(frames)
+            .filter(|frame| !self.names.contains_key(&aggregate.frames()[*frame]))
+            .collect();
+        // What a file lacks shows in its frames.
+        let found = name_frames(aggregate, &mut self.symbolizer, missing.into_iter(), &mut Vec::new());
+        let name =
+            |frame: usize| found[frame].as_ref().or_else(|| self.names.get(&aggregate.frames()[frame]));
+        let stacks = sums
+            .into_iter()
+            .map(|((class, stack, object), (time_ns, samples))| Stack {
+                class,
+                time_ns,
+                samples,
+                object: object.map(|object| aggregate.objects().name(object).to_owned()),
+                frames: match stack {
+                    None => vec![NOT_SAMPLED.to_owned()],
+                    Some(stack) => {
+                        let frames: Vec<&Found> = frames(stack).filter_map(name).collect();
+                        let is_wait = class.group() != Group::Cpu;
+                        let kernel =
+                            if is_wait { aggregate.kernel_frames(stack).min(frames.len()) } else { 0 };
+                        let skipped = switching(kernel, |position, what| {
+                            frames[position].lines.iter().any(|line| what(&line.function))
+                        });
+                        frames[skipped..].iter().flat_map(|found| functions(found)).collect()
+                    }
+                },
+            })
+            .collect();
+        let stacks = Stacks { scope, length: window.duration, total_ns, stacks, left_out };
+        self.remember(found);
+        Some(stacks)
+    }
+
+    /// Keeps the names of frames that mean the same in every window.
+    fn remember(&mut self, found: Vec<Option<Found>>) {
+        let Some(Read { window, .. }) = &self.last else { return };
+        if self.names.len() + found.len() > MAX_REMEMBERED {
+            self.names.clear();
+        }
+        for (frame, found) in window.aggregate.frames().iter().zip(found) {
+            let means_the_same =
+                matches!(frame, RawFrame::Kernel(_) | RawFrame::File(..) | RawFrame::Vdso(_));
+            if let Some(found) = found.filter(|found| means_the_same && !found.lines.is_empty()) {
+                self.names.insert(*frame, found);
+            }
+        }
+    }
+}
+
+fn key_of(aggregate: &Aggregate, thread: Result<u32, ThreadKey>) -> ThreadKey {
+    thread.map_or_else(
+        |key| key,
+        |thread| {
+            let raw = &aggregate.threads()[thread as usize];
+            ThreadKey { tgid: raw.tgid, tid: raw.tid, process_start_ns: raw.process_start_ns }
+        },
+    )
+}
+
+/// The functions at a frame, innermost first; the file and the place in it where there is no name.
+fn functions(found: &Found) -> Vec<String> {
+    let mark = if found.module.kind == ModuleKind::Kernel { "_[k]" } else { "" };
+    if found.lines.is_empty() {
+        let file = Path::new(&found.module.path)
+            .file_name()
+            .map_or_else(|| found.module.path.clone(), |name| name.to_string_lossy().into_owned());
+        return vec![format!("{file}+{:#x}", found.address)];
+    }
+    found.lines.iter().map(|line| format!("{}{mark}", line.function)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_has_those_below_it() {
+        assert!(is_within("/a/b", "/a") && is_within("/a", "/a") && is_within("/a", "/"));
+        assert!(!is_within("/ab", "/a") && !is_within("/", "/a"));
+    }
+}
