@@ -13,6 +13,7 @@ pub mod debian;
 pub mod giant;
 pub mod net;
 pub mod stacks;
+pub mod tmux;
 pub mod unwinding;
 pub mod workload;
 

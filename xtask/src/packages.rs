@@ -41,6 +41,7 @@ pub const PACKAGES: &[Package] = &[
     command("g++", Purpose::Test, "g++"),
     command("golang-go", Purpose::Test, "go"),
     command("nodejs", Purpose::Test, "node"),
+    command("tmux", Purpose::Test, "tmux"),
     command("chromium", Purpose::Test, "chromium"),
     command("qemu-system-x86", Purpose::Test, "qemu-system-x86_64"),
     package("busybox-static", Purpose::Test),

@@ -83,8 +83,10 @@ pub struct Stack {
     pub samples: u64,
     /// What was waited for.
     pub object: Option<String>,
-    /// Functions, leaf first.
+    /// Functions, leaf first: the kernel's, then the user's.
     pub frames: Vec<String>,
+    /// Where the user's begin.
+    pub user_from: usize,
 }
 
 /// The stacks of a scope in one window.
@@ -346,24 +348,27 @@ impl State {
             |frame: usize| found[frame].as_ref().or_else(|| self.names.get(&aggregate.frames()[frame]));
         let stacks = sums
             .into_iter()
-            .map(|((class, stack, object), (time_ns, samples))| Stack {
-                class,
-                time_ns,
-                samples,
-                object: object.map(|object| aggregate.objects().name(object).to_owned()),
-                frames: match stack {
-                    None => vec![NOT_SAMPLED.to_owned()],
+            .map(|((class, stack, object), (time_ns, samples))| {
+                let (frames, user_from) = match stack {
+                    None => (vec![NOT_SAMPLED.to_owned()], 0),
                     Some(stack) => {
-                        let frames: Vec<&Found> = frames(stack).filter_map(name).collect();
-                        let is_wait = class.group() != Group::Cpu;
-                        let kernel =
-                            if is_wait { aggregate.kernel_frames(stack).min(frames.len()) } else { 0 };
-                        let skipped = switching(kernel, |position, what| {
-                            frames[position].lines.iter().any(|line| what(&line.function))
+                        let found: Vec<&Found> = frames(stack).filter_map(name).collect();
+                        let kernel = aggregate.kernel_frames(stack).min(found.len());
+                        let of_switch = if class.group() == Group::Cpu { 0 } else { kernel };
+                        let skipped = switching(of_switch, |position, what| {
+                            found[position].lines.iter().any(|line| what(&line.function))
                         });
-                        frames[skipped..].iter().flat_map(|found| functions(found)).collect()
+                        let named = |found: &[&Found]| -> Vec<String> {
+                            found.iter().flat_map(|found| functions(found)).collect()
+                        };
+                        let mut frames = named(&found[skipped..kernel]);
+                        let user_from = frames.len();
+                        frames.extend(named(&found[kernel..]));
+                        (frames, user_from)
                     }
-                },
+                };
+                let object = object.map(|object| aggregate.objects().name(object).to_owned());
+                Stack { class, time_ns, samples, object, frames, user_from }
             })
             .collect();
         let stacks = Stacks { scope, length: window.duration, total_ns, stacks, left_out };

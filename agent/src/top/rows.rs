@@ -26,7 +26,7 @@ pub struct Query {
     pub level: Level,
     /// Whose threads count; `None` for all.
     pub scope: Option<Scope>,
-    /// What a row's name, or its cgroup's, has to have in it; letters count as equal in both cases.
+    /// What a row's name, or its process's, has to have in it; letters count as equal in both cases.
     pub filter: String,
     /// What rows are sorted by.
     pub sort: Column,
@@ -47,6 +47,8 @@ pub struct Row {
     pub id: Option<u32>,
     /// Name of the process, thread or group.
     pub name: String,
+    /// Of a thread, its process's name and id.
+    pub process: Option<String>,
     /// How far below a root of the tree it is.
     pub depth: usize,
     /// What it did.
@@ -84,7 +86,10 @@ pub fn rows(snapshot: &Snapshot, query: &Query) -> Vec<Row> {
     }
     let rows: Vec<(Row, u32)> = sums
         .into_values()
-        .filter(|(row, _)| filter.is_empty() || row.name.to_lowercase().contains(&filter))
+        .filter(|(row, _)| {
+            let has = |name: &str| name.to_lowercase().contains(&filter);
+            filter.is_empty() || has(&row.name) || row.process.as_deref().is_some_and(has)
+        })
         .collect();
     let is_tree = query.tree && !query.by_name && query.level != Level::Threads;
     let mut rows = if is_tree { return tree(rows, snapshot, query) } else { rows };
@@ -116,7 +121,9 @@ fn row(thread: &Thread, query: &Query) -> Row {
         Level::Processes => (Scope::Process(process), Some(process.pid), thread.process_name.clone()),
         Level::Threads => (Scope::Thread(process, thread.tid), Some(thread.tid), thread.name.clone()),
     };
-    Row { scope, id, name, depth: 0, activity: Activity::default() }
+    let process =
+        matches!(scope, Scope::Thread(..)).then(|| format!("{} {}", thread.process_name, process.pid));
+    Row { scope, id, name, process, depth: 0, activity: Activity::default() }
 }
 
 /// The same order in every window where numbers are equal.

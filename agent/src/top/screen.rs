@@ -23,6 +23,8 @@ const MIN_HEIGHT: u16 = 12;
 const ID_WIDTH: usize = 7;
 /// Narrowest column of names.
 const NAME_WIDTH: u16 = 14;
+/// Width of a name from which on the process stands behind a thread's.
+const NAME_AND_PROCESS: usize = 32;
 /// Width of the bar of time on a CPU, with a gap.
 const BAR_WIDTH: u16 = 6;
 /// Of the bar of a wide screen.
@@ -114,13 +116,13 @@ fn draw_header(frame: &mut Frame<'_>, app: &App, area: Rect) {
 fn own_line<'a>(app: &App, snapshot: &Snapshot) -> Line<'a> {
     let mut spans = vec![Span::raw(plain::own_line(snapshot))];
     let warning = Style::new().fg(Color::Yellow).add_modifier(Modifier::BOLD);
-    match (snapshot.losses.len(), app.lossy_windows) {
-        (0, 0) => spans.push(Span::styled("  nothing lost", dim())),
-        (0, windows) => spans.push(Span::raw(format!("  losses in {windows} windows: l"))),
-        (1, _) => spans.push(Span::styled(format!("  lost: {} (l: more)", snapshot.losses[0]), warning)),
+    match (snapshot.losses.as_slice(), app.lossy_windows) {
+        ([], 0) => spans.push(Span::styled("  nothing lost", dim())),
+        ([], windows) => spans.push(Span::raw(format!("  losses in {windows} windows"))),
         (losses, _) => {
-            let more = losses - 1;
-            spans.push(Span::styled(format!("  {more}+ lost: {} (l: more)", snapshot.losses[0]), warning));
+            // The first as far as there is room.
+            spans.push(Span::styled(format!("  losses: l shows {}", losses.len()), warning));
+            spans.push(Span::styled(format!("  ({})", printable(&losses[0])), dim()));
         }
     }
     if app.skipped_windows > 0 {
@@ -166,14 +168,12 @@ fn key_line(app: &App) -> &'static str {
     match &app.page {
         _ if app.is_typing => "type a part of a name  Enter keep it  Esc all",
         Page::Rows(Level::Threads) => {
-            "? help  / filter  < > sort  Enter stacks  Esc back  n by name  space pause  q quit"
+            "? help  / filter  < > sort  Enter stacks  Esc back  space pause  q quit"
         }
         Page::Rows(Level::Processes) => {
             "? help  / filter  < > sort  Enter threads  s stacks  t tree  space pause  q quit"
         }
-        Page::Rows(Level::Cgroups) => {
-            "? help  / filter  < > sort  Enter processes  s stacks  t tree  space pause  q quit"
-        }
+        Page::Rows(Level::Cgroups) => "? help  / filter  < > sort  Enter processes  s stacks  t tree  q quit",
         Page::Peers => "? help  Tab next view  space pause  q quit",
         Page::Stacks(..) => "? help  up/down stack  left/right frames  Esc back  space pause  q quit",
     }
@@ -261,13 +261,17 @@ fn column_style(column: Column) -> Style {
     Style::new().fg(colour(group))
 }
 
-/// Where a name is too long, of a path the end is kept, which tells more.
+/// Where a name is too long, of a path the end is kept, which tells more. Behind a thread's stands its process, where there is
+/// room.
 fn name_of(row: &Row, level: Level, width: usize) -> String {
     let indent = (2 * row.depth).min(width / 2);
     let name = printable(&row.name);
-    let name = match level {
-        Level::Cgroups => cut_left(&name, width - indent),
-        Level::Processes | Level::Threads => cut(&name, width - indent),
+    let name = match (level, &row.process) {
+        (Level::Cgroups, _) => cut_left(&name, width - indent),
+        (_, Some(process)) if width >= NAME_AND_PROCESS => {
+            cut(&format!("{name:<16} of {}", printable(process)), width - indent)
+        }
+        _ => cut(&name, width - indent),
     };
     format!("{:indent$}{name}", "")
 }
@@ -346,7 +350,7 @@ fn stack_title(stacks: &Stacks) -> String {
         0 => String::new(),
         left_out => format!("; {left_out} stacks left out"),
     };
-    format!("{:>5} {:>6}  {:<18}WAITS FOR, INNERMOST FUNCTIONS{left_out}", "PCT", "COUNT", "CLASS")
+    format!("{:>5} {:>6}  {:<18}WAITS FOR, FUNCTIONS{left_out}", "PCT", "COUNT", "CLASS")
 }
 
 /// A stack on one line: its share of the window, its class, what it waits for, and its functions as far as they fit.
@@ -354,7 +358,9 @@ fn stack_line<'a>(stack: &Stack, stacks: &Stacks, width: usize) -> Line<'a> {
     let pct = 100.0 * stack.time_ns as f64 / (stacks.length.max(Duration::from_nanos(1)).as_nanos() as f64);
     let mut what: Vec<String> =
         stack.object.iter().map(|object| format!("[{}]", printable(object))).collect();
-    what.extend(stack.frames.iter().map(|name| printable(name)));
+    // The class and the object say what the kernel's functions would; who called them is to be seen.
+    let first = if stack.user_from < stack.frames.len() { stack.user_from } else { 0 };
+    what.extend(stack.frames[first..].iter().map(|name| printable(name)));
     let head = format!("{pct:>5.1} {:>6}  ", stack.samples);
     let rest = width.saturating_sub(head.len() + 18);
     Line::from(vec![
@@ -410,7 +416,7 @@ fn help<'a>(width: u16) -> Vec<Line<'a>> {
         let half = columns.len().div_ceil(2);
         let pairs = (0..half).map(|at| {
             let second = columns.get(at + half).map_or("", String::as_str);
-            format!("{:<38}{second}", columns[at])
+            format!("{:<39}{second}", columns[at])
         });
         keys.iter().cloned().chain(pairs).collect()
     };
