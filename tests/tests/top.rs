@@ -141,7 +141,7 @@ fn the_screen_shows_who_runs_and_who_waits_and_for_what() {
     terminal.press(&["Enter"]);
     terminal.until("the function it hangs in, and the pipe", |lines| {
         let has = |text: &str| lines.iter().any(|line| line.contains(text));
-        (has("wait.ipc") && has("hangs < main") && has("[pipe ")).then_some(())
+        (has("wait.ipc") && has("hangs <") && has("[pipe ")).then_some(())
     });
     terminal.press(&["Escape"]);
     terminal.press(&["Escape", "1"]);
@@ -190,7 +190,8 @@ fn windows_follow_each_other_and_add_up() {
     let hanging = Workload::start("waits_c", &["hang"]);
     let mixing = Workload::start("waits_c", &["mix"]);
     let _churning = Workload::start("waits_c", &["churn", "100000"]);
-    let arguments = ["top", "-b", "-n", "6", "-d", "500ms", "--comm", "waits_c", "--rows", "1000"];
+    let pids = format!("{},{}", hanging.pid(), mixing.pid());
+    let arguments = ["top", "-b", "-n", "6", "-d", "500ms", "--pid", &pids];
     let finished = Agent::new(arguments).run().succeeded();
     let windows = windows(&finished.stdout);
     assert_eq!(windows.len(), 6, "{}", finished.stdout);
