@@ -359,6 +359,11 @@ impl Aggregate {
         (self.objects.skipped() == skipped).then_some(found)
     }
 
+    /// Counts a wait of which nothing lies in this window.
+    pub fn count_wait(&mut self, sample: &Sample<'_>) {
+        self.captured[Origin::Waits as usize].count(sample);
+    }
+
     fn object_of(&mut self, wait: &Wait<'_>) -> Option<ObjectId> {
         let Wait { facts, sample, .. } = wait;
         let header = &sample.header;

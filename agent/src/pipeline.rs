@@ -264,6 +264,7 @@ impl Session {
                 marks: ThreadMarks::default(),
                 connections: Connections::default(),
                 window_start_ns: monotonic_ns(),
+                since_ns: 0,
             },
             open_waits: OpenWaits::default(),
             earlier_look: EarlierLook::default(),
@@ -304,6 +305,8 @@ struct Sums {
     marks: ThreadMarks,
     connections: Connections,
     window_start_ns: u64,
+    /// From when on waits count: the first window has all that was seen while the sources started.
+    since_ns: u64,
 }
 
 /// What had been counted when the window began.
@@ -489,7 +492,7 @@ impl Sampling {
                     }
                 }
                 // Of one that began after the window's end nothing is left.
-                if let Some(wait) = wait.until(end_ns).and_then(|wait| wait.since(sums.window_start_ns)) {
+                if let Some(wait) = wait.until(end_ns).and_then(|wait| wait.since(sums.since_ns)) {
                     added += 1;
                     sums.aggregate.add_wait(&wait);
                 }
@@ -498,12 +501,12 @@ impl Sampling {
         })
         .map_err(|error| Failure::unexpected(&error))?;
         for (key, clock) in unlisted.iter().filter(|(key, _)| !found.contains_key(key)) {
-            sums.times.add_unlisted(&sums.marks.unlisted(*key, clock, end_ns), end_ns);
+            sums.times.add_unlisted(clock, end_ns, |clock| sums.marks.unlisted(*key, clock, end_ns));
         }
         sums.marks.end_look();
         let period_ns = session.budget.period_ns();
         let state_of = |key| found.get(&key).copied();
-        added += open_waits.add_to(&mut sums.aggregate, sums.window_start_ns, end_ns, period_ns, state_of);
+        added += open_waits.add_to(&mut sums.aggregate, sums.since_ns, end_ns, period_ns, state_of);
         Ok(added)
     }
 
@@ -534,6 +537,7 @@ impl Sampling {
         let aggregate = sums.aggregate.close_window(forgotten);
         let connections = sums.connections.close_window(|placed| sums.aggregate.carry(&aggregate, placed));
         let start_ns = std::mem::replace(&mut sums.window_start_ns, end_ns);
+        sums.since_ns = end_ns;
         self.stacks = 0;
         Ok(Window {
             start_ns,
@@ -615,7 +619,7 @@ impl Symbolizing {
 impl Sums {
     /// Hands a record to where it belongs.
     fn take(&mut self, record: &Record<'_>, unwinding: &Unwinding) {
-        let Self { aggregate, times, marks, connections, window_start_ns } = self;
+        let Self { aggregate, times, marks, connections, since_ns, .. } = self;
         match record {
             Record::Sample(sample) => {
                 unwinding.sampled(sample);
@@ -623,8 +627,10 @@ impl Sums {
             }
             Record::Wait(wait) => {
                 unwinding.sampled(&wait.sample);
-                if let Some(wait) = wait.since(*window_start_ns) {
-                    aggregate.add_wait(&wait);
+                match wait.since(*since_ns) {
+                    Some(wait) => aggregate.add_wait(&wait),
+                    // It ended with the window before, and was told too late for it.
+                    None => aggregate.count_wait(&wait.sample),
                 }
             }
             Record::Wake(facts, sample) => {

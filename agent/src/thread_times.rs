@@ -41,8 +41,13 @@ impl ThreadTimes {
     }
 
     /// Adds the times of a thread that is on no list of the kernel's any more, because it has all but ended; or that the host
-    /// hides, whose name is still told.
-    pub fn add_unlisted(&mut self, clock: &ThreadClock, end_ns: u64) {
+    /// hides, whose name is still told. `since_told` takes off what was told of it before, up to its argument's end.
+    pub fn add_unlisted(
+        &mut self,
+        clock: &ThreadClock,
+        end_ns: u64,
+        since_told: impl FnOnce(&ThreadClock) -> ThreadClock,
+    ) {
         let ThreadClock { tgid, tid, .. } = *clock;
         let of_process = |(key, _): &(&ThreadKey, &ThreadTime)| key.tgid == tgid;
         let process = self.threads.iter().find(of_process);
@@ -57,6 +62,7 @@ impl ThreadTimes {
             // Nobody knows whether it still is.
             clock.state = State::Blocked as u32;
         }
+        let clock = since_told(&clock);
         let process_name = process_name.unwrap_or_else(|| "[ending]".to_owned());
         let time = ThreadTime {
             pid: tgid,
