@@ -130,6 +130,10 @@ impl Seen<'_> {
             aggregate.binaries().unopened() as u64,
             "mapped files could not be opened; their frames have no symbols",
         );
+        notes.add(
+            aggregate.binaries().refused(),
+            "mapped files are not known, and their frames have no module: there were too many",
+        );
     }
 
     /// What the accounting of threads lacks.

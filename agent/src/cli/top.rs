@@ -114,7 +114,8 @@ impl Arguments {
 /// # Errors
 /// A [`Failure`] that says what to do.
 pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
-    if !arguments.batch && !(std::io::stdout().is_terminal() && std::io::stdin().is_terminal()) {
+    let has_terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
+    if !arguments.batch && !has_terminal {
         let message =
             "there is no terminal to draw on: pass --batch for plain text, with -n for a number of windows";
         return Err(Failure::new(Kind::Usage, message));

@@ -44,6 +44,9 @@ pub struct Binary {
 /// symbols.
 const MAX_BINARIES: usize = 16_384;
 
+/// The most ids of the kernel programs that are kept. They forget files that are used seldom, and call them by new ids then.
+const MAX_IDS: usize = 8 * MAX_BINARIES;
+
 /// What tells an open file from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Facts {
@@ -71,11 +74,18 @@ pub struct Binaries {
     facts: HashMap<Facts, BinaryId>,
     /// Files that could not be opened so far, with their ids.
     unopened: HashMap<FileKey, Vec<u32>>,
+    refused: u64,
 }
 
 impl Binaries {
-    /// Opens an announced file unless that was done before. `None` when there are too many.
+    /// Opens an announced file unless that was done before. `None` when there are too many, which is counted.
     pub fn announce(&mut self, new: &NewFile) -> Option<Announced> {
+        let announced = if self.ids.len() < MAX_IDS { self.open_announced(new) } else { None };
+        self.refused += u64::from(announced.is_none());
+        announced
+    }
+
+    fn open_announced(&mut self, new: &NewFile) -> Option<Announced> {
         let root = PathBuf::from(format!("/proc/{}/root", new.tgid));
         match open(new, &root) {
             Ok((path, file)) => {
@@ -157,6 +167,12 @@ impl Binaries {
     #[must_use]
     pub fn find(&self, id: u32) -> Option<BinaryId> {
         self.ids.get(&id).copied()
+    }
+
+    /// Files that are not known, because there were too many.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// How many files could not be opened.

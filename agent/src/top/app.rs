@@ -358,6 +358,6 @@ impl App {
     fn keep_in_sight(&mut self) {
         let last_first = self.lines().saturating_sub(self.visible);
         self.first = self.first.min(self.selected).max((self.selected + 1).saturating_sub(self.visible));
-        self.first = self.first.min(last_first.max(0));
+        self.first = self.first.min(last_first);
     }
 }

@@ -107,6 +107,8 @@ pub struct Stacks {
 /// What the thread is asked for.
 enum Request {
     Window(Box<Window>),
+    /// A window is over that is not to be shown.
+    Skip,
     Stacks(Scope),
 }
 
@@ -146,6 +148,11 @@ impl Reader {
         self.ask(Request::Window(Box::new(window)))
     }
 
+    /// Tells that a window is over that is not to be shown: the last one stays, for its stacks.
+    pub fn skip(&self) -> bool {
+        self.ask(Request::Skip)
+    }
+
     /// Has the stacks of a scope named, in the last window that was read.
     pub fn stacks(&self, scope: Scope) -> bool {
         self.ask(Request::Stacks(scope))
@@ -155,6 +162,9 @@ impl Reader {
         self.requests.try_send(request).is_ok()
     }
 }
+
+/// What time is told apart by in a list of stacks: class, stack, object.
+type Spent = (Class, Option<u32>, Option<ObjectId>);
 
 /// What the thread keeps from window to window.
 struct State {
@@ -196,6 +206,10 @@ impl State {
         while let Ok(request) = requests.recv() {
             let answer = match request {
                 Request::Window(window) => Some(Answer::Snapshot(Box::new(self.read(*window)))),
+                Request::Skip => {
+                    (self.host, self.agent) = (Reading::now(), Cost::of_this_process().cpu);
+                    None
+                }
                 Request::Stacks(scope) => self.stacks(scope).map(|stacks| Answer::Stacks(Box::new(stacks))),
             };
             if let Some(answer) = answer
@@ -312,7 +326,7 @@ impl State {
     fn stacks(&mut self, scope: Scope) -> Option<Stacks> {
         let Read { window, classes, threads } = self.last.as_ref()?;
         let aggregate = &window.aggregate;
-        let mut sums: HashMap<(Class, Option<u32>, Option<ObjectId>), (u64, u64)> = HashMap::new();
+        let mut sums: HashMap<Spent, (u64, u64)> = HashMap::new();
         for entry in classes.all() {
             let key = key_of(aggregate, entry.thread);
             if entry.sum.weight == 0 || !threads.get(&key).is_some_and(|thread| scope.has(thread)) {

@@ -88,10 +88,8 @@ pub async fn on_screen(
             () = tokio::time::sleep_until(ends.next) => {
                 ends.pass();
                 let window = sampling.close_window()?;
-                // While it is paused, the reader keeps the window that is shown, for its stacks.
-                if !app.paused && !reader.read(window) {
-                    app.skipped_windows += 1;
-                }
+                let is_taken = if app.paused { reader.skip() } else { reader.read(window) };
+                app.skipped_windows += u64::from(!is_taken && !app.paused);
                 is_stale = false;
                 None
             }
