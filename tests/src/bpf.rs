@@ -8,7 +8,7 @@ use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 /// The kernel programs, but for those at the scheduler's hooks, whose names others choose too.
 const PROGRAMS: [&str; 5] = ["on_cpu", "follow_fork", "wait_over", "threads_begin", "threads_report"];
 /// Their maps; the kernel keeps fifteen bytes of a name.
-const MAPS: [&str; 10] = [
+const MAPS: [&str; 11] = [
     "RECORDS",
     "COUNTERS",
     "SCRATCH",
@@ -16,6 +16,7 @@ const MAPS: [&str; 10] = [
     "SCHED_THREADS",
     "WAIT_CHOSEN",
     "WAIT_INTERRUPTS",
+    "EARLIER_LOOK",
     "wait_interrupt",
     "TCP_SOCKETS",
     "TCP_SENDS_UNTIL",
