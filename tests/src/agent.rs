@@ -177,3 +177,18 @@ pub fn record(arguments: &[&str]) -> Profile {
     let fixed = ["record", "-o", "profile.json"];
     Agent::new(fixed.iter().chain(arguments)).run().succeeded().profile("profile.json")
 }
+
+/// The same for so long that there are at least this many samples, from a few seconds to half a minute: how many come in a time is up
+/// to other work on the machine and to its hypervisor.
+#[must_use]
+pub fn record_samples(least: u64, arguments: &[&str]) -> Profile {
+    let mut profile = record(&[arguments, &["-d", "3"]].concat());
+    for duration in ["9", "27"] {
+        if profile.total_count() >= least {
+            break;
+        }
+        profile = record(&[arguments, &["-d", duration]].concat());
+    }
+    assert!(profile.total_count() >= least, "{} samples are too few to judge", profile.total_count());
+    profile
+}

@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod chains;
 pub mod debian;
 pub mod giant;
+pub mod host_time;
 pub mod net;
 pub mod stacks;
 pub mod tmux;

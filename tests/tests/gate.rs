@@ -4,6 +4,7 @@ use std::path::Path;
 
 use chokepoint_analysis::profile::Profile;
 use chokepoint_tests::cgroup::Cgroup;
+use chokepoint_tests::host_time::HostTime;
 use chokepoint_tests::stacks::{pids, process_names, share_with};
 use chokepoint_tests::{Agent, Workload, agent, in_vm, live, skip_if};
 
@@ -85,14 +86,22 @@ fn a_cgroup_of_a_version_one_controller() {
 fn children_forked_before_and_after() {
     let _live = live();
     // So short that several fit into the window, however much of the machine other work has.
-    let (milliseconds, duration) = if in_vm() { ("500", "15") } else { ("50", "3") };
+    let (milliseconds, durations) = if in_vm() { ("500", ["15", "45"]) } else { ("50", ["3", "15"]) };
     let workload = Workload::start("family_c", &[milliseconds, "100000"]);
     let pid = workload.pid().to_string();
     let without = agent::record(&["--pid", &pid, "-d", "1"]);
     assert_eq!(share_with(&without, "burn_in_child"), 0.0, "children are not the target unless asked for");
 
-    let with = agent::record(&["--pid", &pid, "--children", "-d", duration]);
-    let children: Vec<u32> = pids(&with).into_iter().filter(|sampled| *sampled != workload.pid()).collect();
+    let record = |duration| {
+        let profile = agent::record(&["--pid", &pid, "--children", "-d", duration]);
+        let children: Vec<u32> =
+            pids(&profile).into_iter().filter(|sampled| *sampled != workload.pid()).collect();
+        (profile, children)
+    };
+    let (mut with, mut children) = record(durations[0]);
+    if children.len() < 3 {
+        (with, children) = record(durations[1]);
+    }
     assert!(children.len() >= 3, "the child of the start and those forked later: {children:?}");
     // What is sampled while libc reads the clock has lost its caller: libc has no frame pointers.
     let share = share_with(&with, "burn_in_child");
@@ -105,7 +114,9 @@ fn a_command_and_its_children_until_it_ends() {
     let family = chokepoint_tests::workload::path("family_c");
     let family = family.to_str().unwrap();
     let record = ["record", "-F", "499", "-o", "profile.json", "--", family, "200", "4"];
+    let host = HostTime::begin();
     let finished = Agent::new(record).run().succeeded();
+    let stolen_ns = host.stolen_at_most_ns();
     let profile = finished.profile("profile.json");
     assert!(finished.stderr.contains("exited with 0"), "{}", finished.stderr);
     assert!(profile.header.target.starts_with("command "), "{}", profile.header.target);
@@ -115,7 +126,10 @@ fn a_command_and_its_children_until_it_ends() {
     // Four times 200 ms of CPU time are 399 ticks. Where other work has the CPU in between, their number scatters like that
     // of independent events: by at most its square root, 20, of which five are allowed.
     let ticks = profile.total_weight() / profile.header.period;
-    assert!((299..=499).contains(&ticks), "{ticks} ticks");
+    // A hypervisor that takes the CPU makes ticks come late, several as one, and some that stand for the time it had.
+    let came = (profile.coverage.fired as f64 / profile.coverage.expected.max(1) as f64).min(1.0);
+    let (least, most) = (299.0 * came, 499.0 + stolen_ns as f64 / profile.header.period as f64);
+    assert!((least..=most).contains(&(ticks as f64)), "{ticks} ticks, {least:.0} to {most:.0} expected");
 }
 
 #[test]

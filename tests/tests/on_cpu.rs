@@ -1,23 +1,22 @@
 //! The on-CPU source: weights, stacks and modes are right.
 
+use chokepoint_tests::host_time::HostTime;
 use chokepoint_tests::stacks::{functions, share_with, weight_where};
 use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, skip_if};
 
-/// Frequency and seconds of a recording that is to have some thousand samples; under emulation far less runs.
-fn plenty() -> [&'static str; 4] {
-    if in_vm() { ["-F", "199", "-d", "6"] } else { ["-F", "997", "-d", "3"] }
-}
+/// Samples that say enough of a share.
+const PLENTY: u64 = 500;
 
 /// A workload burns CPU time in three functions and keeps account; the profile must show the same shares.
 fn shares_are_true(workload: &str) {
     let _live = live();
     let workload = Workload::start(workload, &[]);
     let pid = workload.pid().to_string();
-    let profile = agent::record(&[&["--pid", &pid], &plenty()[..]].concat());
+    let frequency = if in_vm() { "199" } else { "997" };
+    let profile = agent::record_samples(PLENTY, &["--pid", &pid, "-F", frequency]);
     let truth = workload.truth();
 
     let samples = profile.total_count();
-    assert!(samples > 200, "{samples} samples are too few to judge");
     let total: f64 = truth.values().sum();
     assert_eq!(truth.len(), 3, "{truth:?}");
     // The time between the three, which none of them accounts for, is in no function of the truth.
@@ -86,18 +85,28 @@ fn weights_add_up_to_the_cpu_time_used() {
     let _live = live();
     let workload = Workload::start("nest_c", &[]);
     let pid = workload.pid();
-    let before = cpu_time_ns(pid);
+    let (host, before) = (HostTime::begin(), cpu_time_ns(pid));
     let profile = agent::record(&["--pid", &pid.to_string(), "-d", "3", "-F", "199"]);
     let used = cpu_time_ns(pid) - before;
+    let stolen = host.stolen_at_most_ns();
 
     // `used` also covers loading, before the first sample, and symbolizing, after the last. So the profile may lack up to the
     // time the agent ran outside of its window, and one tick on each side.
     let weight = profile.total_weight();
     let window = profile.header.duration_ns;
-    assert!(weight <= used + 2 * profile.header.period, "{weight} ns sampled, only {used} ns used");
+    // A tick that came due while the hypervisor had the CPU comes late, but comes.
+    assert!(
+        weight <= used + stolen + 2 * profile.header.period,
+        "{weight} ns sampled, only {used} ns used and at most {stolen} ns stolen"
+    );
     assert!(weight <= window + 2 * profile.header.period, "one thread cannot run longer than the window");
     skip_if!(in_vm(), "loading takes most of the time under emulation");
-    assert!(weight as f64 > 0.6 * used as f64, "{weight} ns sampled of {used} ns used");
+    // Of several that came due, only one comes.
+    let came = (profile.coverage.fired as f64 / profile.coverage.expected.max(1) as f64).min(1.0);
+    assert!(
+        weight as f64 > 0.6 * came * used as f64,
+        "{weight} ns sampled of {used} ns used; {came:.2} of the ticks came"
+    );
 }
 
 /// utime + stime of a process, to the nanosecond.
