@@ -77,6 +77,15 @@ fn threads_begin(iteration: *const Iteration) -> i32 {
     0
 }
 
+/// Runs for each thread of the host just before a window ends.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+fn threads_running(iteration: *const Iteration) -> i32 {
+    // SAFETY: as above.
+    kernel::threads::running(unsafe { &*iteration });
+    0
+}
+
 /// Runs for each thread of the host when a window ends, and before, to meet the files they run.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter.s/task")]

@@ -71,7 +71,7 @@ pub struct ThreadClock {
     pub state: u32,
     /// The [`State`] in which it left the CPU the last time.
     pub left_state: u32,
-    /// Time by [`State`] up to `since_ns`.
+    /// Time by [`State`] up to `since_ns`. On a CPU is also what the hypervisor or interrupts took of it.
     pub spent_ns: [u64; State::SLOTS],
     /// When its accounting began: with the window, with its birth, or when it became part of the target.
     pub begin_ns: u64,
@@ -81,10 +81,28 @@ pub struct ThreadClock {
     pub begin_user_ns: u64,
     /// The same of its time in the kernel.
     pub begin_system_ns: u64,
+    /// The kernel's count of the time it has really run, when it left the CPU the last time or the accounting began, nanoseconds.
+    pub ran_ns: u64,
+    /// That count when the accounting began. Of a thread that was on a CPU then it is up to a tick old.
+    pub begin_ran_ns: u64,
     /// Process id when the accounting began. Other than the record's fields, it is known also of a thread that no look finds.
     pub tgid: u32,
     /// The same of the thread id.
     pub tid: u32,
+}
+
+/// A thread of the target that is on a CPU while the accounting is about to end: what the kernel has counted of its present turn.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct RunningThread {
+    /// Its key in the map of threads.
+    pub key: u64,
+    /// When it came to the CPU, [`ThreadClock::since_ns`].
+    pub since_ns: u64,
+    /// Now.
+    pub now_ns: u64,
+    /// The kernel's count of the time it has really run, up to a tick old.
+    pub ran_ns: u64,
 }
 
 /// A thread's times, with its name: of one that ended in the window, or of one that lives at its end.

@@ -18,7 +18,7 @@ use chokepoint_ebpf::sched::{EarlierLook, MAX_THREADS, ThreadClock};
 
 use crate::aggregate::{Aggregate, Limits, Origin};
 use crate::connections::Connections;
-use crate::drain::decode::{Record, decode_look};
+use crate::drain::decode::{Record, decode_look, decode_running};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
@@ -365,16 +365,16 @@ impl Sampling {
         let end_ns = monotonic_ns();
         let earlier_look = self.open_waits.known(self.earlier_look);
         let period_ns = self.session.budget.period_ns();
-        let look = match self.session.programs.sched_mut() {
+        let (running, look) = match self.session.programs.sched_mut() {
             Some(sched) => {
                 sched.set_earlier_look(earlier_look)?;
-                self.session.programs.look_at_threads()?
+                (self.session.programs.running_threads()?, self.session.programs.look_at_threads()?)
             }
-            None => Vec::new(),
+            None => (Vec::new(), Vec::new()),
         };
         // Files that this look was the first to meet.
         self.drain();
-        let open_waits = self.account(&look, &[], end_ns, true)?;
+        let open_waits = self.account(&running, &look, &[], end_ns, true)?;
         self.earlier_look = EarlierLook { time_ns: end_ns, period_ns };
         self.close(end_ns, open_waits, 0)
     }
@@ -383,9 +383,9 @@ impl Sampling {
     fn stop(mut self, target: String, end: End) -> Result<Recording, Failure> {
         let measured = self.session.programs.cost_is_measured();
         let end_ns = monotonic_ns();
-        let Stopped { cost, threads, clocks, pending_waits } = self.session.programs.stop()?;
+        let Stopped { cost, threads, running, clocks, pending_waits } = self.session.programs.stop()?;
         self.drain();
-        let open_waits = self.account(&threads, &clocks, end_ns, false)?;
+        let open_waits = self.account(&running, &threads, &clocks, end_ns, false)?;
         // Files that this last look was the first to meet.
         self.drain();
         // What has lost something since the last search.
@@ -461,11 +461,13 @@ impl Sampling {
         drain.take_all(|record| self.sums.take(&record, unwinding));
     }
 
-    /// Adds what a look at all threads has found: their times, and the waits that are not over. `unlisted` are the clocks of all
+    /// Adds what a look at all threads has found: their times, and the waits that are not over. `running` are the threads that
+    /// were on CPUs right before it. `unlisted` are the clocks of all
     /// threads, where those are wanted too that no look finds; `goes_on` tells whether another window follows. How many waits
     /// are not over.
     fn account(
         &mut self,
+        running: &[u8],
         look: &[u8],
         unlisted: &[(u64, ThreadClock)],
         end_ns: u64,
@@ -475,6 +477,7 @@ impl Sampling {
         let (mut added, mut key) = (0, 0);
         let mut found: HashMap<u64, ThreadClock> = HashMap::new();
         open_waits.begin_look();
+        sums.marks.begin_look(decode_running(running).map_err(|error| Failure::unexpected(&error))?);
         decode_look(look, |record, bytes| match record {
             Record::Thread(thread) => {
                 key = thread.key;

@@ -7,7 +7,11 @@
 
 use std::collections::HashMap;
 
-use chokepoint_ebpf::sched::{State, ThreadClock, ThreadRecord};
+use chokepoint_ebpf::sched::{RunningThread, State, ThreadClock, ThreadRecord};
+
+/// How old the kernel's count of what a thread on a CPU has run may be: the longest tick there is. Of a turn that is not over, only
+/// more than that counts as taken away.
+const LONGEST_TICK_NS: u64 = 10_000_000;
 
 /// What was told of one thread. About 130 bytes with its key.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +20,8 @@ struct Mark {
     begin_ns: u64,
     until_ns: u64,
     spent_ns: [u64; State::SLOTS],
+    /// What was taken away of its time on CPUs.
+    stolen_ns: u64,
     switches: u64,
     user_ns: u64,
     system_ns: u64,
@@ -27,39 +33,53 @@ struct Mark {
 #[derive(Debug, Default)]
 pub struct ThreadMarks {
     marks: HashMap<u64, Mark>,
+    /// Threads that were on CPUs right before the look under way.
+    running: HashMap<u64, RunningThread>,
     look: u64,
 }
 
 impl ThreadMarks {
+    /// All threads are about to be looked at. `running` is what the kernel has counted of those on CPUs.
+    pub fn begin_look(&mut self, running: Vec<RunningThread>) {
+        self.running = running.into_iter().map(|thread| (thread.key, thread)).collect();
+    }
+
     /// What a thread did since it was last told of, up to `end_ns`, as a record whose accounting began then. The rest is told
     /// by the next call.
     pub fn living(&mut self, record: &ThreadRecord, end_ns: u64) -> ThreadRecord {
         let end_ns = end_ns.max(record.clock.since_ns);
         let total = spent_until(&record.clock, end_ns);
+        let turn = self.running.get(&record.key);
+        let stolen_ns =
+            stolen(&record.clock) + turn.map_or(0, |turn| stolen_of_turn(&record.clock, turn, end_ns));
+        let told = self.marks.get(&record.key).filter(|mark| mark.begin_ns == record.clock.begin_ns);
+        // Of a turn that was not seen this time, what was told before stays true.
+        let stolen_ns = stolen_ns.max(told.map_or(0, |mark| mark.stolen_ns));
         let mark = Mark {
             begin_ns: record.clock.begin_ns,
             until_ns: end_ns,
             spent_ns: total,
+            stolen_ns,
             switches: record.clock.switches,
             user_ns: record.user_ns,
             system_ns: record.system_ns,
             look: self.look,
         };
         let earlier = self.marks.insert(record.key, mark);
-        since(record, earlier.as_ref(), total, end_ns)
+        since(record, earlier.as_ref(), (total, stolen_ns), end_ns)
     }
 
     /// What a thread that has ended did since it was last told of.
     pub fn ended(&mut self, record: &ThreadRecord) -> ThreadRecord {
         let earlier = self.marks.remove(&record.key);
-        since(record, earlier.as_ref(), record.clock.spent_ns, record.clock.since_ns)
+        since(record, earlier.as_ref(), (record.clock.spent_ns, stolen(&record.clock)), record.clock.since_ns)
     }
 
     /// What a thread that no look finds did since it was last told of, up to `end_ns`.
     #[must_use]
     pub fn unlisted(&self, key: u64, clock: &ThreadClock, end_ns: u64) -> ThreadClock {
         let end_ns = end_ns.max(clock.since_ns);
-        since_mark(clock, self.marks.get(&key), spent_until(clock, end_ns), end_ns)
+        since_mark(clock, self.marks.get(&key), (spent_until(clock, end_ns), stolen(clock)), end_ns)
     }
 
     /// All threads have been looked at. What is known of those that were not found is kept for one look more: that they ended
@@ -80,12 +100,27 @@ fn spent_until(clock: &ThreadClock, end_ns: u64) -> [u64; State::SLOTS] {
     spent_ns
 }
 
-fn since(
-    record: &ThreadRecord,
-    earlier: Option<&Mark>,
-    total: [u64; State::SLOTS],
-    end_ns: u64,
-) -> ThreadRecord {
+/// What was taken away of a thread's turns on CPUs that are over. The kernel reads its clock a moment before the event: where nothing
+/// was taken away, either may be ahead by that.
+fn stolen(clock: &ThreadClock) -> u64 {
+    let ran_ns = clock.ran_ns.saturating_sub(clock.begin_ran_ns);
+    clock.spent_ns[State::OnCpu as usize].saturating_sub(ran_ns)
+}
+
+/// What was taken away of a thread's present turn on a CPU, as far as that lies before the end.
+fn stolen_of_turn(clock: &ThreadClock, turn: &RunningThread, end_ns: u64) -> u64 {
+    if clock.state != State::OnCpu as u32 || clock.since_ns != turn.since_ns {
+        return 0;
+    }
+    let on_cpu_ns = turn.now_ns.saturating_sub(turn.since_ns);
+    let ran_ns = turn.ran_ns.saturating_sub(clock.ran_ns);
+    on_cpu_ns.saturating_sub(ran_ns).saturating_sub(LONGEST_TICK_NS).min(end_ns - clock.since_ns)
+}
+
+/// Time by state since a session began, and what of that on CPUs was taken away.
+type Total = ([u64; State::SLOTS], u64);
+
+fn since(record: &ThreadRecord, earlier: Option<&Mark>, total: Total, end_ns: u64) -> ThreadRecord {
     let mut clock = since_mark(&record.clock, earlier, total, end_ns);
     if let Some(mark) = earlier.filter(|mark| mark.begin_ns == record.clock.begin_ns) {
         clock.begin_user_ns = mark.user_ns;
@@ -97,15 +132,25 @@ fn since(
 fn since_mark(
     clock: &ThreadClock,
     earlier: Option<&Mark>,
-    total: [u64; State::SLOTS],
+    (total, stolen_ns): Total,
     end_ns: u64,
 ) -> ThreadClock {
-    let told = ThreadClock { spent_ns: total, since_ns: end_ns, ..*clock };
+    let ran_ns =
+        |spent_ns: &[u64; State::SLOTS], stolen_ns| spent_ns[State::OnCpu as usize].saturating_sub(stolen_ns);
+    let told = ThreadClock {
+        spent_ns: total,
+        since_ns: end_ns,
+        begin_ran_ns: 0,
+        ran_ns: ran_ns(&total, stolen_ns),
+        ..*clock
+    };
     let Some(mark) = earlier.filter(|mark| mark.begin_ns == clock.begin_ns) else {
         return told;
     };
+    let spent_ns = difference(total, mark.spent_ns);
     ThreadClock {
-        spent_ns: difference(total, mark.spent_ns),
+        ran_ns: ran_ns(&spent_ns, stolen_ns.saturating_sub(mark.stolen_ns)),
+        spent_ns,
         begin_ns: mark.until_ns,
         switches: clock.switches.saturating_sub(mark.switches),
         ..told
@@ -152,6 +197,7 @@ mod tests {
                 spent_ns,
                 begin_ns: 1_000,
                 switches,
+                ran_ns: spent_ns[ON_CPU],
                 begin_user_ns: 7,
                 ..ThreadClock::default()
             },
@@ -188,6 +234,33 @@ mod tests {
         // 3,500 ns of life, all of them told once.
         let told: u64 = [first, second, third, last].iter().flat_map(|part| part.clock.spent_ns).sum();
         assert_eq!(told, 3_500);
+    }
+
+    #[test]
+    fn what_the_thread_did_not_run_of_a_turn_is_stolen_once() {
+        const MS: u64 = 1_000_000;
+        let stolen = |part: &ThreadRecord| part.clock.spent_ns[ON_CPU] - part.clock.ran_ns;
+        let mut marks = ThreadMarks::default();
+        let turn = |since_ns, now_ns, ran_ns| RunningThread { key: 5, since_ns, now_ns, ran_ns };
+        let runs = record(State::OnCpu, 1_000, [0; 8], 0);
+        // 100 ms on a CPU, of which it ran 60; 10 may be what the kernel has not counted yet.
+        marks.begin_look(vec![turn(1_000, 100 * MS + 1_000, 60 * MS)]);
+        let first = marks.living(&runs, 100 * MS + 1_000);
+        assert_eq!((first.clock.spent_ns[ON_CPU], stolen(&first)), (100 * MS, 30 * MS));
+        marks.end_look();
+        // What was seen was an earlier turn.
+        marks.begin_look(vec![turn(500, 200 * MS + 1_000, 0)]);
+        let second = marks.living(&runs, 200 * MS + 1_000);
+        assert_eq!((second.clock.spent_ns[ON_CPU], stolen(&second)), (100 * MS, 0));
+        marks.end_look();
+        // It left the CPU after 210 ms, of which it ran 160.
+        let mut sleeps = record(State::Blocked, 210 * MS + 1_000, [210 * MS, 0, 0, 0, 0, 0, 0, 0], 1);
+        sleeps.clock.ran_ns = 160 * MS;
+        marks.begin_look(Vec::new());
+        let third = marks.living(&sleeps, 300 * MS + 1_000);
+        // 50 ms in all; 30 were told before, of the rest no more than the window has on the CPU.
+        assert_eq!((third.clock.spent_ns[ON_CPU], stolen(&third)), (10 * MS, 10 * MS));
+        assert_eq!(third.clock.spent_ns[BLOCKED], 90 * MS);
     }
 
     #[test]

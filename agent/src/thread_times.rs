@@ -147,12 +147,15 @@ fn time(record: &ThreadRecord, end_ns: u64) -> ThreadTime {
 /// What a clock says; `goes_on` where the thread stays in its state until `end_ns`. Without names.
 fn time_of(clock: &ThreadClock, end_ns: u64, goes_on: bool) -> ThreadTime {
     let mut spent_ns = clock.spent_ns;
+    // The kernel reads its clock a moment before the event: where nothing was taken away, either may be ahead by that.
+    let ran_ns = clock.ran_ns.saturating_sub(clock.begin_ran_ns);
+    let stolen_ns = spent_ns[State::OnCpu as usize].saturating_sub(ran_ns);
     if let Some(spent_ns) = spent_ns.get_mut(clock.state as usize)
         && goes_on
     {
         *spent_ns += end_ns - clock.since_ns;
     }
-    let [on_cpu_ns, woken_ns, preempted_ns, throttled_ns, interruptible_ns, uninterruptible_ns, io_ns] =
+    let [at_cpu_ns, woken_ns, preempted_ns, throttled_ns, interruptible_ns, uninterruptible_ns, io_ns] =
         State::ALL.map(|state| spent_ns[state as usize]);
     ThreadTime {
         pid: 0,
@@ -162,7 +165,8 @@ fn time_of(clock: &ThreadClock, end_ns: u64, goes_on: bool) -> ThreadTime {
         cgroup_id: 0,
         elapsed_ns: end_ns - clock.begin_ns,
         parts: Parts {
-            on_cpu_ns,
+            on_cpu_ns: at_cpu_ns.saturating_sub(stolen_ns),
+            stolen_ns: stolen_ns.min(at_cpu_ns),
             woken_ns,
             preempted_ns,
             throttled_ns,
@@ -198,6 +202,7 @@ mod tests {
                 state: state as u32,
                 spent_ns,
                 begin_ns: 1_000,
+                ran_ns: 10_000,
                 begin_user_ns: 10,
                 begin_system_ns: 20,
                 ..ThreadClock::default()
@@ -215,6 +220,22 @@ mod tests {
         assert_eq!((time.elapsed_ns, time.parts.total_ns()), (1_000, 1_000));
         assert_eq!((time.parts.blocked_ns(), time.parts.queued_ns()), (500, 200));
         assert_eq!(time.user_share, Some(0.75));
+    }
+
+    #[test]
+    fn what_the_thread_did_not_run_of_its_time_on_cpus_is_stolen() {
+        let ended = |ran_ns: u64| {
+            let mut times = ThreadTimes::default();
+            let mut record = record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0]);
+            (record.ended, record.clock.begin_ran_ns, record.clock.ran_ns) = (1, 1_000, 1_000 + ran_ns);
+            times.add_ended(&record);
+            let parts = times.iter().next().unwrap().1.parts;
+            assert_eq!(parts.total_ns(), 500);
+            (parts.on_cpu_ns, parts.stolen_ns)
+        };
+        assert_eq!(ended(100), (100, 200));
+        // The kernel's clock may be a moment ahead.
+        assert_eq!(ended(310), (300, 0));
     }
 
     #[test]

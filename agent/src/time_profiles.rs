@@ -44,13 +44,14 @@ pub struct Classes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 enum Scaled {
     OnCpu,
+    Stolen,
     Blocked,
     Queued,
     Throttled,
 }
 
 impl Scaled {
-    const ALL: [Self; 4] = [Self::OnCpu, Self::Blocked, Self::Queued, Self::Throttled];
+    const ALL: [Self; 5] = [Self::OnCpu, Self::Stolen, Self::Blocked, Self::Queued, Self::Throttled];
 
     fn of(part: Part) -> Self {
         match part {
@@ -64,6 +65,7 @@ impl Scaled {
     fn exact_ns(self, time: &ThreadTime) -> u64 {
         match self {
             Self::OnCpu => time.parts.on_cpu_ns,
+            Self::Stolen => time.parts.stolen_ns,
             Self::Blocked => time.parts.blocked_ns(),
             Self::Queued => time.parts.queued_ns(),
             Self::Throttled => time.parts.throttled_ns,
@@ -187,6 +189,8 @@ fn not_sampled(part: Scaled, time: &ThreadTime) -> Vec<(Part, Class, u64)> {
                 (Part::OnCpu, Class::CpuKernel, parts.on_cpu_ns - user_ns),
             ]
         }
+        // No program runs while it is taken away, so there are no samples of it.
+        Scaled::Stolen => vec![(Part::OnCpu, Class::CpuStolen, parts.stolen_ns)],
         Scaled::Blocked => vec![
             (blocked(State::Blocked), Class::Other, parts.interruptible_ns),
             (blocked(State::Uninterruptible), Class::Other, parts.uninterruptible_ns),

@@ -13,6 +13,8 @@ pub enum Class {
     CpuUser,
     /// Executing in the kernel.
     CpuKernel,
+    /// On a CPU that the hypervisor or interrupts had meanwhile.
+    CpuStolen,
     /// Able to run, and waiting for a CPU.
     RunQueue,
     /// Able to run, and held back by its group's CPU quota.
@@ -61,7 +63,7 @@ pub type Rgb = [u8; 3];
 /// Classes that belong together, as a user asks for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// Executing.
+    /// On a CPU.
     Cpu,
     /// Able to run.
     Queue,
@@ -81,9 +83,10 @@ pub enum Group {
 
 impl Class {
     /// Every class, in the order they are shown in.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::CpuUser,
         Self::CpuKernel,
+        Self::CpuStolen,
         Self::RunQueue,
         Self::Throttled,
         Self::IoRead,
@@ -112,6 +115,7 @@ impl Class {
         match self {
             Self::CpuUser => "cpu.user",
             Self::CpuKernel => "cpu.kernel",
+            Self::CpuStolen => "cpu.stolen",
             Self::RunQueue => "run-queue",
             Self::Throttled => "throttled",
             Self::IoRead => "io.read",
@@ -157,7 +161,7 @@ impl Class {
     #[must_use]
     pub const fn group(self) -> Group {
         match self {
-            Self::CpuUser | Self::CpuKernel => Group::Cpu,
+            Self::CpuUser | Self::CpuKernel | Self::CpuStolen => Group::Cpu,
             Self::RunQueue | Self::Throttled => Group::Queue,
             Self::IoRead | Self::IoWrite | Self::IoSync | Self::IoDirtyThrottled => Group::Io,
             Self::MemoryReclaim => Group::Memory,
@@ -178,6 +182,7 @@ impl Class {
             // Vermilion.
             Self::CpuUser => [224, 104, 12],
             Self::CpuKernel => [236, 145, 72],
+            Self::CpuStolen => [246, 190, 146],
             // Yellow.
             Self::RunQueue => [240, 228, 66],
             Self::Throttled => [199, 184, 20],

@@ -8,6 +8,8 @@ use std::ops::AddAssign;
 pub struct Parts {
     /// Executing.
     pub on_cpu_ns: u64,
+    /// On a CPU that the hypervisor or interrupts had meanwhile.
+    pub stolen_ns: u64,
     /// Able to run, since it was woken.
     pub woken_ns: u64,
     /// Able to run, since its CPU was taken from it.
@@ -38,13 +40,14 @@ impl Parts {
     /// All of them.
     #[must_use]
     pub fn total_ns(&self) -> u64 {
-        self.on_cpu_ns + self.queued_ns() + self.throttled_ns + self.blocked_ns()
+        self.on_cpu_ns + self.stolen_ns + self.queued_ns() + self.throttled_ns + self.blocked_ns()
     }
 }
 
 impl AddAssign for Parts {
     fn add_assign(&mut self, other: Self) {
         self.on_cpu_ns += other.on_cpu_ns;
+        self.stolen_ns += other.stolen_ns;
         self.woken_ns += other.woken_ns;
         self.preempted_ns += other.preempted_ns;
         self.throttled_ns += other.throttled_ns;
@@ -71,7 +74,7 @@ pub struct ThreadTime {
     pub elapsed_ns: u64,
     /// What that is made of.
     pub parts: Parts,
-    /// Share of its on-CPU time in user mode, by the kernel's tick-based count; `None` where no tick hit it.
+    /// Share of its time executing in user mode, by the kernel's tick-based count; `None` where no tick hit it.
     pub user_share: Option<f64>,
     /// How often it left a CPU.
     pub switches: u64,

@@ -3,18 +3,25 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::profile::Profile;
 use chokepoint_analysis::thread_time::ThreadTime;
 use chokepoint_tests::cgroup::Cgroup;
+use chokepoint_tests::host_time::HostTime;
 use chokepoint_tests::stacks::functions;
 use chokepoint_tests::workload::path;
 use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, skip_if, target_dir};
 
 /// Of a thread's time, what must be accounted for.
 const ADDS_UP: f64 = 0.005;
+
+/// Longest time between two ticks of a kernel, nanoseconds.
+const TICK_NS: f64 = 10e6;
 
 /// Seconds of a recording.
 fn window() -> &'static str {
@@ -60,6 +67,20 @@ fn adds_up(profile: &Profile) {
     );
 }
 
+/// Samples of a thread that ran.
+fn on_cpu_samples(profile: &Profile, thread: &str) -> u64 {
+    let is_on_cpu = |class: Class| matches!(class, Class::CpuUser | Class::CpuKernel);
+    profile
+        .samples
+        .iter()
+        .filter(|sample| profile.thread(sample.thread).thread_name == thread)
+        .filter(|sample| {
+            functions(profile, sample).iter().find_map(|name| Class::from_frame(name)).is_some_and(is_on_cpu)
+        })
+        .map(|sample| sample.count)
+        .sum()
+}
+
 #[test]
 fn time_by_function_and_class_is_true() {
     let _live = live();
@@ -80,9 +101,16 @@ fn time_by_function_and_class_is_true() {
     assert_eq!(truth.len(), 5, "{truth:?}");
     let mixer = thread(&profile, "mixer");
     let total: f64 = truth.values().sum();
-    // The truth has all of the thread's life but its start and end, some milliseconds of three seconds. On-CPU time is told
-    // by samples, of which there are fewer than a hundred a second: their share of a quarter scatters by 3 %.
+    // The truth has all of the thread's life but its start and end, some milliseconds of three seconds.
     let tolerance = if in_vm() { 0.05 } else { 0.02 };
+    // On-CPU time is told by samples, a hundred a second at most: how it is shared among functions scatters as they do. Of what was
+    // stolen nobody knows the function.
+    let ran = mixer.parts.on_cpu_ns as f64 / mixer.elapsed_ns as f64;
+    let stolen = mixer.parts.stolen_ns as f64 / mixer.elapsed_ns as f64;
+    let samples = on_cpu_samples(&profile, "mixer");
+    assert!(samples > 0, "no sample of the mixer on a CPU: {mixer:?}");
+    // Most of it is one function's.
+    let sampling = ran * share_tolerance(0.8, samples);
     for (function, class) in
         [("burns", Class::CpuUser), ("naps", Class::Timer), ("reads", Class::Ipc), ("locks", Class::Futex)]
     {
@@ -90,10 +118,10 @@ fn time_by_function_and_class_is_true() {
         let measured = classes.values().sum::<u64>() as f64 / mixer.elapsed_ns as f64;
         let expected = truth[function] / total;
         // An emulated timer misses ticks.
-        let tolerance = if in_vm() && class == Class::CpuUser { 0.15 } else { tolerance };
+        let tolerance = sampling + if in_vm() && class == Class::CpuUser { 0.15 } else { tolerance };
         assert!(
-            (measured - expected).abs() < tolerance,
-            "{function}: {measured:.4} measured, {expected:.4} true; {classes:?}"
+            measured < expected + tolerance && measured > expected - tolerance - stolen,
+            "{function}: {measured:.4} measured, {expected:.4} true, tolerance {tolerance:.4}, {stolen:.4} stolen; {classes:?}"
         );
         // The rest is what the call costs, and the way to a CPU.
         let share = share(&classes, class) + share(&classes, Class::RunQueue);
@@ -108,7 +136,9 @@ fn everything_adds_up_while_threads_come_and_go() {
     let _spinners = [Workload::start("waits_c", &["spin"]), Workload::start("waits_c", &["spin"])];
     let _mix = Workload::start("waits_c", &["mix"]);
     let _churn = Workload::start("waits_c", &["churn", "100000"]);
+    let host = HostTime::begin();
     let profile = agent::record(&["-e", "wall", "-d", window()]);
+    let stolen_ns = host.stolen_at_most_ns();
     adds_up(&profile);
 
     let window_ns = profile.header.duration_ns as f64;
@@ -123,7 +153,8 @@ fn everything_adds_up_while_threads_come_and_go() {
     }
     assert!(whole > 10, "only {whole} threads lived all the time");
     // No CPU does more than one thing at a time.
-    let on_cpu: u64 = profile.thread_times.iter().map(|thread| thread.parts.on_cpu_ns).sum();
+    let on_cpu: u64 =
+        profile.thread_times.iter().map(|thread| thread.parts.on_cpu_ns + thread.parts.stolen_ns).sum();
     let cpus = std::thread::available_parallelism().unwrap().get() as f64;
     let longest = profile.thread_times.iter().map(|thread| thread.elapsed_ns).max().unwrap() as f64;
     // The looks at all threads take a while, at each end of the window, and no thread is the first and the last in both.
@@ -131,6 +162,10 @@ fn everything_adds_up_while_threads_come_and_go() {
     assert!(on_cpu as f64 <= cpus * longest * looks, "{on_cpu} ns on {cpus} CPUs in {longest} ns");
     // Two spinners leave no CPU idle.
     assert!(on_cpu as f64 > 0.9 * cpus.min(2.0) * window_ns, "{on_cpu} ns on {cpus} CPUs in {window_ns} ns");
+    // Of all threads together the hypervisor took no more than it says; each thread's own clocks differ by a moment at each switch.
+    let stolen: u64 = profile.thread_times.iter().map(|thread| thread.parts.stolen_ns).sum();
+    let most = stolen_ns as f64 + 0.005 * cpus * window_ns;
+    assert!(stolen as f64 <= most, "{stolen} ns told as stolen, at most {most} ns were");
 }
 
 #[test]
@@ -145,13 +180,16 @@ fn run_and_queue_time_agree_with_the_kernels_own() {
     let mut compared = 0;
     for line in finished.stdout.lines().filter_map(|line| line.strip_prefix("schedstat ")) {
         let numbers: Vec<u64> = line.split_whitespace().map(|number| number.parse().unwrap()).collect();
-        let [tid, run_ns, queue_ns, _] = numbers[..] else { panic!("{line}") };
+        let [tid, run_ns, queue_ns, _, lived_ns] = numbers[..] else { panic!("{line}") };
         let time = profile.thread_times.iter().find(|time| u64::from(time.tid) == tid);
         let time = time.unwrap_or_else(|| panic!("no thread {tid} in {:?}", profile.thread_times));
         let told_queue_ns = time.parts.queued_ns();
-        // The thread goes on for a moment after it has read its own.
-        let margin = |ns: u64| 0.01 * ns as f64 + 1e6;
+        // The thread has begun before it took its time, and goes on after it has read its own. What the kernel says of a thread
+        // that runs is up to a tick old.
+        let unknown_ns = time.elapsed_ns.saturating_sub(lived_ns) as f64;
+        let margin = |ns: u64| 0.01 * ns as f64 + 1e6 + TICK_NS + unknown_ns;
         let far = |told: u64, kernel: u64| (told as f64 - kernel as f64).abs() > margin(kernel);
+        assert!(unknown_ns < 0.2 * lived_ns as f64, "{line}: {time:?}");
         assert!(!far(time.parts.on_cpu_ns, run_ns), "ran {run_ns} ns: {time:?}");
         assert!(!far(told_queue_ns, queue_ns), "queued {queue_ns} ns: {time:?}");
         assert!(queue_ns > run_ns / 2, "two threads on one CPU wait for each other: {line}");
@@ -225,24 +263,28 @@ fn throttled_time_is_told_from_queueing() {
     };
     let workload = Workload::start("waits_c", &["spin"]);
     group.add(workload.pid());
-    let (start, throttled_before) = (Instant::now(), throttled_ns(group.path()));
+    let (host, start, throttled_before) = (HostTime::begin(), Instant::now(), throttled_ns(group.path()));
     let pid = workload.pid().to_string();
     let profile = agent::record(&["-e", "wall", "--pid", &pid, "-d", window()]);
-    let throttled =
-        (throttled_ns(group.path()) - throttled_before) as f64 / start.elapsed().as_nanos() as f64;
+    let throttled = (throttled_ns(group.path()) - throttled_before) as f64;
+    let outside = start.elapsed().as_nanos() as f64 - profile.header.duration_ns as f64;
     adds_up(&profile);
     let classes = classes_of(&profile, "");
-    let off_cpu = share(&classes, Class::Throttled) + share(&classes, Class::RunQueue);
-    // 20 ms of each 100 ms, or less where others want the CPUs.
-    assert!(off_cpu > 0.75, "{classes:?}");
+    // 20 ms of each 100 ms, or less where others want the CPUs. What the hypervisor took is not what the group used.
+    let ran = share(&classes, Class::CpuUser) + share(&classes, Class::CpuKernel);
+    assert!(ran < 0.25, "{classes:?}");
     let has_field = std::fs::read("/sys/kernel/btf/vmlinux")
         .is_ok_and(|btf| chokepoint_tests::contains(&btf, b"\0sched_throttle_work\0"));
     skip_if!(!has_field, "this kernel does not tell which threads are throttled");
-    // The group's own count is of a longer time, and ends when the thread may run, not when it does.
-    let told = share(&classes, Class::Throttled);
+    // The group's own count is of a longer time: it has at most four fifths of what lies outside of the window, and what is not over
+    // at its ends. It ends when the thread may run, not when it does, which is a matter of who else wants the CPU.
+    let told = classes.get(&Class::Throttled).copied().unwrap_or_default() as f64;
+    let (least, most) =
+        (throttled - 0.8 * outside - 0.2e9, throttled + 0.1 * profile.header.duration_ns as f64);
+    let contended = host.contended_at_most_ns() as f64;
     assert!(
-        (told - throttled).abs() < 0.1,
-        "{told:.3} of the time, {throttled:.3} by the group's count: {classes:?}"
+        (least..most + contended).contains(&told),
+        "{told} ns, {throttled} ns by the group's count, {outside} ns outside, {contended} ns busy: {classes:?}"
     );
 }
 
@@ -359,11 +401,13 @@ fn it_agrees_with_offcputime() {
     skip_if!(in_vm() || !chokepoint_tests::workload::on_path("offcputime"), "offcputime is not installed");
     let workload = Workload::start("waits_c", &["mix"]);
     let pid = workload.pid().to_string();
+    let watch = RunShares::watch(workload.pid());
     let peer =
         Command::new("offcputime").args(["-p", &pid, "4"]).stdout(std::process::Stdio::piped()).spawn();
     let peer = peer.expect("offcputime can be run");
     let profile = agent::record(&["-e", "off-cpu", "--pid", &pid, "-d", "3"]);
     let output = peer.wait_with_output().unwrap();
+    let spread = watch.spread(Duration::from_secs(3));
     // `    -                mixer (4711)` and then microseconds.
     let text = String::from_utf8_lossy(&output.stdout);
     let mut theirs = 0.0;
@@ -374,9 +418,59 @@ fn it_agrees_with_offcputime() {
         }
     }
     let mixer = thread(&profile, "mixer");
-    let ours = 1.0 - mixer.parts.on_cpu_ns as f64 / mixer.elapsed_ns as f64;
+    let on_cpu_ns = mixer.parts.on_cpu_ns + mixer.parts.stolen_ns;
+    let ours = 1.0 - on_cpu_ns as f64 / mixer.elapsed_ns as f64;
     let theirs = theirs / 4e6;
-    assert!((ours - theirs).abs() < 0.03, "off the CPU {ours:.3} of the time, {theirs:.3} by offcputime");
+    // The two do not watch quite the same time: both are of windows in which the share of time on CPUs differed by this much.
+    let tolerance = 0.03 + spread;
+    assert!(
+        (ours - theirs).abs() < tolerance,
+        "off the CPU {ours:.3} of the time, {theirs:.3} by offcputime, tolerance {tolerance:.3}"
+    );
+}
+
+/// Watches, by the kernel's own count, how much of the time a process's first thread runs.
+struct RunShares {
+    stop: Arc<AtomicBool>,
+    watcher: JoinHandle<Vec<(Instant, f64)>>,
+    host: HostTime,
+}
+
+impl RunShares {
+    fn watch(pid: u32) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let watcher = std::thread::spawn(move || {
+            let mut readings = Vec::new();
+            while !stopped.load(Ordering::Relaxed) {
+                let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat")).unwrap();
+                readings.push((Instant::now(), text.split(' ').next().unwrap().parse().unwrap()));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            readings
+        });
+        Self { stop, watcher, host: HostTime::begin() }
+    }
+
+    /// By how much the share of time on a CPU differs between windows of this length or more.
+    fn spread(self, window: Duration) -> f64 {
+        self.stop.store(true, Ordering::Relaxed);
+        let readings = self.watcher.join().unwrap();
+        let first = readings[0].0;
+        let stolen = self.host.stolen_at_most_ns() as f64 / first.elapsed().as_nanos() as f64;
+        let mut shares = Vec::new();
+        for (index, (begin, before)) in readings.iter().enumerate() {
+            let end = readings[index..].iter().find(|(end, _)| end.duration_since(*begin) >= window);
+            let share = |(end, after): &(Instant, f64)| {
+                (after - before) / end.duration_since(*begin).as_nanos() as f64
+            };
+            shares.extend(end.map(share));
+        }
+        let most = shares.iter().copied().fold(0.0, f64::max);
+        let least = shares.iter().copied().fold(1.0, f64::min);
+        // What was stolen is not in the kernel's count, and may have come in one window alone.
+        (most - least).max(0.0) + stolen
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 // options: -O2 -g -fomit-frame-pointer -fno-optimize-sibling-calls -pthread
 // Spends its time in functions that each wait in one way, and keeps account of it.
 // usage: waits mix [MILLISECONDS] | sync FILE   until then, or SIGTERM; then prints how many nanoseconds each function had
-//        waits queue MILLISECONDS         two threads that spin on one CPU; then prints each thread's schedstat
+//        waits queue MILLISECONDS         two threads that spin on one CPU; then prints each thread's schedstat and how long it lived until then
 //        waits churn MILLISECONDS         short-lived threads, forks, vforks and execs without pause
 //        waits hang                       waits for a pipe that nobody writes to
 //        waits spin                       spins
@@ -172,7 +172,8 @@ static void *spins(void *thread) {
     snprintf(path, sizeof path, "/proc/self/task/%ld/schedstat", tid);
     FILE *file = fopen(path, "r");
     if (file && fgets(text, sizeof text, file)) {
-        printf("schedstat %ld %s", tid, text);
+        text[strcspn(text, "\n")] = 0;
+        printf("schedstat %ld %s %lu\n", tid, text, clock_ns(CLOCK_MONOTONIC) - start);
     }
     return 0;
 }

@@ -48,6 +48,8 @@ globals! {
     TASK_ON_RQ: u32 = 0;
     /// `u32::MAX` where the kernel takes threads that sleep off their queue at once.
     TASK_DELAYED: u32 = u32::MAX;
+    /// Time that the thread has really run, nanoseconds.
+    TASK_RAN: u32 = 0;
     TASK_UTIME: u32 = 0;
     TASK_STIME: u32 = 0;
     /// Offset of the byte that has the bit field, and the bit in it.

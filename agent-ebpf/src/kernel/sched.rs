@@ -11,6 +11,8 @@
 //! - A thread that is preempted on its way to sleep is still runnable, whatever its state field says.
 //! - Run-queue time begins at `sched_wakeup`, which comes when the thread is on a queue, as the kernel's own schedstat has it;
 //!   not at `sched_waking`, which may be an interrupt between processors earlier.
+//! - What of a thread's time on a CPU the hypervisor or interrupts took is not in the kernel's count of the time it ran, which is
+//!   brought up to date for a thread that leaves the CPU just before the event.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -26,7 +28,7 @@ use chokepoint_ebpf::{
 use super::{
     clock,
     config::{
-        TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_STATE,
+        TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_RAN, TASK_STATE,
         TASK_STIME, TASK_TGID, TASK_THROTTLED, TASK_UTIME,
     },
     counters::count,
@@ -42,6 +44,20 @@ static SCHED_THREADS: HashMap<u64, ThreadClock> = HashMap::with_max_entries(1, 0
 /// When each CPU's last switch was that was seen.
 #[map]
 static LAST_SWITCH: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Room to make an entry: one for the events, one for the look at all threads, which those interrupt. What nobody writes is 0.
+#[map]
+static NEW_CLOCKS: PerCpuArray<ThreadClock> = PerCpuArray::with_max_entries(2, 0);
+
+/// Who begins to account for a thread.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+pub enum Beginner {
+    /// An event.
+    Event = 0,
+    /// The look at all threads.
+    Look = 1,
+}
 
 /// `TASK_UNINTERRUPTIBLE`.
 const UNINTERRUPTIBLE: u32 = 2;
@@ -111,6 +127,7 @@ fn left(task: Trusted, preempted: bool, before: u64, now: u64) {
         clock.state = State::OnCpu as u32;
     }
     spend(clock, now);
+    clock.ran_ns = task.field(&TASK_RAN);
     clock.switches += 1;
     clock.left_ns = now;
     let task_state = task.field::<u32>(&TASK_STATE);
@@ -201,7 +218,7 @@ fn clock<'a>(task: Trusted, state: State, now: u64) -> Option<&'a mut ThreadCloc
     if !gate::admits(task.untrusted(), task.field(&TASK_TGID)) {
         return None;
     }
-    begin(task, state, now);
+    begin(task, state, now, Beginner::Event);
     // Where the agent's own look at all threads came in between, its entry stands.
     match SCHED_THREADS.get_ptr_mut(key) {
         // SAFETY: as above.
@@ -215,21 +232,24 @@ fn clock<'a>(task: Trusted, state: State, now: u64) -> Option<&'a mut ThreadCloc
 
 /// Begins to account for a thread that is in this state.
 #[inline(always)]
-pub fn begin(task: Trusted, state: State, now: u64) {
-    let clock = ThreadClock {
-        since_ns: now,
-        left_ns: now,
-        state: state as u32,
-        left_state: state as u32,
-        spent_ns: [0; State::SLOTS],
-        begin_ns: now,
-        switches: 0,
-        begin_user_ns: task.field(&TASK_UTIME),
-        begin_system_ns: task.field(&TASK_STIME),
-        tgid: task.field(&TASK_TGID),
-        tid: task.field(&TASK_PID),
+pub fn begin(task: Trusted, state: State, now: u64, beginner: Beginner) {
+    let Some(clock) = NEW_CLOCKS.get_ptr_mut(beginner as u32) else {
+        return;
     };
-    let _ = SCHED_THREADS.insert(task.address(), clock, u64::from(BPF_NOEXIST));
+    // SAFETY: this CPU's and the beginner's.
+    let clock = unsafe { &mut *clock };
+    clock.since_ns = now;
+    clock.left_ns = now;
+    clock.state = state as u32;
+    clock.left_state = state as u32;
+    clock.begin_ns = now;
+    clock.begin_user_ns = task.field(&TASK_UTIME);
+    clock.begin_system_ns = task.field(&TASK_STIME);
+    clock.ran_ns = task.field(&TASK_RAN);
+    clock.begin_ran_ns = clock.ran_ns;
+    clock.tgid = task.field(&TASK_TGID);
+    clock.tid = task.field(&TASK_PID);
+    let _ = SCHED_THREADS.insert(task.address(), &*clock, u64::from(BPF_NOEXIST));
 }
 
 /// The times of a thread, if it is accounted for.

@@ -13,7 +13,7 @@ use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
     sample::{MAX_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome},
-    sched::{EarlierLook, NO_SYSCALL, State, ThreadClock, ThreadRecord, WaitFacts},
+    sched::{EarlierLook, NO_SYSCALL, RunningThread, State, ThreadClock, ThreadRecord, WaitFacts},
     unwind::{
         table::Rule,
         walk::{Host, Mapping, WINDOW_BYTES, Walk},
@@ -23,14 +23,14 @@ use chokepoint_ebpf::{
 use super::{
     arch, clock,
     config::{
-        TASK_ON_CPU, TASK_PID, TASK_STATE, TASK_STIME, TASK_TGID, TASK_UTIME, WANT_KERNEL, WANT_USER,
-        WANT_WAITS,
+        TASK_ON_CPU, TASK_PID, TASK_RAN, TASK_STATE, TASK_STIME, TASK_TGID, TASK_UTIME, WANT_KERNEL,
+        WANT_USER, WANT_WAITS,
     },
     counters::count,
     gate,
     ring::{self, Urgency},
     sample::{self, Ids},
-    sched,
+    sched::{self, Beginner},
     stack::{self, Captured, Scratch},
     task::{self, KernelPointer},
     trusted::Trusted,
@@ -95,8 +95,31 @@ pub fn begin(iteration: &Iteration) {
         return;
     }
     if gate::admits(task.untrusted(), task.field(&TASK_TGID)) {
-        sched::begin(task, sched::apparent_state(task), clock::now_ns());
+        sched::begin(task, sched::apparent_state(task), clock::now_ns(), Beginner::Look);
     }
+}
+
+/// Tells what the kernel has counted of the present turn of a thread that is on a CPU. Events go on meanwhile: one that leaves the
+/// CPU since has a later turn in its clock.
+#[inline(always)]
+pub fn running(iteration: &Iteration) {
+    let Some(task) = iteration.task() else {
+        return;
+    };
+    if task.field::<u32>(&TASK_ON_CPU) == 0 {
+        return;
+    }
+    let Some(clock) = sched::find(task) else {
+        return;
+    };
+    let running = RunningThread {
+        key: task.address(),
+        // SAFETY: a whole word, which another CPU may write.
+        since_ns: unsafe { (&raw const clock.since_ns).read_volatile() },
+        now_ns: clock::now_ns(),
+        ran_ns: task.field(&TASK_RAN),
+    };
+    iteration.write((&raw const running).cast(), size_of::<RunningThread>() as u64);
 }
 
 /// Writes a thread's times to the iterator's file, and its stack where it waits. `user` takes its user stack.
@@ -329,20 +352,7 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     record.cgroup_id = task::cgroup_id(pointer);
     task::read_comm(pointer, &mut record.thread_comm);
     task::read_comm(leader, &mut record.process_comm);
-    let kept = &mut record.clock;
-    kept.since_ns = clock.since_ns;
-    kept.left_ns = clock.left_ns;
-    kept.state = clock.state;
-    kept.left_state = clock.left_state;
-    for state in 0..State::SLOTS {
-        kept.spent_ns[state] = clock.spent_ns[state];
-    }
-    kept.begin_ns = clock.begin_ns;
-    kept.switches = clock.switches;
-    kept.begin_user_ns = clock.begin_user_ns;
-    kept.begin_system_ns = clock.begin_system_ns;
-    kept.tgid = clock.tgid;
-    kept.tid = clock.tid;
+    KernelPointer::new(core::ptr::from_ref(clock) as u64).read_into(&mut record.clock);
     record.user_ns = task.field(&TASK_UTIME);
     record.system_ns = task.field(&TASK_STIME);
 }

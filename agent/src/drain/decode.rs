@@ -2,7 +2,7 @@
 
 use chokepoint_ebpf::record::Kind;
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome};
-use chokepoint_ebpf::sched::{State, ThreadRecord, WaitFacts, WakeFacts};
+use chokepoint_ebpf::sched::{RunningThread, State, ThreadRecord, WaitFacts, WakeFacts};
 use chokepoint_ebpf::tcp::{Call, Event, OpenerFacts, TcpRecord};
 use chokepoint_ebpf::unwind::file::NewFile;
 use chokepoint_ebpf::unwind::frame::Frame;
@@ -180,6 +180,8 @@ unsafe impl Fixed for WakeFacts {}
 // SAFETY: as above.
 unsafe impl Fixed for ThreadRecord {}
 // SAFETY: as above.
+unsafe impl Fixed for RunningThread {}
+// SAFETY: as above.
 unsafe impl Fixed for TcpRecord {}
 // SAFETY: as above.
 unsafe impl Fixed for OpenerFacts {}
@@ -208,6 +210,20 @@ pub fn decode_look(mut bytes: &[u8], mut sink: impl FnMut(Record<'_>, &[u8])) ->
         bytes = bytes.get(length..).unwrap_or_default();
     }
     Ok(())
+}
+
+/// Reads what the kernel's iterator told of the threads on CPUs.
+///
+/// # Errors
+/// [`DecodeError`] where the last is cut short.
+pub fn decode_running(mut bytes: &[u8]) -> Result<Vec<RunningThread>, DecodeError> {
+    let mut running = Vec::new();
+    while !bytes.is_empty() {
+        let (thread, rest) = fixed(bytes)?;
+        running.push(thread);
+        bytes = rest;
+    }
+    Ok(running)
 }
 
 fn decode_sample(bytes: &[u8]) -> Result<Sample<'_>, DecodeError> {

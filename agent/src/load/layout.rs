@@ -71,6 +71,7 @@ const WANTED: &[Wanted] = &[
     wanted("TASK_ON_CPU", "task_struct", "on_cpu"),
     wanted("TASK_ON_RQ", "task_struct", "on_rq"),
     wanted_with(Need::IfThere, "TASK_DELAYED", "task_struct", "se.sched_delayed"),
+    wanted("TASK_RAN", "task_struct", "se.sum_exec_runtime"),
     wanted("TASK_UTIME", "task_struct", "utime"),
     wanted("TASK_STIME", "task_struct", "stime"),
     wanted(IOWAIT, "task_struct", "in_iowait"),

@@ -207,6 +207,8 @@ pub struct Stopped {
     /// Records of the threads that live: [`chokepoint_ebpf::sched::ThreadRecord`] one after the other, and of the waits that
     /// are not over.
     pub threads: Vec<u8>,
+    /// The threads that were on a CPU just before: [`chokepoint_ebpf::sched::RunningThread`] one after the other.
+    pub running: Vec<u8>,
     /// The times of every thread that has not ended, by its key in the kernel programs' map.
     pub clocks: Vec<(u64, ThreadClock)>,
     /// Waits whose stacks were still to be taken.
@@ -413,6 +415,14 @@ impl Programs {
         targets.is_some_and(|targets| targets.get(&tgid, 0).is_ok())
     }
 
+    /// The threads of the target that are on CPUs: [`chokepoint_ebpf::sched::RunningThread`] one after the other.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn running_threads(&mut self) -> Result<Vec<u8>, LoadError> {
+        if self.sched.is_some() { Sched::running(&mut self.ebpf) } else { Ok(Vec::new()) }
+    }
+
     /// What every living thread has done so far, in the form of [`Stopped::threads`]; nothing without the sched source.
     ///
     /// # Errors
@@ -435,11 +445,12 @@ impl Programs {
     /// [`LoadError`] where the kernel refuses.
     pub fn stop(&mut self) -> Result<Stopped, LoadError> {
         let cost = self.cost();
+        let running = self.running_threads()?;
         if self.has_on_cpu {
             let on_cpu: &mut PerfEvent = program(&mut self.ebpf, "on_cpu")?;
             on_cpu.unload().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
         }
-        let mut stopped = Stopped { cost, ..Stopped::default() };
+        let mut stopped = Stopped { cost, running, ..Stopped::default() };
         if let Some(sched) = &self.sched {
             stopped.threads = sched.stop(&mut self.ebpf)?;
             stopped.clocks = sched.clocks()?;

@@ -37,6 +37,7 @@ const THREADS: &str = "SCHED_THREADS";
 const INTERRUPTS: &str = "WAIT_INTERRUPTS";
 const EARLIER_LOOK: &str = "EARLIER_LOOK";
 const BEGIN: &str = "threads_begin";
+const RUNNING: &str = "threads_running";
 const REPORT: &str = "threads_report";
 /// For kernels before 5.18.
 const REPORT_WITHOUT_USER: &str = "threads_report_5_10";
@@ -96,6 +97,7 @@ impl Sched {
             iterator.load("task", btf).map_err(|source| LoadError::Program { name, source })
         };
         load(ebpf, BEGIN)?;
+        load(ebpf, RUNNING)?;
         let report = match load(ebpf, REPORT) {
             Ok(()) => REPORT,
             Err(error) => {
@@ -126,6 +128,11 @@ impl Sched {
             tracing.attach().map_err(|source| LoadError::Program { name, source })?;
         }
         iterate(ebpf, BEGIN).map(drop)
+    }
+
+    /// What the kernel has counted of the threads that are on CPUs: [`chokepoint_ebpf::sched::RunningThread`] one after the other.
+    pub(super) fn running(ebpf: &mut Ebpf) -> Result<Vec<u8>, LoadError> {
+        iterate(ebpf, RUNNING)
     }
 
     /// Ends the accounting, and returns what every living thread has done.

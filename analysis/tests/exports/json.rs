@@ -33,9 +33,9 @@ fn damaged_files_are_refused_with_the_reason() {
         (
             r#""version":3"#,
             r#""version":1"#,
-            "version 1; this program reads \"chokepoint-profile\" version 3",
+            "version 1; this program reads \"chokepoint-profile\" version 4",
         ),
-        (r#""chokepoint-profile""#, r#""another""#, "\"another\" version 3"),
+        (r#""chokepoint-profile""#, r#""another""#, "\"another\" version 4"),
         (r#"{"module":0,"#, r#"{"module":1,"#, "refers to modules[1], and there are 1"),
         (r#"{"function":2,"#, r#"{"function":3,"#, "refers to functions[3], and there are 3"),
         (r#""stacks":[[0]"#, r#""stacks":[[4294967295]"#, "refers to locations[4294967295], and there are 3"),
@@ -89,9 +89,10 @@ fn thread_times_are_read_back() {
         process_name: "db".into(),
         thread_name: "worker \u{1b}".into(),
         cgroup_id: 9,
-        elapsed_ns: 28,
+        elapsed_ns: 36,
         parts: Parts {
             on_cpu_ns: 1,
+            stolen_ns: 8,
             woken_ns: 2,
             preempted_ns: 3,
             throttled_ns: 4,

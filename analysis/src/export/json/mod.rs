@@ -16,7 +16,7 @@ mod read;
 pub use read::{ReadError, read};
 
 const SCHEMA: &str = "chokepoint-profile";
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 pub(super) fn write(profile: &Profile, out: &mut dyn Write) -> io::Result<()> {
     Ok(serde_json::to_writer(out, &File::from(profile))?)
@@ -140,6 +140,7 @@ struct ThreadTime<'p> {
     cgroup_id: u64,
     elapsed_ns: u64,
     on_cpu_ns: u64,
+    stolen_ns: u64,
     woken_ns: u64,
     preempted_ns: u64,
     throttled_ns: u64,
@@ -162,6 +163,7 @@ impl<'p> From<&'p thread_time::ThreadTime> for ThreadTime<'p> {
             cgroup_id: time.cgroup_id,
             elapsed_ns: time.elapsed_ns,
             on_cpu_ns: parts.on_cpu_ns,
+            stolen_ns: parts.stolen_ns,
             woken_ns: parts.woken_ns,
             preempted_ns: parts.preempted_ns,
             throttled_ns: parts.throttled_ns,

@@ -152,6 +152,7 @@ impl ThreadTime<'_> {
             elapsed_ns: self.elapsed_ns,
             parts: Parts {
                 on_cpu_ns: self.on_cpu_ns,
+                stolen_ns: self.stolen_ns,
                 woken_ns: self.woken_ns,
                 preempted_ns: self.preempted_ns,
                 throttled_ns: self.throttled_ns,
