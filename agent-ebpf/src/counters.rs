@@ -66,11 +66,13 @@ pub enum Counter {
     TcpSocketsFull = 27,
     /// The stack that opened a connection or sent on it was lost: the ring buffer was full, or there was no scratch space.
     TcpStackLost = 28,
+    /// Queued time is not told by who ran meanwhile: the table of pairs of processes was full.
+    QueuePairsFull = 29,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 29;
+    pub const COUNT: u32 = 30;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -102,5 +104,6 @@ impl Counter {
         Self::TcpOutsideTarget,
         Self::TcpSocketsFull,
         Self::TcpStackLost,
+        Self::QueuePairsFull,
     ];
 }

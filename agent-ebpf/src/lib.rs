@@ -13,6 +13,7 @@ extern crate std;
 pub mod counters;
 pub mod gate;
 pub mod record;
+pub mod run_queue;
 pub mod sample;
 pub mod sched;
 pub mod tcp;

@@ -1,6 +1,6 @@
 //! Thread time: what every thread did, by state, and the waits of which stacks were taken.
 
-use crate::{COMM_LEN, record::Kind, sample::SampleHeader};
+use crate::{COMM_LEN, record::Kind, run_queue::LATENCY_BUCKETS, sample::SampleHeader};
 
 /// What a thread is doing. It is always in exactly one state, so its times add up to its life in the window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -54,13 +54,13 @@ impl State {
 const _: () = assert!(State::COUNT <= State::SLOTS && State::SLOTS.is_power_of_two());
 
 /// Threads accounted for at a time, at most; more count [`crate::counters::Counter::SchedTableFull`]. The agent chooses a
-/// size by the threads it finds. 200 bytes each.
+/// size by the threads it finds. 400 bytes each.
 pub const MAX_THREADS: u32 = 1 << 18;
 
 /// A thread's times so far: the value of the map of threads, whose key is the address of its `task_struct`.
 ///
 /// Not its id: that passes from one thread to another when a thread that is not the first runs a new program.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ThreadClock {
     /// When it came into its present state, `CLOCK_MONOTONIC` nanoseconds like all times here.
@@ -89,6 +89,37 @@ pub struct ThreadClock {
     pub tgid: u32,
     /// The same of the thread id.
     pub tid: u32,
+    /// The CPU on whose queue it came the last time.
+    pub queue_cpu: u32,
+    /// Keeps the layout free of holes; zero.
+    pub reserved: u32,
+    /// The longest of its run-queue latencies, nanoseconds.
+    pub longest_queue_ns: u64,
+    /// How often it was queued until it ran, by [`crate::run_queue::latency_bucket`]; 4 billion stay that.
+    pub latencies: [u32; LATENCY_BUCKETS],
+}
+
+impl ThreadClock {
+    /// Nothing yet.
+    pub const ZERO: Self = Self {
+        since_ns: 0,
+        left_ns: 0,
+        state: 0,
+        left_state: 0,
+        spent_ns: [0; State::SLOTS],
+        begin_ns: 0,
+        switches: 0,
+        begin_user_ns: 0,
+        begin_system_ns: 0,
+        ran_ns: 0,
+        begin_ran_ns: 0,
+        tgid: 0,
+        tid: 0,
+        queue_cpu: 0,
+        reserved: 0,
+        longest_queue_ns: 0,
+        latencies: [0; LATENCY_BUCKETS],
+    };
 }
 
 /// A thread of the target that is on a CPU while the accounting is about to end: what the kernel has counted of its present turn.
@@ -123,6 +154,8 @@ pub struct ThreadRecord {
     pub key: u64,
     /// Id of its group in the version 2 hierarchy; 0 where it could not be read.
     pub cgroup_id: u64,
+    /// Id of its group in the hierarchy that controls CPUs; 0 where it could not be read.
+    pub cpu_cgroup_id: u64,
     /// Name of the thread, zero-terminated.
     pub thread_comm: [u8; COMM_LEN],
     /// Name of the process, zero-terminated.

@@ -159,6 +159,12 @@ impl Seen<'_> {
             counters.get(Counter::SchedArrivalMissed),
             "times a thread came to its CPU unseen, from a thread that this host hides from tracing",
         );
+        if event.shows_run_queue() {
+            notes.add(
+                counters.get(Counter::QueuePairsFull),
+                "times it was not told who ran while a thread queued: too many pairs of processes",
+            );
+        }
         notes.add(times.merged(), "threads are not told apart: there were too many");
         notes.add(
             aggregate.objects().skipped(),

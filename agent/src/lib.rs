@@ -17,6 +17,7 @@ pub mod open_waits;
 pub mod pipeline;
 pub mod process;
 pub mod record;
+pub mod run_queues;
 pub mod signals;
 pub mod symbolize;
 pub mod symbolized;

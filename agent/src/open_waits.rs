@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn clock(state: State, since_ns: u64, left_ns: u64) -> ThreadClock {
-        ThreadClock { state: state as u32, since_ns, left_ns, ..ThreadClock::default() }
+        ThreadClock { state: state as u32, since_ns, left_ns, ..ThreadClock::ZERO }
     }
 
     fn tell(waits: &mut OpenWaits, key: u64, left_ns: u64, outcome: StackOutcome) {

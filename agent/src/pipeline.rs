@@ -22,6 +22,7 @@ use crate::drain::decode::{Record, decode_look, decode_running};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
+use crate::host::cgroups::CpuHierarchy;
 use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
@@ -159,7 +160,12 @@ impl Session {
             gate: gate.clone(),
             stacks: options.stacks,
             frequency_hz: takes_on_cpu(&options).then_some(options.frequency_hz),
-            sched: sched_options(&options),
+            sched: sched_options(&options).map(|sched| SchedOptions {
+                cpu_controller: CpuHierarchy::find()
+                    .filter(CpuHierarchy::is_version_1)
+                    .and_then(|_| layout.controller("cpu")),
+                ..sched
+            }),
             tcp: takes_tcp(&options),
             ring_bytes: ring_bytes(cpus.len(), &options),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
@@ -383,9 +389,13 @@ impl Sampling {
     fn stop(mut self, target: String, end: End) -> Result<Recording, Failure> {
         let measured = self.session.programs.cost_is_measured();
         let end_ns = monotonic_ns();
-        let Stopped { cost, threads, running, clocks, pending_waits } = self.session.programs.stop()?;
+        let Stopped { cost, threads, running, clocks, queue_pairs, pending_waits } =
+            self.session.programs.stop()?;
         self.drain();
         let open_waits = self.account(&running, &threads, &clocks, end_ns, false)?;
+        if sched_options(&self.session.options).is_some() {
+            self.sums.times.finish_run_queue(&queue_pairs, CpuHierarchy::find().as_ref());
+        }
         // Files that this last look was the first to meet.
         self.drain();
         // What has lost something since the last search.
@@ -728,6 +738,7 @@ fn sched_options(options: &Options) -> Option<SchedOptions> {
         threads: (4 * host::threads()).clamp(MIN_THREADS, MAX_THREADS),
         waits: true,
         wakers: options.events.iter().any(|event| event.needs_wakers()),
+        cpu_controller: None,
     })
 }
 

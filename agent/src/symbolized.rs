@@ -90,6 +90,9 @@ pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted
                     times.into_iter().flat_map(ThreadTimes::iter).map(|(_, time)| time.clone()).collect();
                 profile.thread_times.sort_by_key(|time| (time.pid, time.tid));
             }
+            if event.shows_run_queue() {
+                profile.run_queue = times.and_then(ThreadTimes::run_queue).cloned();
+            }
             (event, profile)
         })
         .collect();

@@ -189,6 +189,7 @@ mod tests {
             process_start_ns: 3,
             key: 5,
             cgroup_id: 0,
+            cpu_cgroup_id: 0,
             thread_comm: [0; COMM_LEN],
             process_comm: [0; COMM_LEN],
             clock: ThreadClock {
@@ -199,7 +200,7 @@ mod tests {
                 switches,
                 ran_ns: spent_ns[ON_CPU],
                 begin_user_ns: 7,
-                ..ThreadClock::default()
+                ..ThreadClock::ZERO
             },
             user_ns: since_ns,
             system_ns: 0,

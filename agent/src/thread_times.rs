@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 
+use chokepoint_analysis::run_queue::RunQueue;
 use chokepoint_analysis::thread_time::{Parts, ThreadTime};
+use chokepoint_ebpf::run_queue::{Behind, QueuePair};
 use chokepoint_ebpf::sched::{State, ThreadClock, ThreadRecord};
 
 use crate::drain::decode::comm;
+use crate::host::cgroups::CpuHierarchy;
 use crate::process;
+use crate::run_queues::RunQueues;
 
 /// Names a thread in the samples and in the times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -27,6 +31,8 @@ const MAX_THREADS: usize = 100_000;
 pub struct ThreadTimes {
     threads: HashMap<ThreadKey, ThreadTime>,
     merged: u64,
+    queues: RunQueues,
+    run_queue: Option<RunQueue>,
 }
 
 impl ThreadTimes {
@@ -73,7 +79,19 @@ impl ThreadTimes {
             ended,
             ..time_of(&clock, end_ns.max(clock.since_ns), true)
         };
+        self.queues.add(&clock, tgid, &time.process_name, 0, time.parts.queued_ns());
         self.insert(ThreadKey { tgid, tid, process_start_ns }, time);
+    }
+
+    /// Adds up run queues, when every thread has been added.
+    pub fn finish_run_queue(&mut self, pairs: &[(QueuePair, Behind)], hierarchy: Option<&CpuHierarchy>) {
+        self.run_queue = Some(self.queues.finish(pairs, hierarchy));
+    }
+
+    /// How long threads queued, and who ran meanwhile; `None` before all of it was added up.
+    #[must_use]
+    pub fn run_queue(&self) -> Option<&RunQueue> {
+        self.run_queue.as_ref()
     }
 
     /// Every thread.
@@ -89,7 +107,10 @@ impl ThreadTimes {
 
     fn add(&mut self, record: &ThreadRecord, end_ns: u64) {
         let ThreadRecord { tgid, tid, process_start_ns, .. } = *record;
-        self.insert(ThreadKey { tgid, tid, process_start_ns }, time(record, end_ns));
+        let time = time(record, end_ns);
+        let (name, group) = (&time.process_name, record.cpu_cgroup_id);
+        self.queues.add(&record.clock, tgid, name, group, time.parts.queued_ns());
+        self.insert(ThreadKey { tgid, tid, process_start_ns }, time);
     }
 
     fn insert(&mut self, mut key: ThreadKey, time: ThreadTime) {
@@ -195,6 +216,7 @@ mod tests {
             process_start_ns: 3,
             key: 5,
             cgroup_id: 4,
+            cpu_cgroup_id: 4,
             thread_comm: [0; COMM_LEN],
             process_comm: [0; COMM_LEN],
             clock: ThreadClock {
@@ -205,7 +227,7 @@ mod tests {
                 ran_ns: 10_000,
                 begin_user_ns: 10,
                 begin_system_ns: 20,
-                ..ThreadClock::default()
+                ..ThreadClock::ZERO
             },
             user_ns: 40,
             system_ns: 30,

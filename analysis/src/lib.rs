@@ -13,6 +13,7 @@ pub mod interpreters;
 pub mod kernel_frames;
 pub mod names;
 pub mod profile;
+pub mod run_queue;
 pub mod signals;
 pub mod thread_time;
 pub mod top;

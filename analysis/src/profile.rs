@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::coverage::Coverage;
+use crate::run_queue::RunQueue;
 use crate::thread_time::ThreadTime;
 
 macro_rules! index {
@@ -217,6 +218,8 @@ pub struct Profile {
     pub coverage: Coverage,
     /// Exact times of the threads; empty unless the recording accounts for them.
     pub thread_times: Vec<ThreadTime>,
+    /// How long threads queued for CPUs, and who ran meanwhile; `None` unless the recording shows run queues.
+    pub run_queue: Option<RunQueue>,
 }
 
 impl Profile {
@@ -340,6 +343,7 @@ impl Builder {
             timeline: self.timeline,
             coverage,
             thread_times: Vec::new(),
+            run_queue: None,
         }
     }
 }

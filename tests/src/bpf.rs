@@ -6,14 +6,18 @@ use aya::maps::loaded_maps;
 use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 
 /// The kernel programs, but for those at the scheduler's hooks, whose names others choose too.
-const PROGRAMS: [&str; 5] = ["on_cpu", "follow_fork", "wait_over", "threads_begin", "threads_report"];
+const PROGRAMS: [&str; 6] =
+    ["on_cpu", "follow_fork", "wait_over", "threads_begin", "threads_running", "threads_report"];
 /// Their maps; the kernel keeps fifteen bytes of a name.
-const MAPS: [&str; 11] = [
+const MAPS: [&str; 14] = [
     "RECORDS",
     "COUNTERS",
     "SCRATCH",
     "TARGET_PROCESSE",
     "SCHED_THREADS",
+    "CPU_TURNS",
+    "QUEUE_PAIRS",
+    "NEW_CLOCKS",
     "WAIT_CHOSEN",
     "WAIT_INTERRUPTS",
     "EARLIER_LOOK",

@@ -43,6 +43,7 @@ fn instructions_looked_at() {
         "sched_waking",
         "wait_over",
         "threads_begin",
+        "threads_running",
         "tcp_retransmit_",
     ] {
         assert!(most.contains_key(program), "{program} is not in {most:?}");

@@ -36,6 +36,8 @@ globals! {
     /// Bytes waiting in the ring buffer at which the agent is woken before its timer.
     WAKE_AT_BYTES: u64 = 0;
 
+    /// Index in `css_set.subsys` of the controller of CPUs where it is a version 1 one, or `CGROUP_V2`.
+    CPU_CONTROLLER: u32 = u32::MAX;
     /// 1 to take stacks of waits.
     WANT_WAITS: u8 = 0;
 
@@ -45,6 +47,7 @@ globals! {
     TASK_PID: u32 = 0;
     TASK_STATE: u32 = 0;
     TASK_ON_CPU: u32 = 0;
+    TASK_CPU: u32 = 0;
     TASK_ON_RQ: u32 = 0;
     /// `u32::MAX` where the kernel takes threads that sleep off their queue at once.
     TASK_DELAYED: u32 = u32::MAX;

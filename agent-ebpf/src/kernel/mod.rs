@@ -1,4 +1,4 @@
-//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`] and [`threads`]; [`tcp`]. What serves every source:
+//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]. What serves every source:
 //! [`gate`]; [`sample`] and [`stack`], with [`unwind`], [`vma`] and [`path`]; [`task`] and [`trusted`], which read the kernel's
 //! structures; [`counters`], [`ring`] and [`clock`]. [`config`] holds what the agent sets before loading, [`arch`] what differs
 //! between processors.
@@ -11,6 +11,7 @@ pub mod gate;
 pub mod on_cpu;
 pub mod path;
 pub mod ring;
+pub mod run_queue;
 pub mod sample;
 pub mod sched;
 pub mod stack;

@@ -28,11 +28,11 @@ use chokepoint_ebpf::{
 use super::{
     clock,
     config::{
-        TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_RAN, TASK_STATE,
-        TASK_STIME, TASK_TGID, TASK_THROTTLED, TASK_UTIME,
+        TASK_CPU, TASK_DELAYED, TASK_IOWAIT, TASK_IOWAIT_MASK, TASK_ON_CPU, TASK_ON_RQ, TASK_PID, TASK_RAN,
+        TASK_STATE, TASK_STIME, TASK_TGID, TASK_THROTTLED, TASK_UTIME,
     },
     counters::count,
-    gate, threads,
+    gate, run_queue, threads,
     trusted::Trusted,
     waits,
 };
@@ -40,10 +40,6 @@ use super::{
 /// The threads of the target, by the address of their `task_struct`. The agent sets the size before loading.
 #[map]
 static SCHED_THREADS: HashMap<u64, ThreadClock> = HashMap::with_max_entries(1, 0);
-
-/// When each CPU's last switch was that was seen.
-#[map]
-static LAST_SWITCH: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Room to make an entry: one for the events, one for the look at all threads, which those interrupt. What nobody writes is 0.
 #[map]
@@ -75,7 +71,7 @@ pub fn switched(ctx: &BtfTracePointContext) {
     let previous = Trusted::new(ctx.arg(1));
     let next = Trusted::new(ctx.arg(2));
     let now = clock::now_ns();
-    let before = last_switch(now);
+    let before = run_queue::last_switch(now);
     // The idle threads all have the id 0.
     if previous.field::<u32>(&TASK_PID) != 0 {
         left(previous, preempted, before, now);
@@ -83,6 +79,7 @@ pub fn switched(ctx: &BtfTracePointContext) {
     if next.field::<u32>(&TASK_PID) != 0 {
         arrived(next, now);
     }
+    run_queue::begin_turn(next, now);
 }
 
 /// A thread is on a run queue again.
@@ -103,6 +100,7 @@ pub fn woken(ctx: &BtfTracePointContext) {
     if clock.state >= State::Blocked as u32 {
         spend(clock, now);
         clock.state = State::Woken as u32;
+        clock.queue_cpu = task.field(&TASK_CPU);
     }
 }
 
@@ -146,6 +144,7 @@ fn left(task: Trusted, preempted: bool, before: u64, now: u64) {
     };
     clock.state = state as u32;
     clock.left_state = state as u32;
+    clock.queue_cpu = run_queue::this_cpu();
 }
 
 #[inline(always)]
@@ -163,6 +162,7 @@ fn arrived(task: Trusted, now: u64) {
     if state >= State::Blocked as u32 {
         count(Counter::SchedWakeUpMissed);
     }
+    run_queue::over(task, clock, state, since, now);
     waits::over(task, clock, state, since, now);
 }
 
@@ -194,16 +194,6 @@ fn spend(clock: &mut ThreadClock, now: u64) {
     let state = clock.state as usize & (State::SLOTS - 1);
     clock.spent_ns[state] += now - clock.since_ns;
     clock.since_ns = now;
-}
-
-/// When this CPU's last switch was; remembers that this one is now.
-#[inline(always)]
-fn last_switch(now: u64) -> u64 {
-    let Some(last) = LAST_SWITCH.get_ptr_mut(0) else {
-        return now;
-    };
-    // SAFETY: this CPU's, and the scheduler does not interrupt itself.
-    unsafe { core::mem::replace(&mut *last, now) }
 }
 
 /// The thread's times, which begin now where it is new to the target: `state` is what it has been in. `None` where it is not
@@ -249,7 +239,10 @@ pub fn begin(task: Trusted, state: State, now: u64, beginner: Beginner) {
     clock.begin_ran_ns = clock.ran_ns;
     clock.tgid = task.field(&TASK_TGID);
     clock.tid = task.field(&TASK_PID);
-    let _ = SCHED_THREADS.insert(task.address(), &*clock, u64::from(BPF_NOEXIST));
+    clock.queue_cpu = task.field(&TASK_CPU);
+    // By reference: a copy has no room on the stack.
+    let clock: &ThreadClock = clock;
+    let _ = SCHED_THREADS.insert(task.address(), clock, u64::from(BPF_NOEXIST));
 }
 
 /// The times of a thread, if it is accounted for.

@@ -29,6 +29,7 @@ use super::{
     counters::count,
     gate,
     ring::{self, Urgency},
+    run_queue,
     sample::{self, Ids},
     sched::{self, Beginner},
     stack::{self, Captured, Scratch},
@@ -350,6 +351,7 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     record.process_start_ns = task::start_ns(leader);
     record.key = task.address();
     record.cgroup_id = task::cgroup_id(pointer);
+    record.cpu_cgroup_id = run_queue::cpu_cgroup_id(task);
     task::read_comm(pointer, &mut record.thread_comm);
     task::read_comm(leader, &mut record.process_comm);
     KernelPointer::new(core::ptr::from_ref(clock) as u64).read_into(&mut record.clock);

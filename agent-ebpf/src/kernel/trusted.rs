@@ -23,6 +23,25 @@ impl Trusted {
         unsafe { self.0.add(offset.load() as usize).cast::<T>().read_volatile() }
     }
 
+    /// The same of a field so many bytes further on.
+    #[inline(always)]
+    pub fn field_at<T: Copy>(self, offset: &Global<u32>, further: u32) -> T {
+        // SAFETY: as above.
+        unsafe { self.0.add((offset.load() + further) as usize).cast::<T>().read_volatile() }
+    }
+
+    /// The structure that the field points to. What is read through a pointer that is null is 0.
+    #[inline(always)]
+    pub fn follow(self, offset: &Global<u32>) -> Self {
+        Self(self.field(offset))
+    }
+
+    /// The same of a field so many bytes further on.
+    #[inline(always)]
+    pub fn follow_at(self, offset: &Global<u32>, further: u32) -> Self {
+        Self(self.field_at(offset, further))
+    }
+
     /// Its address, as a number.
     #[inline(always)]
     pub fn address(self) -> u64 {

@@ -73,7 +73,7 @@ fn scheduler(layout: &KernelLayout) -> Check {
     let attach = || -> Result<(), Failure> {
         let options = LoadOptions {
             frequency_hz: None,
-            sched: Some(SchedOptions { threads: 1_024, waits: true, wakers: true }),
+            sched: Some(SchedOptions { threads: 1_024, waits: true, wakers: true, cpu_controller: None }),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             ..trial(Gate::Everything)
         };

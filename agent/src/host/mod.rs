@@ -1,6 +1,7 @@
 //! Facts about the host that do not change while the agent runs.
 
 pub mod capabilities;
+pub mod cgroups;
 pub mod clock;
 pub mod cost;
 

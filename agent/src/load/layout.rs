@@ -69,6 +69,8 @@ const WANTED: &[Wanted] = &[
     wanted_with(Need::OneOf, "TASK_STATE", "task_struct", "__state"),
     wanted_with(Need::OneOf, "TASK_STATE", "task_struct", "state"),
     wanted("TASK_ON_CPU", "task_struct", "on_cpu"),
+    wanted_with(Need::OneOf, "TASK_CPU", "task_struct", "thread_info.cpu"),
+    wanted_with(Need::OneOf, "TASK_CPU", "task_struct", "cpu"),
     wanted("TASK_ON_RQ", "task_struct", "on_rq"),
     wanted_with(Need::IfThere, "TASK_DELAYED", "task_struct", "se.sched_delayed"),
     wanted("TASK_RAN", "task_struct", "se.sum_exec_runtime"),
@@ -471,7 +473,9 @@ mod tests {
             image.structure(KIND_UNION, "", &[("cgroups", 0, 4)]);
             let mut ids = 2;
             let present = || {
-                WANTED.iter().filter(|wanted| wanted.need != Need::RedBlackTree && wanted.field != "state")
+                WANTED.iter().filter(|wanted| {
+                    wanted.need != Need::RedBlackTree && !matches!(wanted.field, "state" | "cpu")
+                })
             };
             let mut names: Vec<_> = present().map(|wanted| wanted.structure).chain([MAPLE_TREE]).collect();
             names.sort_unstable();

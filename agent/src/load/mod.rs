@@ -24,6 +24,7 @@ use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
+use chokepoint_ebpf::run_queue::{Behind, MAX_QUEUE_PAIRS, QueuePair};
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, Source};
 use chokepoint_ebpf::sched::ThreadClock;
 use chokepoint_ebpf::tcp::MAX_SOCKETS;
@@ -211,6 +212,8 @@ pub struct Stopped {
     pub running: Vec<u8>,
     /// The times of every thread that has not ended, by its key in the kernel programs' map.
     pub clocks: Vec<(u64, ThreadClock)>,
+    /// Who ran while others queued.
+    pub queue_pairs: Vec<(QueuePair, Behind)>,
     /// Waits whose stacks were still to be taken.
     pub pending_waits: u64,
 }
@@ -248,6 +251,7 @@ impl Programs {
         let task_pt_regs = u8::from(layout.has_task_pt_regs);
         let retransmit_result = u8::from(layout.has_retransmit_result);
         let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
+        let cpu_controller = options.sched.and_then(|sched| sched.cpu_controller).unwrap_or(CGROUP_V2);
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
 
         let mut loader = EbpfLoader::new();
@@ -270,10 +274,13 @@ impl Programs {
             .override_global("HAS_RETRANSMIT_RESULT", &retransmit_result, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .override_global("TASK_IOWAIT_MASK", &layout.iowait_mask, true)
-            .override_global("WANT_WAITS", &want_waits, true);
+            .override_global("WANT_WAITS", &want_waits, true)
+            .override_global("CPU_CONTROLLER", &cpu_controller, true);
         if let Some(sched) = &options.sched {
             loader
                 .map_max_entries("SCHED_THREADS", sched.threads)
+                .map_max_entries("CPU_TURNS", options.possible_cpus)
+                .map_max_entries("QUEUE_PAIRS", MAX_QUEUE_PAIRS)
                 .map_max_entries("WAIT_INTERRUPTS", options.possible_cpus);
         }
         if options.tcp {
@@ -454,6 +461,7 @@ impl Programs {
         if let Some(sched) = &self.sched {
             stopped.threads = sched.stop(&mut self.ebpf)?;
             stopped.clocks = sched.clocks()?;
+            stopped.queue_pairs = sched.queue_pairs()?;
             stopped.pending_waits = sched.pending_waits()?;
         }
         if let Some(tcp) = &self.tcp {

@@ -7,6 +7,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf}
 use aya::programs::{BtfTracePoint, Iter};
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
+use chokepoint_ebpf::run_queue::{Behind, QueuePair};
 use chokepoint_ebpf::sched::{EarlierLook, INTERRUPTS_BYTES, ThreadClock};
 
 use super::{LoadError, program};
@@ -20,6 +21,8 @@ pub struct SchedOptions {
     pub waits: bool,
     /// Whether stacks of what ends them are taken.
     pub wakers: bool,
+    /// Index of the controller of CPUs where it is a version 1 one.
+    pub cpu_controller: Option<u32>,
 }
 
 /// Name of each program, and its tracepoint.
@@ -34,6 +37,7 @@ const WAITS: (&str, &str) =
 const WAKERS: (&str, &str) = ("sched_waking", "sched_waking");
 const CHOSEN: &str = "WAIT_CHOSEN";
 const THREADS: &str = "SCHED_THREADS";
+const PAIRS: &str = "QUEUE_PAIRS";
 const INTERRUPTS: &str = "WAIT_INTERRUPTS";
 const EARLIER_LOOK: &str = "EARLIER_LOOK";
 const BEGIN: &str = "threads_begin";
@@ -59,6 +63,22 @@ struct Clock(ThreadClock);
 // SAFETY: integers alone, without holes.
 unsafe impl aya::Pod for Clock {}
 
+/// A pair of processes, as aya reads it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct Pair(QueuePair);
+
+// SAFETY: as above.
+unsafe impl aya::Pod for Pair {}
+
+/// What is known of the pair, as aya reads it.
+#[derive(Clone, Copy)]
+#[repr(transparent)]
+struct PairBehind(Behind);
+
+// SAFETY: as above.
+unsafe impl aya::Pod for PairBehind {}
+
 /// The attached source.
 pub struct Sched {
     options: SchedOptions,
@@ -66,6 +86,7 @@ pub struct Sched {
     period: Array<MapData, u64>,
     interrupts: Vec<RingBuf<MapData>>,
     threads: HashMap<MapData, u64, Clock>,
+    pairs: HashMap<MapData, Pair, PairBehind>,
     chosen: PerCpuArray<MapData, [u64; 6]>,
     earlier_look: Array<MapData, [u64; 2]>,
 }
@@ -113,6 +134,8 @@ impl Sched {
                 .map_err(|source| LoadError::Map { name: "WAIT_PERIOD", source })?,
             threads: HashMap::try_from(take(ebpf, THREADS)?)
                 .map_err(|source| LoadError::Map { name: THREADS, source })?,
+            pairs: HashMap::try_from(take(ebpf, PAIRS)?)
+                .map_err(|source| LoadError::Map { name: PAIRS, source })?,
             chosen: PerCpuArray::try_from(take(ebpf, CHOSEN)?)
                 .map_err(|source| LoadError::Map { name: CHOSEN, source })?,
             earlier_look: Array::try_from(take(ebpf, EARLIER_LOOK)?)
@@ -165,6 +188,18 @@ impl Sched {
         self.threads
             .iter()
             .map(|entry| entry.map(|(key, Clock(clock))| (key, clock)).map_err(unusable))
+            .collect()
+    }
+
+    /// Who ran while others queued.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn queue_pairs(&self) -> Result<Vec<(QueuePair, Behind)>, LoadError> {
+        let unusable = |source| LoadError::Map { name: PAIRS, source };
+        self.pairs
+            .iter()
+            .map(|entry| entry.map(|(Pair(pair), PairBehind(behind))| (pair, behind)).map_err(unusable))
             .collect()
     }
 

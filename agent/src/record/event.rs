@@ -108,6 +108,12 @@ impl Event {
         !matches!(self, Self::Cpu | Self::Retransmit)
     }
 
+    /// Whether it shows run queues.
+    #[must_use]
+    pub const fn shows_run_queue(self) -> bool {
+        matches!(self, Self::RunQueue | Self::Wall)
+    }
+
     /// Whether it takes the events of TCP connections.
     #[must_use]
     pub const fn needs_tcp(self) -> bool {

@@ -6,6 +6,7 @@
 pub mod event;
 pub mod output;
 pub mod progress;
+mod run_queue_summary;
 pub mod summary;
 pub mod workload;
 

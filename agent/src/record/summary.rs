@@ -11,6 +11,7 @@ use chokepoint_analysis::top::{self, FunctionTotals};
 
 use super::event::Event;
 use super::output::{Destination, Output};
+use super::run_queue_summary;
 use crate::connections::{Counts, Peer};
 use crate::host::cost::Cost;
 use crate::load::OnCpuEvent;
@@ -47,11 +48,11 @@ pub fn print(finished: &Finished<'_>) {
 
 /// Terminal codes around what stands out.
 #[derive(Clone, Copy)]
-struct Style {
-    bold: &'static str,
-    warn: &'static str,
-    dim: &'static str,
-    reset: &'static str,
+pub(super) struct Style {
+    pub(super) bold: &'static str,
+    pub(super) warn: &'static str,
+    pub(super) dim: &'static str,
+    pub(super) reset: &'static str,
 }
 
 impl Style {
@@ -71,6 +72,10 @@ fn render(finished: &Finished<'_>, style: Style) -> String {
             if *event == Event::Cpu { top_functions(&mut text, profile, style) } else { Ok(()) }
         })
         .and_then(|()| times(&mut text, profiles, style))
+        .and_then(|()| {
+            let shown = profiles.profiles.iter().find_map(|(_, profile)| profile.run_queue.as_ref());
+            shown.map_or(Ok(()), |run_queue| run_queue_summary::render(&mut text, run_queue, style))
+        })
         .and_then(|()| peers(&mut text, &profiles.peers, style))
         .and_then(|()| outputs.iter().try_for_each(|output| written(&mut text, output, *finishing, style)))
         .and_then(|()| match profiles.profiles.first() {

@@ -1,6 +1,7 @@
 use chokepoint_analysis::export::json::{self, ReadError};
 use chokepoint_analysis::export::{Format, Options};
 use chokepoint_analysis::profile::Profile;
+use chokepoint_analysis::run_queue::{Bucket, Latencies, Queue, RunQueue, Runner};
 
 use crate::{check, export, recording, text, value};
 
@@ -76,7 +77,27 @@ fn every_field_is_documented() {
         }
     }
     let documentation = include_str!("../../../docs/format-json.md");
-    check(&value(&recording::everything(), Format::Json, &Options::default()), documentation);
+    let mut profile = recording::everything();
+    profile.run_queue = Some(run_queue());
+    check(&value(&profile, Format::Json, &Options::default()), documentation);
+}
+
+fn run_queue() -> RunQueue {
+    let queue = Queue {
+        id: 7,
+        name: "db \u{1b}".into(),
+        queued_ns: 9_000,
+        latencies: Latencies {
+            buckets: vec![Bucket { from_ns: 4_000, to_ns: 6_000, count: 2 }],
+            max_ns: 5_000,
+        },
+        behind: vec![
+            (Runner::One { id: 8, name: "backup".into() }, 6_000),
+            (Runner::Idle, 2_000),
+            (Runner::Unknown, 1_000),
+        ],
+    };
+    RunQueue { processes: vec![queue.clone()], cgroups: vec![Queue { id: 3, name: String::new(), ..queue }] }
 }
 
 #[test]
@@ -104,8 +125,10 @@ fn thread_times_are_read_back() {
         switches: 3,
         ended: true,
     }];
+    profile.run_queue = Some(run_queue());
     let written = text(&profile, Format::Json, &Options::default());
     let read = json::read(&mut written.as_bytes()).expect("it is what was written");
+    assert_eq!(read.run_queue, profile.run_queue);
     assert_eq!(read.thread_times, profile.thread_times);
     assert_eq!(read.thread_times[0].parts.total_ns(), read.thread_times[0].elapsed_ns);
     assert_eq!(read.header.basis, profile.header.basis);

@@ -12,6 +12,7 @@ use crate::profile::{self, ModuleKind, Profile};
 use crate::thread_time;
 
 mod read;
+mod run_queue;
 
 pub use read::{ReadError, read};
 
@@ -36,6 +37,7 @@ struct File<'p> {
     samples: Vec<Sample>,
     timeline: Vec<Moment>,
     thread_times: Vec<ThreadTime<'p>>,
+    run_queue: Option<run_queue::RunQueue<'p>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -277,6 +279,7 @@ impl<'p> From<&'p Profile> for File<'p> {
                 })
                 .collect(),
             thread_times: profile.thread_times.iter().map(ThreadTime::from).collect(),
+            run_queue: profile.run_queue.as_ref().map(run_queue::RunQueue::from),
         }
     }
 }

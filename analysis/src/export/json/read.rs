@@ -137,6 +137,7 @@ impl File<'_> {
         }
         let mut profile = builder.finish(self.header.into_model(), self.coverage.into_model());
         profile.thread_times = self.thread_times.into_iter().map(ThreadTime::into_model).collect();
+        profile.run_queue = self.run_queue.map(super::run_queue::RunQueue::into_model);
         Ok(profile)
     }
 }
