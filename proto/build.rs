@@ -2,13 +2,13 @@
 
 use std::error::Error;
 
-const FILES: &[&str] = &["pprof.proto"];
+const FILES: &[&str] = &["pprof.proto", "cri.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     for file in FILES {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(FILES, ["."])?;
-    prost_build::Config::new().compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_server(false).compile_fds(descriptors)?;
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use caps::Capability;
 use chokepoint_analysis::export::ExportError;
 
+use crate::containers::ContainerError;
 use crate::host::{self, capabilities};
 use crate::load::LoadError;
 use crate::load::layout::{KERNEL_BTF, LayoutError};
@@ -65,6 +66,12 @@ impl std::error::Error for Failure {}
 
 impl From<TargetError> for Failure {
     fn from(error: TargetError) -> Self {
+        Self::new(Kind::Target, with_causes(&error))
+    }
+}
+
+impl From<ContainerError> for Failure {
+    fn from(error: ContainerError) -> Self {
         Self::new(Kind::Target, with_causes(&error))
     }
 }

@@ -7,6 +7,7 @@ pub mod address;
 pub mod aggregate;
 pub mod cli;
 pub mod connections;
+pub mod containers;
 pub mod coverage;
 pub mod doctor;
 pub mod drain;

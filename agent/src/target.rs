@@ -27,8 +27,13 @@ pub enum Target {
     },
     /// Threads whose own name, or whose process's name, is this.
     Comm(String),
-    /// A cgroup and those below it, by path.
-    Cgroup(PathBuf),
+    /// A cgroup and those below it.
+    Cgroup {
+        /// Its directory, or its path as in `/proc/PID/cgroup`.
+        path: PathBuf,
+        /// What it is, in words: `cgroup /kubepods`, `pod shop/web-0`.
+        name: String,
+    },
 }
 
 /// Why there is no such target.
@@ -68,7 +73,7 @@ impl Target {
                 format!("pid {}{}", pids.join(","), if *children { " and children" } else { "" })
             }
             Self::Comm(comm) => format!("comm {comm}"),
-            Self::Cgroup(path) => format!("cgroup {}", path.display()),
+            Self::Cgroup { name, .. } => name.clone(),
         }
     }
 
@@ -92,7 +97,7 @@ impl Target {
                 let end = comm.floor_char_boundary(COMM_LEN - 1);
                 Ok(Gate::Comm(comm[..end].to_owned()))
             }
-            Self::Cgroup(path) => cgroup_gate(path, layout),
+            Self::Cgroup { path, .. } => cgroup_gate(path, layout),
         }
     }
 }
@@ -141,7 +146,7 @@ pub fn admitted(gate: &Gate, target: &Target, max: usize) -> Vec<u32> {
     let mut tgids = match (gate, target) {
         (Gate::Processes { tgids, .. }, Target::Processes { .. }) => tgids.clone(),
         (Gate::Comm(comm), _) => processes_named(comm, max),
-        (Gate::Cgroup { .. }, Target::Cgroup(path)) => {
+        (Gate::Cgroup { .. }, Target::Cgroup { path, .. }) => {
             let members = find_cgroup(path).map(|(directory, _)| directory.join("cgroup.procs"));
             let text = members.and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
             text.lines().filter_map(|line| line.parse().ok()).collect()
@@ -159,7 +164,7 @@ pub fn admits(gate: &Gate, target: &Target, tgid: u32, is_listed: impl FnOnce(u3
         (Gate::Everything, _) => true,
         (Gate::Processes { .. }, _) => is_listed(tgid),
         (Gate::Comm(comm), _) => process::name(tgid).is_some_and(|name| name == *comm),
-        (Gate::Cgroup { .. }, Target::Cgroup(path)) => is_in_cgroup(tgid, path),
+        (Gate::Cgroup { .. }, Target::Cgroup { path, .. }) => is_in_cgroup(tgid, path),
         (Gate::Cgroup { .. }, _) => false,
     }
 }

@@ -8,3 +8,9 @@
 pub mod pprof {
     include!(concat!(env!("OUT_DIR"), "/perftools.profiles.rs"));
 }
+
+/// What a node's container runtime tells of its containers and pods.
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated")]
+pub mod cri {
+    include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
+}

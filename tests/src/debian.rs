@@ -11,8 +11,14 @@ use crate::workload::on_path;
 /// installed, so no server of theirs is started and nothing is to be removed.
 pub struct DebianProgram {
     program: PathBuf,
-    /// Where the libraries are that came with it.
-    libraries: Option<PathBuf>,
+    /// `None` where it is installed.
+    unpacked: Option<Unpacked>,
+}
+
+/// What came with an unpacked program.
+struct Unpacked {
+    libraries: PathBuf,
+    programs: [PathBuf; 2],
 }
 
 impl DebianProgram {
@@ -20,23 +26,38 @@ impl DebianProgram {
     #[must_use]
     pub fn find(program: &str, packages: &[&str]) -> Option<Self> {
         if on_path(program) {
-            return Some(Self { program: program.into(), libraries: None });
+            return Some(Self { program: program.into(), unpacked: None });
         }
         let root = target_dir().join("test-debian").join(program);
         if !root.exists() {
             unpack(packages, &root)?;
         }
-        let places = ["usr/sbin", "usr/bin"].map(|directory| root.join(directory).join(program));
-        let program = places.into_iter().find(|place| place.exists())?;
-        Some(Self { program, libraries: Some(root.join("usr/lib").join(triplet()?)) })
+        let programs = ["usr/sbin", "usr/bin"].map(|directory| root.join(directory));
+        let program =
+            programs.iter().map(|directory| directory.join(program)).find(|place| place.exists())?;
+        let libraries = root.join("usr/lib").join(triplet()?);
+        Some(Self { program, unpacked: Some(Unpacked { libraries, programs }) })
     }
 
     /// To be run.
     #[must_use]
     pub fn command(&self) -> Command {
-        let mut command = Command::new(&self.program);
-        if let Some(libraries) = &self.libraries {
+        self.prepared(Command::new(&self.program))
+    }
+
+    /// Another program of the same packages, to be run.
+    #[must_use]
+    pub fn beside(&self, program: &str) -> Command {
+        self.prepared(Command::new(self.program.with_file_name(program)))
+    }
+
+    /// Has it find its libraries, and the programs that came with it.
+    fn prepared(&self, mut command: Command) -> Command {
+        if let Some(Unpacked { libraries, programs }) = &self.unpacked {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let path = programs.iter().cloned().chain(std::env::split_paths(&path));
             command.env("LD_LIBRARY_PATH", libraries);
+            command.env("PATH", std::env::join_paths(path).expect("paths of this machine's own"));
         }
         command
     }

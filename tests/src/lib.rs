@@ -9,6 +9,7 @@ pub mod agent;
 pub mod bpf;
 pub mod cgroup;
 pub mod chains;
+pub mod containers;
 pub mod debian;
 pub mod giant;
 pub mod host_time;

@@ -20,6 +20,7 @@ use crate::record::progress::Progress;
 use crate::record::summary::{self, Finished};
 use crate::record::workload::{self, HeldCommand};
 use crate::record::{DEFAULT_DURATION, DEFAULT_FREQUENCY_HZ, Options};
+use crate::target::Target;
 use crate::unwind::{self, CacheDirectory};
 
 /// File that is written where none is named.
@@ -117,10 +118,10 @@ impl Arguments {
         events
     }
 
-    fn options(&self, format: Format, kernel_log: bool) -> Options {
+    fn options(&self, target: Target, format: Format, kernel_log: bool) -> Options {
         let duration = self.duration.or(self.command.is_empty().then_some(DEFAULT_DURATION));
         Options {
-            target: self.target.target(),
+            target,
             duration,
             events: self.events(),
             frequency_hz: self.frequency,
@@ -164,8 +165,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
 /// A [`Failure`] that says what to do; nothing has been written then.
 pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
     let output = arguments.output()?;
-    let options = arguments.options(output.format, kernel_log);
-    let outputs = output.of_events(&options.events)?;
+    let outputs = output.of_events(&arguments.events())?;
     for output in &outputs {
         output.check()?;
     }
@@ -173,6 +173,8 @@ pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> 
         .enable_all()
         .build()
         .map_err(|error| Failure::unexpected(&error))?;
+    let target = runtime.block_on(arguments.target.target())?;
+    let options = arguments.options(target, output.format, kernel_log);
     runtime.block_on(record(&arguments.command, options, &outputs))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -13,6 +13,7 @@ use crate::failure::{Failure, Kind};
 use crate::pipeline::{End, Session};
 use crate::record::event::Event;
 use crate::record::{DEFAULT_FREQUENCY_HZ, Options};
+use crate::target::Target;
 use crate::top::app::{App, Page};
 use crate::top::columns::Column;
 use crate::top::rows::{Level, Query};
@@ -85,9 +86,9 @@ fn parse_column(text: &str) -> Result<Column, String> {
 }
 
 impl Arguments {
-    fn options(&self, kernel_log: bool) -> Options {
+    fn options(&self, target: Target, kernel_log: bool) -> Options {
         Options {
-            target: self.target.target(),
+            target,
             duration: None,
             events: vec![Event::Wall, Event::Retransmit],
             frequency_hz: self.frequency,
@@ -124,16 +125,17 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
         .enable_all()
         .build()
         .map_err(|error| Failure::unexpected(&error))?;
-    let end = runtime.block_on(top(arguments, kernel_log))?;
+    let target = runtime.block_on(arguments.target.target())?;
+    let described = target.describe();
+    let end = runtime.block_on(top(arguments, arguments.options(target, kernel_log)))?;
     if end == Some(End::TargetEnded) {
-        eprintln!("{} has ended", arguments.target.target().describe());
+        eprintln!("{described} has ended");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn top(arguments: &Arguments, kernel_log: bool) -> Result<Option<End>, Failure> {
+async fn top(arguments: &Arguments, options: Options) -> Result<Option<End>, Failure> {
     let mut signals = Signals::listen()?;
-    let options = arguments.options(kernel_log);
     let session = Session::load(options.clone())?;
     let watched = session.target_processes().to_vec();
     let sampling = session.start_windows()?;
