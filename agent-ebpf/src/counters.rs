@@ -3,7 +3,8 @@
 /// One cause each; the agent shows every one that is not zero.
 ///
 /// For the on-CPU source, `Fired = Idle + OutsideTarget + OtherMode + Attempted` and `Attempted = Captured + RingFull +
-/// ScratchMissing`. For waits, `Attempted = Captured + RingFull + NoInterrupt + InterruptsFull + ScratchMissing`.
+/// ScratchMissing`. For waits, `Attempted = Captured + RingFull + NoInterrupt + InterruptsFull + ScratchMissing`. For faults and
+/// reclaims `Attempted` is of stacks, and the numbers themselves are in the map of processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u32)]
 pub enum Counter {
@@ -68,11 +69,37 @@ pub enum Counter {
     TcpStackLost = 28,
     /// Queued time is not told by who ran meanwhile: the table of pairs of processes was full.
     QueuePairsFull = 29,
+    /// The stack of a page fault was to be taken.
+    FaultAttempted = 30,
+    /// It is in the ring buffer.
+    FaultCaptured = 31,
+    /// It was lost: the ring buffer was full.
+    FaultRingFull = 32,
+    /// It was lost, as for the on-CPU source.
+    FaultScratchMissing = 33,
+    /// The stack of a direct reclaim was to be taken.
+    ReclaimAttempted = 34,
+    /// It is in the ring buffer.
+    ReclaimCaptured = 35,
+    /// It was lost, with the reclaim's length: the ring buffer was full.
+    ReclaimStackRingFull = 36,
+    /// It was lost, as for the on-CPU source.
+    ReclaimScratchMissing = 37,
+    /// The length of a reclaim without a stack was lost: the ring buffer was full.
+    ReclaimRingFull = 38,
+    /// A reclaim was not seen: too many threads reclaimed at a time.
+    ReclaimTableFull = 39,
+    /// A fault, reclaim or compaction was not accounted for: the table of processes was full.
+    MemoryProcessesFull = 40,
+    /// The kernel's own reclaim has begun.
+    KswapdRuns = 41,
+    /// A kill for want of memory is not told: the ring buffer was full.
+    KillLost = 42,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 30;
+    pub const COUNT: u32 = 43;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -105,5 +132,18 @@ impl Counter {
         Self::TcpSocketsFull,
         Self::TcpStackLost,
         Self::QueuePairsFull,
+        Self::FaultAttempted,
+        Self::FaultCaptured,
+        Self::FaultRingFull,
+        Self::FaultScratchMissing,
+        Self::ReclaimAttempted,
+        Self::ReclaimCaptured,
+        Self::ReclaimStackRingFull,
+        Self::ReclaimScratchMissing,
+        Self::ReclaimRingFull,
+        Self::ReclaimTableFull,
+        Self::MemoryProcessesFull,
+        Self::KswapdRuns,
+        Self::KillLost,
     ];
 }

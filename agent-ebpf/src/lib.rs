@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod counters;
 pub mod gate;
+pub mod memory;
 pub mod record;
 pub mod run_queue;
 pub mod sample;

@@ -2,6 +2,8 @@
 
 #![no_std]
 #![no_main]
+// Rust's assembler for BPF is not stable yet.
+#![feature(asm_experimental_arch)]
 
 mod kernel;
 
@@ -11,6 +13,7 @@ use aya_ebpf::{
     macros::{btf_tracepoint, fentry, perf_event, raw_tracepoint},
     programs::{BtfTracePointContext, FEntryContext, PerfEventContext, RawTracePointContext},
 };
+use chokepoint_ebpf::memory::{Fault, Scope};
 
 /// Runs on each tick of a CPU's sampling timer or cycle counter.
 #[perf_event]
@@ -150,6 +153,69 @@ fn sock_send_length(ctx: BtfTracePointContext) -> i32 {
 #[fentry(function = "tcp_sendmsg")]
 fn tcp_sendmsg(ctx: FEntryContext) -> i32 {
     kernel::tcp::sends(&ctx, ctx.arg(0));
+    0
+}
+
+/// Runs when a thread has had a minor page fault.
+#[perf_event]
+fn minor_fault(ctx: PerfEventContext) -> u32 {
+    kernel::memory::faulted(&ctx, Fault::Minor);
+    0
+}
+
+/// Runs when a thread has had a major page fault.
+#[perf_event]
+fn major_fault(ctx: PerfEventContext) -> u32 {
+    kernel::memory::faulted(&ctx, Fault::Major);
+    0
+}
+
+/// Runs when a thread is made to reclaim memory since the host has none left.
+#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
+fn mm_vmscan_direct_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
+    kernel::memory::begins_reclaim();
+    0
+}
+
+/// Runs when it has.
+#[btf_tracepoint(function = "mm_vmscan_direct_reclaim_end")]
+fn mm_vmscan_direct_reclaim_end(ctx: BtfTracePointContext) -> i32 {
+    kernel::memory::ends_reclaim(&ctx, Scope::Host);
+    0
+}
+
+/// Runs when a thread is made to reclaim memory since its group is at its limit.
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_begin")]
+fn mm_vmscan_memcg_reclaim_begin(_ctx: BtfTracePointContext) -> i32 {
+    kernel::memory::begins_reclaim();
+    0
+}
+
+/// Runs when it has.
+#[btf_tracepoint(function = "mm_vmscan_memcg_reclaim_end")]
+fn mm_vmscan_memcg_reclaim_end(ctx: BtfTracePointContext) -> i32 {
+    kernel::memory::ends_reclaim(&ctx, Scope::Group);
+    0
+}
+
+/// Runs when a thread is made to compact memory.
+#[btf_tracepoint(function = "mm_compaction_try_to_compact_pages")]
+fn mm_compaction_try_to_compact_pages(_ctx: BtfTracePointContext) -> i32 {
+    kernel::memory::compacts();
+    0
+}
+
+/// Runs when the kernel's own reclaim begins.
+#[btf_tracepoint(function = "mm_vmscan_kswapd_wake")]
+fn mm_vmscan_kswapd_wake(_ctx: BtfTracePointContext) -> i32 {
+    kernel::memory::kswapd_wakes();
+    0
+}
+
+/// Runs when a process has been chosen to be killed since memory ran out.
+#[btf_tracepoint(function = "mark_victim")]
+fn mark_victim(ctx: BtfTracePointContext) -> i32 {
+    kernel::memory::kills(&ctx);
     0
 }
 

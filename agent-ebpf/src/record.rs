@@ -18,6 +18,14 @@ pub enum Kind {
     Tcp = 6,
     /// A [`crate::tcp::OpenerFacts`], and a sample of the thread that opened a connection or sent on it.
     TcpOpener = 7,
+    /// A [`crate::memory::FaultFacts`], and a sample of the thread.
+    Fault = 8,
+    /// A [`crate::memory::ReclaimFacts`] alone.
+    Reclaim = 9,
+    /// A [`crate::memory::ReclaimFacts`], and a sample of the thread.
+    ReclaimStack = 10,
+    /// A [`crate::memory::KillRecord`].
+    Kill = 11,
 }
 
 impl Kind {
@@ -32,6 +40,10 @@ impl Kind {
             5 => Some(Self::Thread),
             6 => Some(Self::Tcp),
             7 => Some(Self::TcpOpener),
+            8 => Some(Self::Fault),
+            9 => Some(Self::Reclaim),
+            10 => Some(Self::ReclaimStack),
+            11 => Some(Self::Kill),
             _ => None,
         }
     }

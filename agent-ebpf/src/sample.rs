@@ -27,11 +27,15 @@ pub enum Source {
     Connect = 5,
     /// A thread that sends on a TCP connection that has lost something.
     Send = 6,
+    /// A page fault that is over.
+    Fault = 7,
+    /// A direct reclaim that is over.
+    Reclaim = 8,
 }
 
 impl Source {
     /// One more than the largest number.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 9;
 
     /// The source with this number; `None` for an unknown one.
     #[must_use]
@@ -43,6 +47,8 @@ impl Source {
             4 => Some(Self::OpenWait),
             5 => Some(Self::Connect),
             6 => Some(Self::Send),
+            7 => Some(Self::Fault),
+            8 => Some(Self::Reclaim),
             _ => None,
         }
     }
@@ -131,7 +137,7 @@ pub struct SampleHeader {
     pub cpu: u32,
     /// `CLOCK_MONOTONIC`, nanoseconds.
     pub time_ns: u64,
-    /// What the sample stands for, nanoseconds; 0 where it stands for nothing by itself: [`Source::Connect`], [`Source::Send`].
+    /// What the sample stands for: nanoseconds, or faults where it is of [`Source::Fault`]; 0 where it stands for nothing by itself: [`Source::Connect`], [`Source::Send`].
     pub weight: u64,
     /// Process id in the initial PID namespace.
     pub tgid: u32,

@@ -125,6 +125,10 @@ pub enum Origin {
     Wakers = 2,
     /// Who opened TCP connections, and who sent on those that lost something.
     Openers = 3,
+    /// Page faults.
+    Faults = 4,
+    /// Direct reclaims.
+    Reclaims = 5,
 }
 
 /// Samples of one source that are in the sums.
@@ -258,7 +262,7 @@ pub struct Aggregate {
     threads: Vec<RawThread>,
     thread_ids: HashMap<RawThread, u32>,
     sums: HashMap<(Part, u32, u32), Sum>,
-    captured: [Captured; 4],
+    captured: [Captured; 6],
     wakers: Vec<Waker>,
     waker_ids: HashMap<Waker, WakerId>,
     /// Wake-ups whose waits are not told yet, by thread id and when it left the CPU.
@@ -287,7 +291,7 @@ impl Aggregate {
             threads: Vec::new(),
             thread_ids: HashMap::new(),
             sums: HashMap::new(),
-            captured: [Captured::default(); 4],
+            captured: [Captured::default(); 6],
             wakers: Vec::new(),
             waker_ids: HashMap::new(),
             wakes: HashMap::new(),
@@ -432,6 +436,19 @@ impl Aggregate {
         let placed = self.place(sample)?;
         self.captured[Origin::Openers as usize].count(sample);
         Some(placed)
+    }
+
+    /// Keeps the thread and stack of a sample that is summed elsewhere: `add` is told their positions, and tells whether it had
+    /// room.
+    pub fn add_elsewhere(
+        &mut self,
+        origin: Origin,
+        sample: &Sample<'_>,
+        add: impl FnOnce((u32, u32)) -> bool,
+    ) {
+        if let Some(placed) = self.place(sample) {
+            self.count(origin, sample, add(placed));
+        }
     }
 
     /// Counts a sample once, as captured or as dropped.

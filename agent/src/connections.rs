@@ -453,7 +453,7 @@ fn statistics(record: &TcpRecord) -> Statistics {
 
 /// Inode numbers of a process's sockets. What it looks at is taken from `left`; of a process with very many open files, the rest
 /// is not looked at.
-fn sockets_of(tgid: u32, left: &mut usize) -> Vec<u64> {
+pub(crate) fn sockets_of(tgid: u32, left: &mut usize) -> Vec<u64> {
     let files = fs::read_dir(format!("/proc/{tgid}/fd")).into_iter().flatten().flatten();
     files
         .take(MAX_FILES_AT_ONCE)

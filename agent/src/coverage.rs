@@ -32,6 +32,10 @@ pub struct Seen<'a> {
     pub connections: &'a Connections,
     /// Whether this kernel lets a program see what is sent.
     pub sees_sends: bool,
+    /// Reclaims whose lengths are not kept: there were too many processes.
+    pub reclaims_without_length: u64,
+    /// Kills for want of memory that are not told: there were too many.
+    pub kills_dropped: u64,
 }
 
 impl Seen<'_> {
@@ -57,6 +61,10 @@ impl Seen<'_> {
         if event.needs_tcp() {
             losses.extend(self.cover_tcp(&mut coverage));
             self.note_tcp(&mut notes);
+        }
+        if event.needs_memory() {
+            losses.extend(self.cover_memory(event, &mut coverage));
+            self.note_memory(&mut notes);
         }
         coverage.notes = notes.0;
         coverage.lost = losses
@@ -104,6 +112,22 @@ impl Seen<'_> {
         coverage.user_stacks.add(&openers.user_stacks());
         coverage.kernel_stacks.add(&openers.kernel_stacks());
         vec![("ring buffer full", lost)]
+    }
+
+    fn cover_memory(&self, event: Event, coverage: &mut Coverage) -> Vec<(&'static str, u64)> {
+        let counters = self.counters;
+        let (attempted, origin, ring_full, scratch_missing) = if event == Event::Fault {
+            (Counter::FaultAttempted, Origin::Faults, Counter::FaultRingFull, Counter::FaultScratchMissing)
+        } else {
+            let (full, missing) = (Counter::ReclaimStackRingFull, Counter::ReclaimScratchMissing);
+            (Counter::ReclaimAttempted, Origin::Reclaims, full, missing)
+        };
+        coverage.attempted += counters.get(attempted);
+        add(coverage, self.aggregate.captured(origin));
+        vec![
+            ("ring buffer full", counters.get(ring_full)),
+            ("no scratch space", counters.get(scratch_missing)),
+        ]
     }
 
     /// What the recording as a whole lacks.
@@ -175,6 +199,30 @@ impl Seen<'_> {
             notes.add(counters.get(Counter::WakeScratchMissing), "wakers are missing: no scratch space");
             notes.add(aggregate.dropped().wakes, "wakers are missing: too many waits at a time");
         }
+    }
+
+    /// What the accounting of memory lacks.
+    fn note_memory(&self, notes: &mut Notes) {
+        let counters = self.counters;
+        notes.add(
+            counters.get(Counter::MemoryProcessesFull),
+            "faults and reclaims were not accounted for: the table of processes was full",
+        );
+        notes.add(
+            counters.get(Counter::ReclaimTableFull),
+            "reclaims were not seen: too many threads reclaimed at a time",
+        );
+        notes.add(
+            counters.get(Counter::ReclaimRingFull)
+                + counters.get(Counter::ReclaimStackRingFull)
+                + counters.get(Counter::ReclaimScratchMissing)
+                + self.reclaims_without_length,
+            "reclaims are missing from the percentiles of their lengths",
+        );
+        notes.add(
+            counters.get(Counter::KillLost) + self.kills_dropped,
+            "kills for want of memory are not told: the ring buffer was full, or there were too many",
+        );
     }
 
     /// What the accounting of connections lacks.

@@ -13,6 +13,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use chokepoint_analysis::profile::{Basis, Header, Unit};
+use chokepoint_ebpf::counters::Counter;
+use chokepoint_ebpf::memory::Fault;
 use chokepoint_ebpf::sample::StackOutcome;
 use chokepoint_ebpf::sched::{EarlierLook, MAX_THREADS, ThreadClock};
 
@@ -26,13 +28,17 @@ use crate::host::cgroups::CpuHierarchy;
 use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
+use crate::load::memory::MemoryOptions;
 use crate::load::sched::SchedOptions;
 use crate::load::tcp::Sends;
 use crate::load::{Counters, Gate, LoadOptions, OnCpuEvent, ProgramCost, Programs, Stopped};
+use crate::memory::{MemoryEvents, What};
+use crate::memory_budget::MemoryBudget;
 use crate::open_waits::OpenWaits;
 use crate::process::binaries::Announced;
 use crate::record::Options;
 use crate::record::event::Event;
+use crate::sockets::{self, Sockets, SocketsSeen};
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{self, Profiles, Wanted};
 use crate::target::{Target, admits, admitted};
@@ -128,6 +134,7 @@ pub struct Session {
     unwinding: Unwinding,
     gate: Gate,
     budget: WaitBudget,
+    memory_budget: MemoryBudget,
 }
 
 impl Session {
@@ -167,6 +174,7 @@ impl Session {
                 ..sched
             }),
             tcp: takes_tcp(&options),
+            memory: memory_options(&options),
             ring_bytes: ring_bytes(cpus.len(), &options),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
@@ -184,7 +192,9 @@ impl Session {
         if let Some(sched) = programs.sched_mut() {
             sched.set_period_ns(budget.period_ns())?;
         }
-        Ok(Self { programs, options, cpus, drain, unwinding, gate, budget })
+        let memory_budget = MemoryBudget::new(cpus.len(), gate == Gate::Everything, Instant::now());
+        apply(&memory_budget, &mut programs)?;
+        Ok(Self { programs, options, cpus, drain, unwinding, gate, budget, memory_budget })
     }
 
     /// The processes that the target names, if it names any.
@@ -230,6 +240,11 @@ impl Session {
         self.unwinding.prepare(files.iter().map(|(binary, file)| (*binary, file)));
     }
 
+    fn look_at_sockets(&self, sockets: &mut Sockets) {
+        sockets
+            .look(self.gate == Gate::Everything, is_target(&self.gate, &self.options.target, &self.programs));
+    }
+
     /// Begins to sample for a recording.
     ///
     /// # Errors
@@ -253,12 +268,18 @@ impl Session {
         let tie = ClockTie::now();
         self.programs.attach_sched()?;
         self.programs.attach_tcp()?;
+        self.programs.attach_memory(&self.cpus)?;
         let event = if takes_on_cpu(&self.options) {
             Some(self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?)
         } else {
             None
         };
-        let start = Instant::now();
+        let mut sockets = looks_at_sockets(&self.options).then(Sockets::default);
+        if let Some(sockets) = &mut sockets {
+            self.look_at_sockets(sockets);
+        }
+        let (start, window_start_ns) = (Instant::now(), monotonic_ns());
+        let memory = MemoryEvents::new(self.gate.clone(), self.options.target.clone(), window_start_ns);
         Ok(Sampling {
             session: self,
             event,
@@ -269,9 +290,12 @@ impl Session {
                 times: ThreadTimes::default(),
                 marks: ThreadMarks::default(),
                 connections: Connections::default(),
-                window_start_ns: monotonic_ns(),
+                memory,
+                window_start_ns,
                 since_ns: 0,
             },
+            sockets,
+            sockets_seen: start,
             open_waits: OpenWaits::default(),
             earlier_look: EarlierLook::default(),
             looks: LOOKS,
@@ -296,6 +320,9 @@ pub struct Sampling {
     /// The looks that are still to be had for the files that threads wait in.
     looks: &'static [Duration],
     before: Before,
+    /// `None` where no event looks at them.
+    sockets: Option<Sockets>,
+    sockets_seen: Instant,
     searched: Instant,
     adapted: Instant,
     /// Stacks of waits in this window when the budget was adapted last.
@@ -310,6 +337,7 @@ struct Sums {
     times: ThreadTimes,
     marks: ThreadMarks,
     connections: Connections,
+    memory: MemoryEvents,
     window_start_ns: u64,
     /// From when on waits count: the first window has all that was seen while the sources started.
     since_ns: u64,
@@ -389,7 +417,7 @@ impl Sampling {
     fn stop(mut self, target: String, end: End) -> Result<Recording, Failure> {
         let measured = self.session.programs.cost_is_measured();
         let end_ns = monotonic_ns();
-        let Stopped { cost, threads, running, clocks, queue_pairs, pending_waits } =
+        let Stopped { cost, threads, running, clocks, queue_pairs, pending_waits, memory } =
             self.session.programs.stop()?;
         self.drain();
         let open_waits = self.account(&running, &threads, &clocks, end_ns, false)?;
@@ -402,8 +430,20 @@ impl Sampling {
         let Session { programs, gate, options, .. } = &self.session;
         self.sums.connections.find_owners(is_target(gate, &options.target, programs));
         self.sums.aggregate.processes_mut().open_late_files();
+        let memory = if memory_options(options).is_some() {
+            let kswapd_runs = programs.counters()?.get(Counter::KswapdRuns);
+            let is_target = is_target(gate, &options.target, programs);
+            Some(self.sums.memory.finish(memory, &self.sums.aggregate, kswapd_runs, is_target))
+        } else {
+            None
+        };
+        let sockets = self.sockets.take().map(|mut sockets| {
+            self.session.look_at_sockets(&mut sockets);
+            sockets.finish()
+        });
         let program_cost = measured.then_some(cost);
-        let window = self.close(end_ns, open_waits, pending_waits)?;
+        let mut window = self.close(end_ns, open_waits, pending_waits)?;
+        (window.memory, window.sockets) = (memory, sockets.unwrap_or_default());
         let options = &self.session.options;
         let wanted = options
             .events
@@ -413,9 +453,9 @@ impl Sampling {
                 header: Header {
                     title: event.title().to_owned(),
                     kind: event.name().to_owned(),
-                    unit: if event.needs_tcp() { Unit::Count } else { Unit::Nanoseconds },
+                    unit: if event.is_counted() { Unit::Count } else { Unit::Nanoseconds },
                     basis: if *event == Event::Cpu { Basis::Samples } else { Basis::Weight },
-                    period: if event.needs_tcp() {
+                    period: if event.is_counted() {
                         1
                     } else {
                         1_000_000_000 / u64::from(options.frequency_hz)
@@ -457,6 +497,17 @@ impl Sampling {
                 let all_met = meet(&session.programs.look_at_threads()?, &session.unwinding)?;
                 self.looks = if all_met { &[] } else { &self.looks[1..] };
             }
+        }
+        let taken =
+            [Origin::Faults, Origin::Reclaims].map(|origin| sums.aggregate.captured(origin).samples());
+        if session.memory_budget.adapt(taken, Instant::now()) {
+            apply(&session.memory_budget, &mut session.programs)?;
+        }
+        if let Some(sockets) = &mut self.sockets
+            && self.sockets_seen.elapsed() >= sockets::INTERVAL
+        {
+            self.sockets_seen = Instant::now();
+            session.look_at_sockets(sockets);
         }
         if sums.connections.is_searching() && self.searched.elapsed() >= SEARCH_INTERVAL {
             self.searched = Instant::now();
@@ -538,6 +589,8 @@ impl Sampling {
             open_waits,
             pending_waits,
             malformed: now.malformed - before.malformed,
+            reclaims_without_length: sums.memory.without_length(),
+            kills_dropped: sums.memory.kills_dropped(),
             sees_sends: session.programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
         };
         let program_cost = session.programs.cost_is_measured().then(|| cost.since(before.cost));
@@ -559,6 +612,8 @@ impl Sampling {
             aggregate,
             times: sched_options(&session.options).map(|_| std::mem::take(&mut sums.times)),
             connections,
+            memory: None,
+            sockets: SocketsSeen::default(),
             is_host: session.gate == Gate::Everything,
             program_cost,
             unwind_tables: session.unwinding.statistics(),
@@ -632,7 +687,7 @@ impl Symbolizing {
 impl Sums {
     /// Hands a record to where it belongs.
     fn take(&mut self, record: &Record<'_>, unwinding: &Unwinding) {
-        let Self { aggregate, times, marks, connections, since_ns, .. } = self;
+        let Self { aggregate, times, marks, connections, memory, since_ns, .. } = self;
         match record {
             Record::Sample(sample) => {
                 unwinding.sampled(sample);
@@ -657,6 +712,23 @@ impl Sums {
                 let placed = aggregate.add_opener(sample);
                 connections.add_opener(facts, *call, sample, placed);
             }
+            Record::Fault(fault, sample) => {
+                unwinding.sampled(sample);
+                let what = match fault {
+                    Fault::Minor => What::MinorFault,
+                    Fault::Major => What::MajorFault,
+                };
+                aggregate.add_elsewhere(Origin::Faults, sample, |placed| memory.add(what, sample, placed));
+            }
+            Record::Reclaim(facts, _, sample) => {
+                memory.add_length(facts);
+                if let Some(sample) = sample {
+                    unwinding.sampled(sample);
+                    let add = |placed| memory.add(What::Reclaim, sample, placed);
+                    aggregate.add_elsewhere(Origin::Reclaims, sample, add);
+                }
+            }
+            Record::Kill(record) => memory.add_kill(record),
             Record::NewFile(new) => match aggregate.announce(new) {
                 Some(Announced::Opened(binary)) => {
                     if let Some(file) = &aggregate.binaries().get(binary).file {
@@ -742,9 +814,31 @@ fn sched_options(options: &Options) -> Option<SchedOptions> {
     })
 }
 
+fn looks_at_sockets(options: &Options) -> bool {
+    options.events.iter().any(|event| event.looks_at_sockets())
+}
+
+/// What the memory source is to do; `None` where no event needs it.
+fn memory_options(options: &Options) -> Option<MemoryOptions> {
+    let has = |event| options.events.contains(&event);
+    options
+        .events
+        .iter()
+        .any(|event| event.needs_memory())
+        .then(|| MemoryOptions { faults: has(Event::Fault), reclaim_stacks: has(Event::Reclaim) })
+}
+
+fn apply(budget: &MemoryBudget, programs: &mut Programs) -> Result<(), Failure> {
+    if let Some(memory) = programs.memory_mut() {
+        memory.set_fault_period(budget.fault_period())?;
+        memory.set_reclaim_period_ns(budget.reclaim_period_ns())?;
+    }
+    Ok(())
+}
+
 fn ring_bytes(cpus: usize, options: &Options) -> u32 {
-    if sched_options(options).is_some() || takes_tcp(options) {
-        // Waits and losses come in bursts.
+    if sched_options(options).is_some() || takes_tcp(options) || memory_options(options).is_some() {
+        // Waits, losses and faults come in bursts.
         return *RING_BYTES.end() as u32;
     }
     let bytes = cpus as u64 * u64::from(options.frequency_hz) * TYPICAL_SAMPLE_BYTES * RING_TIME.as_secs();

@@ -10,14 +10,18 @@ use chokepoint_analysis::profile::{
     StackId, Thread, ThreadId,
 };
 
+use chokepoint_ebpf::memory::ProcessKey;
+
 use crate::address::{AbsoluteAddress, FileOffset};
 use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, RawMoment, Waker, WakerId, cause};
 use crate::connections::{Connection, Ends, Peer, peers};
 use crate::drain::decode::comm;
+use crate::memory::{MemorySeen, Scaled};
 use crate::process::binaries::{Binary, BinaryId};
 use crate::process::objects::ObjectId;
 use crate::process::table::{Process, ProcessId};
 use crate::record::event::Event;
+use crate::sockets::SocketsSeen;
 use crate::symbolize::{BinarySymbols, JitSymbols, Note, SourceLine, SymbolizeError, Symbolized, Symbolizer};
 use crate::thread_times::ThreadTimes;
 use crate::time_profiles::{Classes, NOT_SAMPLED};
@@ -57,7 +61,7 @@ pub struct Profiles {
 /// Symbolizes every frame of a window once and builds the profiles.
 #[must_use]
 pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted>) -> Profiles {
-    let Window { aggregate, start_ns: window_start_ns, .. } = window;
+    let Window { aggregate, start_ns: window_start_ns, memory, sockets, .. } = window;
     let (times, window_start_ns) = (window.times.as_ref(), *window_start_ns);
     let lost: Vec<(&Ends, &Connection)> = window.connections.of_target(window.is_host).collect();
     let mut notes = Vec::new();
@@ -72,14 +76,26 @@ pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted
             .collect()
     };
     let classes = Classes::of(aggregate, kernel_names, times);
+    let memory = memory.clone().map(|mut seen| {
+        if times.is_some() {
+            tell_fault_waits(&mut seen, &classes, aggregate, kernel_names);
+        }
+        seen
+    });
     let profiles = wanted
         .into_iter()
         .map(|Wanted { event, header, mut coverage }| {
             coverage.notes.extend(notes.iter().cloned());
+            if event.looks_at_sockets() {
+                coverage.notes.extend(sockets.notes.iter().cloned());
+            }
             let assembly = Assembly::new(aggregate, &found, &stacks, event);
             let profile = match event {
                 Event::Cpu => assembly.plain(header, coverage, window_start_ns),
                 Event::Retransmit => assembly.retransmits(&lost, header, coverage),
+                Event::Fault | Event::Reclaim => {
+                    assembly.memory(memory.iter().flat_map(|seen| &seen.scaled), header, coverage)
+                }
                 _ => assembly.by_class(&classes, times, header, coverage, window_start_ns),
             };
             (event, profile)
@@ -93,11 +109,44 @@ pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted
             if event.shows_run_queue() {
                 profile.run_queue = times.and_then(ThreadTimes::run_queue).cloned();
             }
+            if event.looks_at_sockets() {
+                profile.connections = sockets.connections.clone();
+            }
+            if event.needs_memory() {
+                profile.memory = memory.as_ref().map(|seen| seen.memory.clone());
+            }
             (event, profile)
         })
         .collect();
     let classes = if times.is_some() { classes.totals() } else { Vec::new() };
     Profiles { profiles, classes, peers: peers(&lost) }
+}
+
+/// Tells of each process how long its threads were blocked within page faults.
+fn tell_fault_waits(
+    seen: &mut MemorySeen,
+    classes: &Classes,
+    aggregate: &Aggregate,
+    kernel_names: impl Fn(u32) -> Vec<String>,
+) {
+    let mut is_within: HashMap<u32, bool> = HashMap::new();
+    let mut waits: HashMap<ProcessKey, u64> = HashMap::new();
+    for entry in classes.shown_by(Event::OffCpu) {
+        let (Part::Blocked(_), Ok(thread), Some(stack)) = (entry.part, entry.thread, entry.stack) else {
+            continue;
+        };
+        let is_within = is_within
+            .entry(stack)
+            .or_insert_with(|| kernel_names(stack).iter().any(|name| kernel_frames::is_fault(name)));
+        if *is_within {
+            let raw = &aggregate.threads()[thread as usize];
+            let key = ProcessKey { start_ns: raw.process_start_ns, tgid: raw.tgid, reserved: 0 };
+            *waits.entry(key).or_default() += entry.sum.weight;
+        }
+    }
+    for (process, key) in seen.memory.processes.iter_mut().zip(&seen.keys) {
+        process.fault_wait_ns = Some(waits.get(key).copied().unwrap_or_default());
+    }
 }
 
 /// A profile in the making.
@@ -223,6 +272,45 @@ impl<'a> Assembly<'a> {
             }
         }
         self.builder.finish(header, coverage)
+    }
+
+    /// The faults, or the reclaims, of every process, scaled to what there was.
+    fn memory<'m>(
+        mut self,
+        scaled: impl Iterator<Item = &'m Scaled>,
+        header: Header,
+        coverage: Coverage,
+    ) -> Profile {
+        let is_fault = self.event == Event::Fault;
+        for Scaled { what, placed, sum } in scaled.filter(|scaled| scaled.what.is_fault() == is_fault) {
+            let mut locations = vec![self.activity(what.frame())];
+            let thread = match placed {
+                Ok((thread, stack)) => {
+                    let skipped = self.tracing(*stack);
+                    let frames = &self.stacks[*stack as usize][skipped..];
+                    locations.extend(frames.iter().map(|frame| self.location(frame.index())));
+                    self.thread(*thread)
+                }
+                Err(process) => {
+                    locations.push(self.activity(NOT_SAMPLED));
+                    self.builder.thread(Thread {
+                        pid: process.pid,
+                        tid: process.pid,
+                        process_name: process.name.clone(),
+                        thread_name: process.name.clone(),
+                    })
+                }
+            };
+            let stack = self.builder.stack(locations);
+            self.builder.add(Sample { thread, stack, count: sum.count, weight: sum.weight });
+        }
+        self.builder.finish(header, coverage)
+    }
+
+    /// Frames at a stack's leaf that belong to the tracepoint at which it was taken.
+    fn tracing(&self, stack: u32) -> usize {
+        let kernel = &self.stacks[stack as usize][..self.aggregate.kernel_frames(stack)];
+        kernel.iter().take_while(|frame| self.names(frame.index()).any(kernel_frames::is_tracing)).count()
     }
 
     fn leaf(&self, class: Class, part: Part) -> Leaf {

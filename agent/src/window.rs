@@ -10,7 +10,9 @@ use crate::aggregate::Aggregate;
 use crate::connections::Connections;
 use crate::coverage::Seen;
 use crate::load::{Counters, ProgramCost};
+use crate::memory::MemorySeen;
 use crate::record::event::Event;
+use crate::sockets::SocketsSeen;
 use crate::thread_times::ThreadTimes;
 use crate::unwind;
 
@@ -28,6 +30,10 @@ pub struct Window {
     pub times: Option<ThreadTimes>,
     /// What TCP connections sent again in the window.
     pub connections: Connections,
+    /// Page faults, reclaim and kills of a recording; `None` where that was not asked for, and in windows that another follows.
+    pub memory: Option<MemorySeen>,
+    /// TCP connections with their statistics; empty where nobody asked, and in windows that another follows.
+    pub sockets: SocketsSeen,
     /// Whether all of the host is the target.
     pub is_host: bool,
     /// What the kernel programs have cost in the window; `None` where the kernel would not measure.
@@ -50,6 +56,10 @@ pub(crate) struct Counts {
     pub pending_waits: u64,
     /// Records that could not be read.
     pub malformed: u64,
+    /// Reclaims whose lengths are not kept: there were too many processes.
+    pub reclaims_without_length: u64,
+    /// Kills for want of memory that are not told: there were too many.
+    pub kills_dropped: u64,
     /// Whether this kernel lets a program see what is sent.
     pub sees_sends: bool,
 }
@@ -58,7 +68,16 @@ impl Window {
     /// How much of what happened the window has of an event.
     #[must_use]
     pub fn coverage(&self, event: Event) -> Coverage {
-        let Counts { kernel, expected, open_waits, pending_waits, malformed, sees_sends } = self.counts;
+        let Counts {
+            kernel,
+            expected,
+            open_waits,
+            pending_waits,
+            malformed,
+            reclaims_without_length,
+            kills_dropped,
+            sees_sends,
+        } = self.counts;
         let no_times = ThreadTimes::default();
         let seen = Seen {
             counters: &kernel,
@@ -70,6 +89,8 @@ impl Window {
             pending_waits,
             malformed,
             connections: &self.connections,
+            reclaims_without_length,
+            kills_dropped,
             sees_sends,
         };
         seen.coverage(event)

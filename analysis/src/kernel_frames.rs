@@ -70,6 +70,25 @@ pub fn is_scheduling(function: &str) -> bool {
     RULES.iter().any(|rule| rule.holds(plain(function)))
 }
 
+/// Whether a function of the kernel is part of how a tracepoint calls a program.
+#[must_use]
+pub fn is_tracing(function: &str) -> bool {
+    const RULES: &[Rule] = &[
+        Starts("bpf_"),
+        Starts("__bpf_"),
+        Starts("__traceiter_"),
+        Starts("__SCT__tp_func_"),
+        Starts("trace_call_bpf"),
+    ];
+    RULES.iter().any(|rule| rule.holds(plain(function)))
+}
+
+/// Whether a function of the kernel is that which handles all page faults.
+#[must_use]
+pub fn is_fault(function: &str) -> bool {
+    plain(function) == "handle_mm_fault"
+}
+
 /// Whether a function of the kernel is where an interrupt or a deferred part of one begins.
 #[must_use]
 pub fn is_interrupt(function: &str) -> bool {

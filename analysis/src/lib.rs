@@ -6,11 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+pub mod connections;
 pub mod coverage;
+pub mod durations;
 pub mod export;
 mod frames;
 pub mod interpreters;
 pub mod kernel_frames;
+pub mod memory;
 pub mod names;
 pub mod profile;
 pub mod run_queue;

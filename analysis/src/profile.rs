@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::connections::Connection;
 use crate::coverage::Coverage;
+use crate::memory::Memory;
 use crate::run_queue::RunQueue;
 use crate::thread_time::ThreadTime;
 
@@ -220,6 +222,10 @@ pub struct Profile {
     pub thread_times: Vec<ThreadTime>,
     /// How long threads queued for CPUs, and who ran meanwhile; `None` unless the recording shows run queues.
     pub run_queue: Option<RunQueue>,
+    /// What processes did with memory; `None` unless the recording accounts for it.
+    pub memory: Option<Memory>,
+    /// TCP connections, those that carried most first; empty unless the recording looks at them.
+    pub connections: Vec<Connection>,
 }
 
 impl Profile {
@@ -344,6 +350,8 @@ impl Builder {
             coverage,
             thread_times: Vec::new(),
             run_queue: None,
+            memory: None,
+            connections: Vec::new(),
         }
     }
 }

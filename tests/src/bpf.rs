@@ -6,10 +6,18 @@ use aya::maps::loaded_maps;
 use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
 
 /// The kernel programs, but for those at the scheduler's hooks, whose names others choose too.
-const PROGRAMS: [&str; 6] =
-    ["on_cpu", "follow_fork", "wait_over", "threads_begin", "threads_running", "threads_report"];
+const PROGRAMS: [&str; 8] = [
+    "on_cpu",
+    "follow_fork",
+    "wait_over",
+    "threads_begin",
+    "threads_running",
+    "threads_report",
+    "minor_fault",
+    "major_fault",
+];
 /// Their maps; the kernel keeps fifteen bytes of a name.
-const MAPS: [&str; 14] = [
+const MAPS: [&str; 17] = [
     "RECORDS",
     "COUNTERS",
     "SCRATCH",
@@ -24,6 +32,9 @@ const MAPS: [&str; 14] = [
     "wait_interrupt",
     "TCP_SOCKETS",
     "TCP_SENDS_UNTIL",
+    "MEMORY_PROCESSE",
+    "MEMORY_RECLAIMI",
+    "MEMORY_PERIODS",
 ];
 
 /// Counts of what a program may leave in the kernel.

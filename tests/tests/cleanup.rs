@@ -65,7 +65,7 @@ fn kill_leaves_nothing() {
 fn kill_leaves_nothing_of_the_scheduler_s_programs() {
     let _live = live();
     nothing_loaded();
-    let running = Agent::new(["record", "-e", "wall,offwake", "-d", "600"]).start();
+    let running = Agent::new(["record", "-e", "wall,offwake,fault,reclaim", "-d", "600"]).start();
     eventually("a running recording", || {
         let now = Objects::now();
         // The sampler and the looks at all threads; the sampler is attached last. Older kernels do without some of the others.

@@ -28,6 +28,7 @@ fn a_host_that_can_profile() {
         "hook: on-CPU sampling",
         "hook: following forks",
         "hook: TCP retransmits",
+        "hook: memory",
         "hook: scheduler",
     ] {
         assert!(names.contains(&expected), "{expected} is not among {names:?}");

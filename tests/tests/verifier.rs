@@ -21,7 +21,8 @@ fn instructions_looked_at() {
     let targets: [&[&str]; 3] = [&[], &["--pid", &pid, "--children"], &["--comm", "nest_c"]];
     let mut most: BTreeMap<String, u64> = BTreeMap::new();
     for target in targets {
-        let fixed = ["record", "-e", "cpu,wall,offwake,retransmit", "-d", "300ms", "-o", "out.folded"];
+        let fixed =
+            ["record", "-e", "cpu,wall,offwake,retransmit,fault,reclaim", "-d", "300ms", "-o", "out.folded"];
         let preload = format!("LD_PRELOAD={}", path("verifier_c").display());
         let finished = Agent::through(&["env", &preload], fixed.iter().chain(target)).run().succeeded();
         let told: Vec<_> = finished.stderr.lines().filter_map(parse).collect();
@@ -45,6 +46,10 @@ fn instructions_looked_at() {
         "threads_begin",
         "threads_running",
         "tcp_retransmit_",
+        "minor_fault",
+        "major_fault",
+        "mm_vmscan_memcg",
+        "mark_victim",
     ] {
         assert!(most.contains_key(program), "{program} is not in {most:?}");
     }

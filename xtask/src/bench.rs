@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: the project's figures beside its peers', both measured in the same run.
 
+mod events;
 pub mod gauge;
+pub mod lossy;
 mod machine;
 mod record;
 mod report;
@@ -46,6 +48,8 @@ enum Subject {
     Tables,
     /// Accounting for every switch against libbpf-tools
     Sched,
+    /// Page faults and TCP retransmits, thousands a second, against bpftrace
+    Events,
 }
 
 /// Measures, prints the tables, and puts them into the documentation.
@@ -56,7 +60,7 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
-    let all = || vec![Subject::Record, Subject::Unwind, Subject::Tables, Subject::Sched];
+    let all = || vec![Subject::Record, Subject::Unwind, Subject::Tables, Subject::Sched, Subject::Events];
     for subject in args.only.map_or_else(all, |only| vec![only]) {
         let (section, text) = match subject {
             Subject::Record => {
@@ -71,6 +75,10 @@ pub fn run(args: &Args) -> Result<()> {
             Subject::Sched => {
                 let plan = if args.quick { sched::Plan::quick() } else { sched::Plan::full() };
                 ("sched", sched::measure(&sides, &plan)?)
+            }
+            Subject::Events => {
+                let plan = if args.quick { events::Plan::quick() } else { events::Plan::full() };
+                ("events", events::measure(&sides, &plan)?)
             }
         };
         print!("{text}");

@@ -51,6 +51,12 @@ enum Command {
     /// Burn CPU time in three functions until standard input closes
     #[command(hide = true)]
     Burn,
+    /// Send over this network's loopback device as fast as it lets one
+    #[command(hide = true)]
+    Lossy {
+        /// For so many seconds
+        seconds: u64,
+    },
     /// Tell how much of a CPU's time interrupts take
     #[command(hide = true)]
     Gauge(bench::gauge::Args),
@@ -68,6 +74,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Gauge(args) => bench::gauge::run(&args),
         Command::Burn => burn::run(),
+        Command::Lossy { seconds } => bench::lossy::run_inside(seconds),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

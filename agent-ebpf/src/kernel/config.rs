@@ -132,4 +132,15 @@ globals! {
     TCP_CHRONO_START: u32 = 0;
     /// Offset of the byte whose low two bits it is.
     TCP_CHRONO_TYPE: u32 = 0;
+    /// Index in `css_set.subsys` of the memory controller; `u32::MAX` where the kernel has none.
+    MEMORY_CONTROLLER: u32 = u32::MAX;
+    /// 1 to take stacks of reclaims.
+    WANT_RECLAIMS: u8 = 0;
+    /// 1 where `mark_victim` tells the task (6.8), 0 where its thread id.
+    HAS_VICTIM_TASK: u8 = 0;
+    MM_TOTAL_PAGES: u32 = 0;
+    MM_RSS_STAT: u32 = 0;
+    /// Size of one of the counters there, and where in it the count is.
+    RSS_COUNTER_BYTES: u32 = 8;
+    RSS_COUNT: u32 = 0;
 }

@@ -1,4 +1,4 @@
-//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]. What serves every source:
+//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]; [`memory`]. What serves every source:
 //! [`gate`]; [`sample`] and [`stack`], with [`unwind`], [`vma`] and [`path`]; [`task`] and [`trusted`], which read the kernel's
 //! structures; [`counters`], [`ring`] and [`clock`]. [`config`] holds what the agent sets before loading, [`arch`] what differs
 //! between processors.
@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod counters;
 pub mod gate;
+pub mod memory;
 pub mod on_cpu;
 pub mod path;
 pub mod ring;

@@ -1,6 +1,6 @@
 //! The on-CPU source: what the thread that a CPU's timer or cycle counter interrupts is executing.
 
-use aya_ebpf::{EbpfContext, helpers::bpf_get_current_pid_tgid, programs::PerfEventContext};
+use aya_ebpf::{helpers::bpf_get_current_pid_tgid, programs::PerfEventContext};
 use aya_log_ebpf::debug;
 use chokepoint_ebpf::{
     counters::Counter,
@@ -13,7 +13,7 @@ use super::{
     counters::count,
     gate, ring,
     sample::{self, Ids},
-    stack::{self, Captured, Scratch},
+    stack::{self, Scratch},
     task::{self, KernelPointer},
 };
 
@@ -31,9 +31,11 @@ pub fn sample(ctx: &PerfEventContext) {
         return count(Counter::OnCpuOutsideTarget);
     }
     let user_mode = arch::interrupted_user_mode(ctx);
-    let mm = task::address_space(task);
-    let nothing_wanted =
-        if user_mode { WANT_USER.load() == 0 } else { WANT_KERNEL.load() == 0 && mm.is_none() };
+    let nothing_wanted = if user_mode {
+        WANT_USER.load() == 0
+    } else {
+        WANT_KERNEL.load() == 0 && task::address_space(task).is_none()
+    };
     if nothing_wanted {
         return count(Counter::OnCpuOtherMode);
     }
@@ -42,7 +44,7 @@ pub fn sample(ctx: &PerfEventContext) {
         return count(Counter::OnCpuScratchMissing);
     };
     // SAFETY: the scratch space is this CPU's, and this program does not interrupt itself.
-    match unsafe { capture(ctx, scratch, task, pid_tgid, user_mode, mm) } {
+    match unsafe { capture(ctx, scratch, task, pid_tgid, user_mode) } {
         Ok(()) => count(Counter::OnCpuCaptured),
         Err(ring::RingFull) => {
             count(Counter::OnCpuRingFull);
@@ -58,28 +60,14 @@ unsafe fn capture(
     task: KernelPointer,
     pid_tgid: u64,
     user_mode: bool,
-    mm: Option<KernelPointer>,
 ) -> Result<(), ring::RingFull> {
     // SAFETY: the scratch space is this CPU's alone.
     let leader = sample::identify(unsafe { &mut (*scratch).header }, task);
-    let user = match mm {
-        _ if WANT_USER.load() == 0 => Captured::nothing(StackOutcome::NotWanted),
-        None => Captured::nothing(StackOutcome::Absent),
-        // SAFETY: the scratch space is this program's.
-        Some(mm) => unsafe { capture_user(ctx, scratch, task, mm, user_mode) },
-    };
+    // SAFETY: the scratch space is this program's.
+    let (user, kernel) = unsafe { stack::capture_interrupted(ctx, scratch, Source::OnCpu, task, user_mode) };
     if user.outcome == StackOutcome::TableMissing as u8 {
         debug!(ctx, "no unwind table yet for process {}", (pid_tgid >> 32) as u32);
     }
-    let kernel = if WANT_KERNEL.load() == 0 {
-        Captured::nothing(StackOutcome::NotWanted)
-    } else if user_mode {
-        Captured::nothing(StackOutcome::Absent)
-    } else {
-        // SAFETY: as above.
-        unsafe { stack::capture_kernel(ctx.as_ptr(), scratch, user) }
-    };
-
     // SAFETY: the scratch space is this CPU's alone.
     let header = unsafe { &mut (*scratch).header };
     let ids = Ids::from_pid_tgid(pid_tgid);
@@ -87,27 +75,4 @@ unsafe fn capture(
 
     // SAFETY: as above.
     unsafe { sample::emit(scratch, 0, user.bytes + kernel.bytes) }
-}
-
-/// The user stack, from the registers that were interrupted or that the kernel keeps.
-///
-/// # Safety
-/// `scratch` must be this program's.
-#[inline(always)]
-unsafe fn capture_user(
-    ctx: &PerfEventContext,
-    scratch: *mut Scratch,
-    task: KernelPointer,
-    mm: KernelPointer,
-    user_mode: bool,
-) -> Captured {
-    // SAFETY: the scratch space is this program's alone.
-    let registers = unsafe { &mut (*scratch).registers };
-    if user_mode {
-        arch::copy_interrupted(ctx, registers);
-    } else if !task::user_registers(task).is_some_and(|kept| kept.read_into(registers)) {
-        return Captured::nothing(StackOutcome::NoRegisters);
-    }
-    // SAFETY: as above.
-    unsafe { stack::capture_user(scratch, Source::OnCpu, mm, user_mode) }
 }

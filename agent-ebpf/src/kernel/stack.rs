@@ -10,6 +10,7 @@ use aya_ebpf::{
     helpers::{bpf_get_stack, generated::bpf_get_task_stack},
     macros::map,
     maps::PerCpuArray,
+    programs::PerfEventContext,
 };
 use chokepoint_ebpf::{
     sample::{MAX_FRAMES, MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SLOTS, SampleHeader, Source, StackOutcome},
@@ -253,6 +254,49 @@ pub unsafe fn capture_current(
     };
     let kernel = if WANT_KERNEL.load() == 0 {
         Captured::nothing(StackOutcome::NotWanted)
+    } else {
+        // SAFETY: as above.
+        unsafe { capture_kernel(ctx.as_ptr(), scratch, user) }
+    };
+    (user, kernel)
+}
+
+/// Both stacks of the current thread, as a perf event interrupted it.
+///
+/// # Safety
+/// As for [`capture_current`].
+#[inline(always)]
+pub unsafe fn capture_interrupted(
+    ctx: &PerfEventContext,
+    scratch: *mut Scratch,
+    source: Source,
+    task: KernelPointer,
+    user_mode: bool,
+) -> (Captured, Captured) {
+    // SAFETY: the caller's scratch space.
+    let registers = unsafe { &mut (*scratch).registers };
+    let user = match task::address_space(task) {
+        _ if WANT_USER.load() == 0 => Captured::nothing(StackOutcome::NotWanted),
+        None => Captured::nothing(StackOutcome::Absent),
+        Some(mm) => {
+            let is_known = if user_mode {
+                arch::copy_interrupted(ctx, registers);
+                true
+            } else {
+                task::user_registers(task).is_some_and(|kept| kept.read_into(registers))
+            };
+            if is_known {
+                // SAFETY: as above.
+                unsafe { capture_user(scratch, source, mm, user_mode) }
+            } else {
+                Captured::nothing(StackOutcome::NoRegisters)
+            }
+        }
+    };
+    let kernel = if WANT_KERNEL.load() == 0 {
+        Captured::nothing(StackOutcome::NotWanted)
+    } else if user_mode {
+        Captured::nothing(StackOutcome::Absent)
     } else {
         // SAFETY: as above.
         unsafe { capture_kernel(ctx.as_ptr(), scratch, user) }

@@ -47,7 +47,8 @@ pub struct Arguments {
     command: Vec<OsString>,
 
     /// What to record; separate several by commas. cpu: what threads execute; off-cpu: all time they do not; run-queue, io, lock,
-    /// net: the parts of that; wall: all time of all threads, by class; offwake: waits with what ended them; retransmit: what TCP connections send again. Of several, each
+    /// net: the parts of that; wall: all time of all threads, by class; offwake: waits with what ended them; retransmit: what TCP connections send again; fault: page
+    /// faults; reclaim: time that threads are made to free memory. Of several, each
     /// gets a file of its own, with the event's name before the end of the file's.
     #[arg(short, long, value_name = "EVENT", value_delimiter = ',', default_value = "cpu")]
     event: Vec<Event>,

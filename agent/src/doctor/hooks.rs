@@ -6,6 +6,7 @@ use super::Check;
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
+use crate::load::memory::MemoryOptions;
 use crate::load::sched::SchedOptions;
 use crate::load::tcp::{Sends, Tcp};
 use crate::load::{Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
@@ -15,11 +16,11 @@ pub(super) fn all() -> Vec<Check> {
     let layout = fs::read(KERNEL_BTF).ok().and_then(|bytes| KernelLayout::from_btf(&bytes).ok());
     let Some(layout) = layout else {
         let advice = "it cannot be loaded without the kernel's type information";
-        return ["on-CPU sampling", "following forks", "scheduler", "TCP retransmits"]
+        return ["on-CPU sampling", "following forks", "scheduler", "TCP retransmits", "memory"]
             .map(|name| Check::failed(Kind::Unsupported, hook(name), "not tried", advice))
             .into();
     };
-    vec![on_cpu(&layout), follow_forks(&layout), scheduler(&layout), tcp(&layout)]
+    vec![on_cpu(&layout), follow_forks(&layout), scheduler(&layout), tcp(&layout), memory(&layout)]
 }
 
 fn hook(name: &str) -> String {
@@ -34,6 +35,7 @@ fn trial(gate: Gate) -> LoadOptions {
         frequency_hz: Some(1),
         sched: None,
         tcp: false,
+        memory: None,
         ring_bytes: 64 << 10,
         possible_cpus: 1,
         perf_max_stack: 127,
@@ -113,6 +115,25 @@ fn tcp(layout: &KernelLayout) -> Check {
             "connections that are accepted, or opened before a recording, have no stack",
         ),
         Err(failure) => Check::warning(name, failure.message, "`record -e retransmit` does not work"),
+    }
+}
+
+fn memory(layout: &KernelLayout) -> Check {
+    let name = hook("memory");
+    let attach = || -> Result<(), Failure> {
+        let memory = Some(MemoryOptions { faults: true, reclaim_stacks: true });
+        let options = LoadOptions { frequency_hz: None, memory, ..trial(Gate::Everything) };
+        let mut programs = Programs::load(&options, layout)?;
+        let cpus = host::online_cpus().map_err(|error| Failure::unexpected(&error))?;
+        Ok(programs.attach_memory(&cpus)?)
+    };
+    match attach() {
+        Ok(()) => {
+            Check::ok(name, "by the kernel's page-fault events and tracepoints mm_vmscan_* and mark_victim")
+        }
+        Err(failure) => {
+            Check::warning(name, failure.message, "`record -e fault` and `-e reclaim` do not work")
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The layout of records, without any kernel.
 
+use chokepoint_ebpf::memory::{Fault, FaultFacts, KillRecord, ReclaimFacts, Scope};
 use chokepoint_ebpf::record::Kind;
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome};
 use chokepoint_ebpf::sched::{RunningThread, State, ThreadRecord, WaitFacts, WakeFacts};
@@ -44,6 +45,12 @@ pub enum Record<'a> {
     Tcp(Box<TcpRecord>, Event),
     /// Who opened a connection or sent on it.
     TcpOpener(OpenerFacts, Call, Sample<'a>),
+    /// A page fault.
+    Fault(Fault, Sample<'a>),
+    /// A direct reclaim, with its stack where that was taken.
+    Reclaim(ReclaimFacts, Scope, Option<Sample<'a>>),
+    /// A process that is to be killed since memory ran out.
+    Kill(Box<KillRecord>),
 }
 
 /// A decoded wait.
@@ -160,6 +167,23 @@ pub fn decode(bytes: &[u8]) -> Result<Record<'_>, DecodeError> {
                 Call::from_u32(facts.call).ok_or(DecodeError::Unknown { what: "call", value: facts.call })?;
             Ok(Record::TcpOpener(facts, call, decode_sample(sample)?))
         }
+        Some(Kind::Fault) => {
+            let (facts, sample): (FaultFacts, _) = fixed(bytes)?;
+            let fault = Fault::from_u32(facts.fault)
+                .ok_or(DecodeError::Unknown { what: "kind of fault", value: facts.fault })?;
+            Ok(Record::Fault(fault, decode_sample(sample)?))
+        }
+        Some(kind @ (Kind::Reclaim | Kind::ReclaimStack)) => {
+            let (facts, sample): (ReclaimFacts, _) = fixed(bytes)?;
+            let scope = Scope::from_u32(facts.scope)
+                .ok_or(DecodeError::Unknown { what: "scope of a reclaim", value: facts.scope })?;
+            let sample = if kind == Kind::ReclaimStack { Some(decode_sample(sample)?) } else { None };
+            Ok(Record::Reclaim(facts, scope, sample))
+        }
+        Some(Kind::Kill) => {
+            let (record, _) = fixed(bytes)?;
+            Ok(Record::Kill(Box::new(record)))
+        }
         None => Err(DecodeError::Unknown { what: "kind", value: kind }),
     }
 }
@@ -185,6 +209,12 @@ unsafe impl Fixed for RunningThread {}
 unsafe impl Fixed for TcpRecord {}
 // SAFETY: as above.
 unsafe impl Fixed for OpenerFacts {}
+// SAFETY: as above.
+unsafe impl Fixed for FaultFacts {}
+// SAFETY: as above.
+unsafe impl Fixed for ReclaimFacts {}
+// SAFETY: as above.
+unsafe impl Fixed for KillRecord {}
 
 /// The fixed part that bytes begin with, and the rest.
 fn fixed<T: Fixed>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
@@ -407,6 +437,32 @@ mod tests {
         assert_eq!((told, kinds.as_str()), (Ok(()), "twt"));
         assert!(decode_look(&look[..look.len() - 1], |_, _| {}).is_err());
         assert!(decode_look(&record(&[], &[]), |_, _| {}).is_err(), "a sample is no part of a look");
+    }
+
+    #[test]
+    fn a_fault_or_a_reclaim_is_read_with_its_sample_or_not_at_all() {
+        let mut fault = vec![0; size_of::<FaultFacts>()];
+        fault[0] = Kind::Fault as u8;
+        fault[offset_of!(FaultFacts, fault)] = Fault::Major as u8;
+        fault.extend(record(&[1, 2], &[3]));
+        assert!(matches!(decode(&fault), Ok(Record::Fault(Fault::Major, sample)) if sample.header.tid == 7));
+        let mut reclaim = vec![0; size_of::<ReclaimFacts>()];
+        reclaim[0] = Kind::Reclaim as u8;
+        reclaim[offset_of!(ReclaimFacts, scope)] = Scope::Group as u8;
+        reclaim[offset_of!(ReclaimFacts, pages)] = 32;
+        assert!(
+            matches!(decode(&reclaim), Ok(Record::Reclaim(facts, Scope::Group, None)) if facts.pages == 32)
+        );
+        reclaim[0] = Kind::ReclaimStack as u8;
+        reclaim.extend(record(&[1], &[]));
+        assert!(
+            matches!(decode(&reclaim), Ok(Record::Reclaim(_, _, Some(sample))) if sample.header.tid == 7)
+        );
+        for bytes in [fault, reclaim] {
+            for length in 0..bytes.len() {
+                assert!(decode(&bytes[..length]).is_err(), "cut at {length}");
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod clock;
 pub mod cost;
+pub mod memory_groups;
 
 use std::fs;
 use std::io;

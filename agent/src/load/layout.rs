@@ -146,10 +146,19 @@ const WANTED: &[Wanted] = &[
     wanted("TCP_CHRONO_STAT", "tcp_sock", "chrono_stat"),
     wanted("TCP_CHRONO_START", "tcp_sock", "chrono_start"),
     wanted("TCP_CHRONO_TYPE", "tcp_sock", "chrono_type"),
+    wanted("MM_TOTAL_PAGES", "mm_struct", "total_vm"),
+    wanted("MM_RSS_STAT", "mm_struct", "rss_stat"),
+    wanted_with(Need::IfThere, RSS_COUNT, RSS_COUNTER, "count"),
 ];
 
 /// The global of the field that only kernels from 6.18 on have.
 const THROTTLED: &str = "TASK_THROTTLED";
+/// The global of what a counter of resident pages has in it.
+const RSS_COUNT: &str = "RSS_COUNT";
+/// What such a counter is since 6.2,
+const RSS_COUNTER: &str = "percpu_counter";
+/// and the structure that holds plain numbers before.
+const PLAIN_RSS: &str = "mm_rss_stat";
 /// The global of the one field that is a bit.
 const IOWAIT: &str = "TASK_IOWAIT";
 
@@ -168,6 +177,9 @@ const TASK_PT_REGS: &str = "BPF_FUNC_task_pt_regs";
 const RETRANSMIT: &str = "btf_trace_tcp_retransmit_skb";
 /// and its number of parameters where the last is the result (6.16 and later). The first is the caller's own.
 const RETRANSMIT_PARAMETERS: usize = 4;
+/// The same of the tracepoint `mark_victim`, and its number where it tells the task (6.8 and later).
+const VICTIM: &str = "btf_trace_mark_victim";
+const VICTIM_PARAMETERS: usize = 3;
 /// The enumeration that numbers the version 1 cgroup controllers.
 const CONTROLLERS: &str = "cgroup_subsys_id";
 /// What its values' names end in: `memory_cgrp_id`.
@@ -186,6 +198,10 @@ pub struct KernelLayout {
     pub has_task_pt_regs: bool,
     /// Whether the tracepoint `tcp_retransmit_skb` tells how sending came out.
     pub has_retransmit_result: bool,
+    /// Whether the tracepoint `mark_victim` tells the task; else it tells its id.
+    pub has_victim_task: bool,
+    /// Size of each of a process's counters of resident pages.
+    pub rss_counter_bytes: u32,
     controllers: HashMap<String, u32>,
 }
 
@@ -200,8 +216,10 @@ impl KernelLayout {
         let mut controllers = HashMap::new();
         let mut has_task_pt_regs = false;
         let mut has_retransmit_result = false;
+        let mut has_victim_task = false;
         let is_wanted = |name: &[u8]| {
-            name == MAPLE_TREE.as_bytes() || WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name)
+            [MAPLE_TREE, PLAIN_RSS].map(str::as_bytes).contains(&name)
+                || WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name)
         };
         for (id, entry) in btf.types.iter().enumerate() {
             let name = btf.name(entry.name);
@@ -211,6 +229,9 @@ impl KernelLayout {
                 }
                 KIND_TYPEDEF if name == RETRANSMIT.as_bytes() => {
                     has_retransmit_result = btf.parameters(entry) == Some(RETRANSMIT_PARAMETERS);
+                }
+                KIND_TYPEDEF if name == VICTIM.as_bytes() => {
+                    has_victim_task = btf.parameters(entry) == Some(VICTIM_PARAMETERS);
                 }
                 KIND_ENUM if name == CONTROLLERS.as_bytes() => controllers = btf.controllers(entry),
                 KIND_ENUM => {
@@ -240,12 +261,21 @@ impl KernelLayout {
                 (_, None) => return Err(LayoutError::MissingField { structure, field }),
             }
         }
+        let rss_counter_bytes = match structures.get(RSS_COUNTER.as_bytes()) {
+            Some(counter) if !structures.contains_key(PLAIN_RSS.as_bytes()) => btf.types[*counter].target,
+            _ => {
+                offsets.retain(|(global, _)| *global != RSS_COUNT);
+                size_of::<u64>() as u32
+            }
+        };
         Ok(Self {
             offsets,
             iowait_mask,
             has_maple_tree,
             has_task_pt_regs,
             has_retransmit_result,
+            has_victim_task,
+            rss_counter_bytes,
             controllers,
         })
     }

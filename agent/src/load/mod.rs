@@ -6,6 +6,7 @@
 
 mod introduce;
 pub mod layout;
+pub mod memory;
 pub mod sched;
 pub mod tcp;
 pub mod unwind_maps;
@@ -24,6 +25,7 @@ use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
+use chokepoint_ebpf::memory::{MAX_PROCESSES, MAX_RECLAIMING, ProcessKey, ProcessTotals};
 use chokepoint_ebpf::run_queue::{Behind, MAX_QUEUE_PAIRS, QueuePair};
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, Source};
 use chokepoint_ebpf::sched::ThreadClock;
@@ -31,6 +33,7 @@ use chokepoint_ebpf::tcp::MAX_SOCKETS;
 use thiserror::Error;
 
 use layout::KernelLayout;
+use memory::{Memory, MemoryOptions};
 use sched::{Sched, SchedOptions};
 use tcp::Tcp;
 use unwind_maps::UnwindMaps;
@@ -144,6 +147,8 @@ pub struct LoadOptions {
     pub sched: Option<SchedOptions>,
     /// Whether the tcp source is loaded.
     pub tcp: bool,
+    /// The memory source; `None` leaves it out.
+    pub memory: Option<MemoryOptions>,
     /// Size of the ring buffer, a power of two that is a multiple of the page size.
     pub ring_bytes: u32,
     /// CPUs that the kernel may have: one more than the highest number.
@@ -167,7 +172,7 @@ impl LoadOptions {
 
     /// Whether programs at tracepoints or functions are part of it.
     fn traces(&self) -> bool {
-        self.sched.is_some() || self.tcp || self.follows_forks()
+        self.sched.is_some() || self.tcp || self.memory.is_some() || self.follows_forks()
     }
 }
 
@@ -216,6 +221,8 @@ pub struct Stopped {
     pub queue_pairs: Vec<(QueuePair, Behind)>,
     /// Waits whose stacks were still to be taken.
     pub pending_waits: u64,
+    /// What each process did with its memory.
+    pub memory: Vec<(ProcessKey, ProcessTotals)>,
 }
 
 /// The loaded programs. Dropping it detaches and unloads them.
@@ -226,6 +233,7 @@ pub struct Programs {
     has_on_cpu: bool,
     sched: Option<Sched>,
     tcp: Option<Tcp>,
+    memory: Option<Memory>,
 }
 
 impl Programs {
@@ -250,6 +258,9 @@ impl Programs {
         let maple_tree = u8::from(layout.has_maple_tree);
         let task_pt_regs = u8::from(layout.has_task_pt_regs);
         let retransmit_result = u8::from(layout.has_retransmit_result);
+        let want_reclaims = u8::from(options.memory.is_some_and(|memory| memory.reclaim_stacks));
+        let victim_task = u8::from(layout.has_victim_task);
+        let memory_controller = layout.controller("memory").unwrap_or(u32::MAX);
         let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
         let cpu_controller = options.sched.and_then(|sched| sched.cpu_controller).unwrap_or(CGROUP_V2);
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
@@ -272,6 +283,10 @@ impl Programs {
             .override_global("HAS_MAPLE_TREE", &maple_tree, true)
             .override_global("HAS_TASK_PT_REGS", &task_pt_regs, true)
             .override_global("HAS_RETRANSMIT_RESULT", &retransmit_result, true)
+            .override_global("WANT_RECLAIMS", &want_reclaims, true)
+            .override_global("HAS_VICTIM_TASK", &victim_task, true)
+            .override_global("MEMORY_CONTROLLER", &memory_controller, true)
+            .override_global("RSS_COUNTER_BYTES", &layout.rss_counter_bytes, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .override_global("TASK_IOWAIT_MASK", &layout.iowait_mask, true)
             .override_global("WANT_WAITS", &want_waits, true)
@@ -285,7 +300,13 @@ impl Programs {
         }
         if options.tcp {
             loader.map_max_entries("TCP_SOCKETS", MAX_SOCKETS);
-        } else if options.sched.is_none() {
+        }
+        if options.memory.is_some() {
+            loader
+                .map_max_entries("MEMORY_PROCESSES", MAX_PROCESSES)
+                .map_max_entries("MEMORY_RECLAIMING", MAX_RECLAIMING);
+        }
+        if !options.tcp && options.sched.is_none() && options.memory.is_none() {
             // Scratch space of the on-CPU source alone.
             loader.map_max_entries("SCRATCH", Source::OnCpu as u32 + 1);
         }
@@ -300,7 +321,7 @@ impl Programs {
             on_cpu.load().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
         }
         let has_on_cpu = options.frequency_hz.is_some();
-        let mut programs = Self { ebpf, statistics, has_on_cpu, sched: None, tcp: None };
+        let mut programs = Self { ebpf, statistics, has_on_cpu, sched: None, tcp: None, memory: None };
         if options.traces() {
             programs.load_tracing(options)?;
         }
@@ -318,6 +339,9 @@ impl Programs {
         }
         if options.tcp {
             self.tcp = Some(Tcp::load(&mut self.ebpf, &btf)?);
+        }
+        if let Some(memory) = options.memory {
+            self.memory = Some(Memory::load(&mut self.ebpf, memory, &btf)?);
         }
         if options.follows_forks() {
             self.follow_forks(&btf)?;
@@ -414,6 +438,22 @@ impl Programs {
         self.tcp.as_ref()
     }
 
+    /// Starts the memory source, if it was loaded, on these CPUs.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn attach_memory(&mut self, cpus: &[u32]) -> Result<(), LoadError> {
+        match &self.memory {
+            Some(memory) => memory.attach(&mut self.ebpf, cpus),
+            None => Ok(()),
+        }
+    }
+
+    /// The memory source, if it was loaded.
+    pub fn memory_mut(&mut self) -> Option<&mut Memory> {
+        self.memory.as_mut()
+    }
+
     /// Whether a process is in the table of target processes.
     #[must_use]
     pub fn is_target(&self, tgid: u32) -> bool {
@@ -466,6 +506,10 @@ impl Programs {
         }
         if let Some(tcp) = &self.tcp {
             tcp.stop(&mut self.ebpf)?;
+        }
+        if let Some(memory) = &self.memory {
+            memory.stop(&mut self.ebpf)?;
+            stopped.memory = memory.processes()?;
         }
         self.statistics = None;
         Ok(stopped)
@@ -532,8 +576,14 @@ impl Programs {
 }
 
 /// The kernel programs' counters at one moment, summed over the CPUs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counters([u64; Counter::COUNT as usize]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self([0; Counter::COUNT as usize])
+    }
+}
 
 impl Counters {
     /// One of them.

@@ -27,6 +27,10 @@ pub enum Event {
     OffWake,
     /// What TCP connections send again.
     Retransmit,
+    /// Page faults.
+    Fault,
+    /// Time that threads are made to reclaim memory.
+    Reclaim,
 }
 
 /// Why there is no such event.
@@ -36,7 +40,7 @@ pub struct UnknownEvent(String);
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Cpu,
         Self::OffCpu,
         Self::RunQueue,
@@ -46,6 +50,8 @@ impl Event {
         Self::Wall,
         Self::OffWake,
         Self::Retransmit,
+        Self::Fault,
+        Self::Reclaim,
     ];
 
     /// The name that users and tools know it by.
@@ -61,6 +67,8 @@ impl Event {
             Self::Wall => "wall",
             Self::OffWake => "offwake",
             Self::Retransmit => "retransmit",
+            Self::Fault => "fault",
+            Self::Reclaim => "reclaim",
         }
     }
 
@@ -77,6 +85,8 @@ impl Event {
             Self::Wall => "Thread time",
             Self::OffWake => "Blocked time and wakers",
             Self::Retransmit => "TCP retransmits",
+            Self::Fault => "Page faults",
+            Self::Reclaim => "Direct reclaim",
         }
     }
 
@@ -92,7 +102,7 @@ impl Event {
             Self::Lock => class.group() == Group::Lock,
             Self::Net => class.group() == Group::Net,
             Self::OffWake => !matches!(class.group(), Group::Cpu | Group::Queue),
-            Self::Retransmit => false,
+            Self::Retransmit | Self::Fault | Self::Reclaim => false,
         }
     }
 
@@ -105,7 +115,7 @@ impl Event {
     /// Whether it takes the scheduler's events.
     #[must_use]
     pub const fn needs_sched(self) -> bool {
-        !matches!(self, Self::Cpu | Self::Retransmit)
+        !matches!(self, Self::Cpu | Self::Retransmit | Self::Fault | Self::Reclaim)
     }
 
     /// Whether it shows run queues.
@@ -118,6 +128,24 @@ impl Event {
     #[must_use]
     pub const fn needs_tcp(self) -> bool {
         matches!(self, Self::Retransmit)
+    }
+
+    /// Whether it looks at the statistics of TCP connections.
+    #[must_use]
+    pub const fn looks_at_sockets(self) -> bool {
+        matches!(self, Self::Retransmit | Self::Net)
+    }
+
+    /// Whether it takes what processes do with memory.
+    #[must_use]
+    pub const fn needs_memory(self) -> bool {
+        matches!(self, Self::Fault | Self::Reclaim)
+    }
+
+    /// Whether its weights are numbers of what the title names, not time.
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        matches!(self, Self::Retransmit | Self::Fault)
     }
 
     /// Whether it takes stacks of what ends waits.
@@ -155,7 +183,10 @@ mod tests {
             assert_eq!(event.name().parse(), Ok(event));
         }
         let error = "disk".parse::<Event>().unwrap_err().to_string();
-        assert!(error.ends_with("off-cpu, run-queue, io, lock, net, wall, offwake, retransmit"), "{error}");
+        assert!(
+            error.ends_with("off-cpu, run-queue, io, lock, net, wall, offwake, retransmit, fault, reclaim"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -4,9 +4,11 @@
 //! ([`workload`]), the output file ([`output`]), the progress bar and the closing summary ([`summary`]).
 
 pub mod event;
+mod memory_summary;
 pub mod output;
 pub mod progress;
 mod run_queue_summary;
+mod sockets_summary;
 pub mod summary;
 pub mod workload;
 

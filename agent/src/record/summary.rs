@@ -10,8 +10,10 @@ use chokepoint_analysis::profile::Profile;
 use chokepoint_analysis::top::{self, FunctionTotals};
 
 use super::event::Event;
+use super::memory_summary;
 use super::output::{Destination, Output};
 use super::run_queue_summary;
+use super::sockets_summary;
 use crate::connections::{Counts, Peer};
 use crate::host::cost::Cost;
 use crate::load::OnCpuEvent;
@@ -57,7 +59,7 @@ pub(super) struct Style {
 
 impl Style {
     const COLOURS: Self = Self { bold: "\x1b[1m", warn: "\x1b[33m", dim: "\x1b[2m", reset: "\x1b[0m" };
-    const PLAIN: Self = Self { bold: "", warn: "", dim: "", reset: "" };
+    pub(super) const PLAIN: Self = Self { bold: "", warn: "", dim: "", reset: "" };
 }
 
 fn render(finished: &Finished<'_>, style: Style) -> String {
@@ -69,7 +71,11 @@ fn render(finished: &Finished<'_>, style: Style) -> String {
         .iter()
         .try_for_each(|(event, profile)| {
             recorded(&mut text, *event, profile, facts, style)?;
-            if *event == Event::Cpu { top_functions(&mut text, profile, style) } else { Ok(()) }
+            match &profile.memory {
+                Some(memory) => memory_summary::write(&mut text, *event, memory, style),
+                None if *event == Event::Cpu => top_functions(&mut text, profile, style),
+                None => Ok(()),
+            }
         })
         .and_then(|()| times(&mut text, profiles, style))
         .and_then(|()| {
@@ -77,6 +83,11 @@ fn render(finished: &Finished<'_>, style: Style) -> String {
             shown.map_or(Ok(()), |run_queue| run_queue_summary::render(&mut text, run_queue, style))
         })
         .and_then(|()| peers(&mut text, &profiles.peers, style))
+        .and_then(|()| {
+            let looked = profiles.profiles.iter().find(|(event, _)| event.looks_at_sockets());
+            looked
+                .map_or(Ok(()), |(_, profile)| sockets_summary::write(&mut text, &profile.connections, style))
+        })
         .and_then(|()| outputs.iter().try_for_each(|output| written(&mut text, output, *finishing, style)))
         .and_then(|()| match profiles.profiles.first() {
             Some((_, profile)) => costs(&mut text, profile, facts, cost, style),

@@ -60,26 +60,27 @@ fn damaged_files_are_refused_with_the_reason() {
 
 #[test]
 fn every_field_is_documented() {
-    fn check(value: &serde_json::Value, documentation: &str) {
-        match value {
-            serde_json::Value::Object(fields) => {
-                for (name, value) in fields {
-                    let documented = [format!("`{name}`"), format!("\"{name}\":")];
-                    assert!(
-                        documented.iter().any(|name| documentation.contains(name)),
-                        "{name} is not documented"
-                    );
-                    check(value, documentation);
-                }
-            }
-            serde_json::Value::Array(values) => values.iter().for_each(|value| check(value, documentation)),
-            _ => {}
-        }
-    }
-    let documentation = include_str!("../../../docs/format-json.md");
     let mut profile = recording::everything();
     profile.run_queue = Some(run_queue());
-    check(&value(&profile, Format::Json, &Options::default()), documentation);
+    check_documented(&value(&profile, Format::Json, &Options::default()));
+}
+
+fn check_documented(value: &serde_json::Value) {
+    let documentation = include_str!("../../../docs/format-json.md");
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, value) in fields {
+                let documented = [format!("`{name}`"), format!("\"{name}\":")];
+                assert!(
+                    documented.iter().any(|name| documentation.contains(name)),
+                    "{name} is not documented"
+                );
+                check_documented(value);
+            }
+        }
+        serde_json::Value::Array(values) => values.iter().for_each(check_documented),
+        _ => {}
+    }
 }
 
 fn run_queue() -> RunQueue {
@@ -132,4 +133,64 @@ fn thread_times_are_read_back() {
     assert_eq!(read.thread_times, profile.thread_times);
     assert_eq!(read.thread_times[0].parts.total_ns(), read.thread_times[0].elapsed_ns);
     assert_eq!(read.header.basis, profile.header.basis);
+}
+
+#[test]
+fn memory_and_connections_are_read_back_and_documented() {
+    use chokepoint_analysis::connections::Connection;
+    use chokepoint_analysis::memory::{Group, Kill, Memory, ProcessMemory, Reclaim};
+    let group = Group { id: 9, path: "/batch \u{1b}".into() };
+    let mut profile = recording::everything();
+    profile.memory = Some(Memory {
+        processes: vec![ProcessMemory {
+            pid: 7,
+            process_name: "db".into(),
+            group: group.clone(),
+            minor_faults: 1,
+            major_faults: 2,
+            fault_wait_ns: Some(3),
+            reclaim: Reclaim { count: 4, total_ns: 5, pages: 6, p50_ns: 7, p95_ns: 8, p99_ns: 9, max_ns: 10 },
+            compactions: 11,
+        }],
+        kills: vec![Kill {
+            offset_ns: 1,
+            pid: 7,
+            process_name: "db".into(),
+            group,
+            total_bytes: Some(2),
+            anonymous_bytes: Some(3),
+            file_bytes: None,
+            shared_bytes: Some(4),
+            by_pid: 8,
+            by_name: "other".into(),
+        }],
+        kswapd_runs: 12,
+    });
+    profile.connections = vec![Connection {
+        namespace: 1,
+        local: "10.0.0.1:40000".parse().expect("an address"),
+        remote: "[fd00::2]:5432".parse().expect("an address"),
+        pid: Some(7),
+        process_name: "db".into(),
+        open: true,
+        rtt_us: 2,
+        min_rtt_us: 3,
+        congestion_window: 4,
+        bytes_sent: 5,
+        bytes_received: 6,
+        retransmits: 7,
+        busy_ns: 20,
+        receiver_limited_ns: 8,
+        buffer_limited_ns: 9,
+    }];
+    assert_eq!(profile.connections[0].network_limited_ns(), 3);
+    let written = text(&profile, Format::Json, &Options::default());
+    let read = json::read(&mut written.as_bytes()).expect("it is what was written");
+    assert_eq!((&read.memory, &read.connections), (&profile.memory, &profile.connections));
+    check_documented(&value(&profile, Format::Json, &Options::default()));
+    // As earlier programs of this version wrote it.
+    let without = text(&recording::everything(), Format::Json, &Options::default())
+        .replace(",\"memory\":null,\"connections\":[]", "");
+    assert!(!without.contains("\"memory\"") && !without.contains("\"connections\""));
+    assert_eq!(json::read(&mut without.as_bytes()).expect("it can be read").memory, None);
 }

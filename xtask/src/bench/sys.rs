@@ -4,7 +4,8 @@ use std::{
     io,
     os::unix::process::ExitStatusExt,
     process::{Child, ExitStatus},
-    time::Duration,
+    ptr,
+    time::{Duration, Instant},
 };
 
 /// What a process and the children it waited for have used.
@@ -71,6 +72,29 @@ pub fn monotonic() -> Duration {
     // SAFETY: the pointer is valid for the call, which cannot fail for this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Writes to each of so many new pages, none of them huge. How long that took.
+#[expect(unsafe_code, reason = "the standard library's memory may be used already, or huge")]
+pub fn touch_fresh_pages(pages: usize) -> io::Result<Duration> {
+    const PAGE: usize = 4096;
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping disturbs nothing.
+    let memory = unsafe { libc::mmap(ptr::null_mut(), pages * PAGE, access, kind, -1, 0) };
+    if memory == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is this function's. Where there are no huge pages, this is refused and not needed.
+    unsafe { libc::madvise(memory, pages * PAGE, libc::MADV_NOHUGEPAGE) };
+    let start = Instant::now();
+    for page in 0..pages {
+        // SAFETY: within the mapping.
+        unsafe { memory.cast::<u8>().add(page * PAGE).write_volatile(1) };
+    }
+    let spent = start.elapsed();
+    // SAFETY: nothing points into it any more.
+    unsafe { libc::munmap(memory, pages * PAGE) };
+    Ok(spent)
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connections;
 use crate::coverage::{self, Coverage};
 use crate::interpreters;
+use crate::memory;
 use crate::profile::{self, ModuleKind, Profile};
 use crate::thread_time;
 
@@ -38,6 +41,11 @@ struct File<'p> {
     timeline: Vec<Moment>,
     thread_times: Vec<ThreadTime<'p>>,
     run_queue: Option<run_queue::RunQueue<'p>>,
+    /// Files of earlier programs have none.
+    #[serde(default)]
+    memory: Option<Memory<'p>>,
+    #[serde(default)]
+    connections: Vec<Connection<'p>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -152,6 +160,146 @@ struct ThreadTime<'p> {
     user_share: Option<f64>,
     switches: u64,
     ended: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Memory<'p> {
+    processes: Vec<ProcessMemory<'p>>,
+    kills: Vec<Kill<'p>>,
+    kswapd_runs: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Group<'p> {
+    id: u64,
+    path: Cow<'p, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ProcessMemory<'p> {
+    pid: u32,
+    process_name: Cow<'p, str>,
+    group: Group<'p>,
+    minor_faults: u64,
+    major_faults: u64,
+    fault_wait_ns: Option<u64>,
+    reclaim: Reclaim,
+    compactions: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Reclaim {
+    count: u64,
+    total_ns: u64,
+    pages: u64,
+    p50_ns: u64,
+    p95_ns: u64,
+    p99_ns: u64,
+    max_ns: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kill<'p> {
+    offset_ns: u64,
+    pid: u32,
+    process_name: Cow<'p, str>,
+    group: Group<'p>,
+    total_bytes: Option<u64>,
+    anonymous_bytes: Option<u64>,
+    file_bytes: Option<u64>,
+    shared_bytes: Option<u64>,
+    by_pid: u32,
+    by_name: Cow<'p, str>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Connection<'p> {
+    namespace: u32,
+    local: SocketAddr,
+    remote: SocketAddr,
+    pid: Option<u32>,
+    process_name: Cow<'p, str>,
+    open: bool,
+    rtt_us: u32,
+    min_rtt_us: u32,
+    congestion_window: u32,
+    bytes_sent: u64,
+    bytes_received: u64,
+    retransmits: u64,
+    busy_ns: u64,
+    receiver_limited_ns: u64,
+    buffer_limited_ns: u64,
+}
+
+impl<'p> From<&'p connections::Connection> for Connection<'p> {
+    fn from(connection: &'p connections::Connection) -> Self {
+        Self {
+            namespace: connection.namespace,
+            local: connection.local,
+            remote: connection.remote,
+            pid: connection.pid,
+            process_name: Cow::Borrowed(&connection.process_name),
+            open: connection.open,
+            rtt_us: connection.rtt_us,
+            min_rtt_us: connection.min_rtt_us,
+            congestion_window: connection.congestion_window,
+            bytes_sent: connection.bytes_sent,
+            bytes_received: connection.bytes_received,
+            retransmits: connection.retransmits,
+            busy_ns: connection.busy_ns,
+            receiver_limited_ns: connection.receiver_limited_ns,
+            buffer_limited_ns: connection.buffer_limited_ns,
+        }
+    }
+}
+
+impl<'p> From<&'p memory::Group> for Group<'p> {
+    fn from(group: &'p memory::Group) -> Self {
+        Self { id: group.id, path: Cow::Borrowed(&group.path) }
+    }
+}
+
+impl<'p> From<&'p memory::Memory> for Memory<'p> {
+    fn from(memory: &'p memory::Memory) -> Self {
+        Self {
+            processes: memory.processes.iter().map(ProcessMemory::from).collect(),
+            kills: memory.kills.iter().map(Kill::from).collect(),
+            kswapd_runs: memory.kswapd_runs,
+        }
+    }
+}
+
+impl<'p> From<&'p memory::ProcessMemory> for ProcessMemory<'p> {
+    fn from(process: &'p memory::ProcessMemory) -> Self {
+        let memory::Reclaim { count, total_ns, pages, p50_ns, p95_ns, p99_ns, max_ns } = process.reclaim;
+        Self {
+            pid: process.pid,
+            process_name: Cow::Borrowed(&process.process_name),
+            group: Group::from(&process.group),
+            minor_faults: process.minor_faults,
+            major_faults: process.major_faults,
+            fault_wait_ns: process.fault_wait_ns,
+            reclaim: Reclaim { count, total_ns, pages, p50_ns, p95_ns, p99_ns, max_ns },
+            compactions: process.compactions,
+        }
+    }
+}
+
+impl<'p> From<&'p memory::Kill> for Kill<'p> {
+    fn from(kill: &'p memory::Kill) -> Self {
+        Self {
+            offset_ns: kill.offset_ns,
+            pid: kill.pid,
+            process_name: Cow::Borrowed(&kill.process_name),
+            group: Group::from(&kill.group),
+            total_bytes: kill.total_bytes,
+            anonymous_bytes: kill.anonymous_bytes,
+            file_bytes: kill.file_bytes,
+            shared_bytes: kill.shared_bytes,
+            by_pid: kill.by_pid,
+            by_name: Cow::Borrowed(&kill.by_name),
+        }
+    }
 }
 
 impl<'p> From<&'p thread_time::ThreadTime> for ThreadTime<'p> {
@@ -280,6 +428,8 @@ impl<'p> From<&'p Profile> for File<'p> {
                 .collect(),
             thread_times: profile.thread_times.iter().map(ThreadTime::from).collect(),
             run_queue: profile.run_queue.as_ref().map(run_queue::RunQueue::from),
+            memory: profile.memory.as_ref().map(Memory::from),
+            connections: profile.connections.iter().map(Connection::from).collect(),
         }
     }
 }

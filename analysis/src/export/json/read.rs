@@ -5,13 +5,15 @@ use std::io::{self, Read};
 
 use serde::Deserialize;
 
+use crate::connections;
 use crate::coverage::{self, Coverage};
+use crate::memory;
 use crate::profile::{self, Builder, ModuleKind, Profile};
 use crate::thread_time::{self, Parts};
 
 use super::{
-    Basis, File, Function, Header, Kind, Line, Location, Loss, Module, Moment, Outcomes, Sample, Seen,
-    Thread, ThreadTime, Unit,
+    Basis, Connection, File, Function, Group, Header, Kill, Kind, Line, Location, Loss, Memory, Module,
+    Moment, Outcomes, ProcessMemory, Reclaim, Sample, Seen, Thread, ThreadTime, Unit,
 };
 use super::{SCHEMA, VERSION};
 
@@ -138,6 +140,8 @@ impl File<'_> {
         let mut profile = builder.finish(self.header.into_model(), self.coverage.into_model());
         profile.thread_times = self.thread_times.into_iter().map(ThreadTime::into_model).collect();
         profile.run_queue = self.run_queue.map(super::run_queue::RunQueue::into_model);
+        profile.memory = self.memory.map(Memory::into_model);
+        profile.connections = self.connections.into_iter().map(Connection::into_model).collect();
         Ok(profile)
     }
 }
@@ -254,4 +258,75 @@ fn bytes(hexadecimal: &str) -> Option<Vec<u8>> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let (pairs, []) = hexadecimal.as_bytes().as_chunks::<2>() else { return None };
     pairs.iter().map(|[high, low]| u8::try_from(digit(*high)? * 16 + digit(*low)?).ok()).collect()
+}
+
+impl Memory<'_> {
+    fn into_model(self) -> memory::Memory {
+        memory::Memory {
+            processes: self.processes.into_iter().map(ProcessMemory::into_model).collect(),
+            kills: self.kills.into_iter().map(Kill::into_model).collect(),
+            kswapd_runs: self.kswapd_runs,
+        }
+    }
+}
+
+impl Group<'_> {
+    fn into_model(self) -> memory::Group {
+        memory::Group { id: self.id, path: self.path.into_owned() }
+    }
+}
+
+impl ProcessMemory<'_> {
+    fn into_model(self) -> memory::ProcessMemory {
+        let Reclaim { count, total_ns, pages, p50_ns, p95_ns, p99_ns, max_ns } = self.reclaim;
+        memory::ProcessMemory {
+            pid: self.pid,
+            process_name: self.process_name.into_owned(),
+            group: self.group.into_model(),
+            minor_faults: self.minor_faults,
+            major_faults: self.major_faults,
+            fault_wait_ns: self.fault_wait_ns,
+            reclaim: memory::Reclaim { count, total_ns, pages, p50_ns, p95_ns, p99_ns, max_ns },
+            compactions: self.compactions,
+        }
+    }
+}
+
+impl Kill<'_> {
+    fn into_model(self) -> memory::Kill {
+        memory::Kill {
+            offset_ns: self.offset_ns,
+            pid: self.pid,
+            process_name: self.process_name.into_owned(),
+            group: self.group.into_model(),
+            total_bytes: self.total_bytes,
+            anonymous_bytes: self.anonymous_bytes,
+            file_bytes: self.file_bytes,
+            shared_bytes: self.shared_bytes,
+            by_pid: self.by_pid,
+            by_name: self.by_name.into_owned(),
+        }
+    }
+}
+
+impl Connection<'_> {
+    fn into_model(self) -> connections::Connection {
+        connections::Connection {
+            namespace: self.namespace,
+            local: self.local,
+            remote: self.remote,
+            pid: self.pid,
+            process_name: self.process_name.into_owned(),
+            open: self.open,
+            rtt_us: self.rtt_us,
+            min_rtt_us: self.min_rtt_us,
+            congestion_window: self.congestion_window,
+            bytes_sent: self.bytes_sent,
+            bytes_received: self.bytes_received,
+            retransmits: self.retransmits,
+            busy_ns: self.busy_ns,
+            receiver_limited_ns: self.receiver_limited_ns,
+            buffer_limited_ns: self.buffer_limited_ns,
+        }
+    }
 }

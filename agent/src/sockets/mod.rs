@@ -1,0 +1,279 @@
+//! The statistics of TCP connections, also of those that lose nothing: round-trip time, congestion window, and what held them back.
+//!
+//! The kernel's list is looked at when the window begins, each few seconds and when it ends. What a connection did in the window is
+//! the difference between its first and its last look; one that began in it counts from its beginning, one that ends counts up to
+//! the last look at it. One that lives for less than the time between two looks is not seen.
+
+mod diag;
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
+
+use chokepoint_analysis::connections::Connection;
+
+use crate::connections::sockets_of;
+use crate::process;
+use diag::{Diag, Told};
+
+/// Time between two looks.
+pub const INTERVAL: Duration = Duration::from_secs(5);
+/// Connections that are looked at in one go: some 50 ms.
+const MAX_LOOKED_AT: usize = 20_000;
+/// Connections that are remembered; about 250 bytes each. Of more, later ones are left out.
+const MAX_REMEMBERED: usize = 40_000;
+/// Connections that are told, those that carried most.
+const MAX_TOLD: usize = 1_000;
+/// Network namespaces that are looked at.
+const MAX_NAMESPACES: usize = 64;
+/// Open files that are looked at for the processes of connections in one go: some 50 ms.
+const MAX_FILES: usize = 50_000;
+
+/// A connection between its first and its last look.
+#[derive(Clone, Debug)]
+struct Watched {
+    /// As it was when the window began; `None` where it began in the window.
+    first: Option<Told>,
+    last: Told,
+    owner: Option<u32>,
+    name: String,
+    /// The number of the last look that it was in.
+    look: u32,
+}
+
+/// The connections of a recording.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    namespaces: HashMap<u32, Diag>,
+    closed_namespaces: HashSet<u32>,
+    connections: HashMap<(u32, u64), Watched>,
+    looks: u32,
+    left_out: u64,
+    refused: Option<String>,
+}
+
+/// What they came to.
+#[derive(Clone, Debug, Default)]
+pub struct SocketsSeen {
+    /// Those that carried most come first.
+    pub connections: Vec<Connection>,
+    /// What is missing, in words.
+    pub notes: Vec<String>,
+}
+
+impl Sockets {
+    /// Looks at all connections of the host, or at those of the processes that `is_target` names.
+    pub fn look(&mut self, is_host: bool, is_target: impl Fn(u32) -> bool) {
+        let tgids: Vec<u32> = process::all().filter(|tgid| is_host || is_target(*tgid)).collect();
+        self.find_namespaces(&tgids);
+        let mut owners: HashMap<u64, u32> = HashMap::new();
+        if !is_host {
+            find_owners(&tgids, |inode, tgid| _ = owners.insert(inode, tgid));
+        }
+        let is_first = self.looks == 0;
+        self.looks += 1;
+        let mut left = MAX_LOOKED_AT;
+        let (connections, look) = (&mut self.connections, self.looks);
+        let mut left_out = 0;
+        for (namespace, diag) in &self.namespaces {
+            let mut seen = 0;
+            let asked = diag.ask(left, |told| {
+                seen += 1;
+                let owner = owners.get(&told.inode).copied();
+                let key = (*namespace, told.cookie);
+                if let Some(known) = connections.get_mut(&key) {
+                    (known.last, known.look) = (told, look);
+                } else if !is_host && owner.is_none() {
+                    // Of somebody else.
+                } else if connections.len() >= MAX_REMEMBERED {
+                    left_out += 1;
+                } else {
+                    let first = is_first.then_some(told);
+                    connections
+                        .insert(key, Watched { first, last: told, owner: None, name: String::new(), look });
+                }
+                if let (Some(owner), Some(known)) = (owner, connections.get_mut(&key)) {
+                    known.set_owner(owner);
+                }
+            });
+            match asked {
+                Ok(true) => {}
+                Ok(false) => left_out += 1,
+                Err(error) => self.refused = Some(error.to_string()),
+            }
+            left = left.saturating_sub(seen);
+        }
+        self.left_out += left_out;
+        if is_host {
+            self.find_owners_of_busiest(&tgids);
+        }
+    }
+
+    /// Opens those of the processes, and this process's own for the whole host.
+    fn find_namespaces(&mut self, tgids: &[u32]) {
+        for tgid in tgids {
+            let path = format!("/proc/{tgid}/ns/net");
+            let Ok(facts) = fs::metadata(&path) else { continue };
+            let namespace = facts.ino() as u32;
+            if self.namespaces.contains_key(&namespace) || self.closed_namespaces.contains(&namespace) {
+                continue;
+            }
+            let is_own = fs::metadata("/proc/self/ns/net").is_ok_and(|own| own.ino() == facts.ino());
+            let opened = if self.namespaces.len() >= MAX_NAMESPACES {
+                Err(std::io::Error::other("too many namespaces"))
+            } else if is_own {
+                Diag::open()
+            } else {
+                File::open(&path).and_then(|file| Diag::open_in(&file))
+            };
+            match opened {
+                Ok(diag) => _ = self.namespaces.insert(namespace, diag),
+                Err(error) => {
+                    tracing::debug!(%error, namespace, "connections of a network namespace");
+                    self.closed_namespaces.insert(namespace);
+                }
+            }
+        }
+    }
+
+    fn find_owners_of_busiest(&mut self, tgids: &[u32]) {
+        let mut busiest: Vec<((u32, u64), u64)> = self
+            .connections
+            .iter()
+            .filter(|(_, known)| known.owner.is_none() && known.look == self.looks)
+            .map(|(key, known)| (*key, known.bytes()))
+            .collect();
+        busiest.sort_by_key(|(key, bytes)| (Reverse(*bytes), *key));
+        let wanted: HashMap<u64, (u32, u64)> = busiest
+            .into_iter()
+            .take(MAX_TOLD)
+            .map(|(key, _)| (self.connections[&key].last.inode, key))
+            .filter(|(inode, _)| *inode != 0)
+            .collect();
+        if wanted.is_empty() {
+            return;
+        }
+        find_owners(tgids, |inode, tgid| {
+            if let Some(known) = wanted.get(&inode).and_then(|key| self.connections.get_mut(key)) {
+                known.set_owner(tgid);
+            }
+        });
+    }
+
+    /// What they came to.
+    #[must_use]
+    pub fn finish(&self) -> SocketsSeen {
+        let told = |((namespace, _), known): (&(u32, u64), &Watched)| known.told(*namespace, self.looks);
+        let mut connections: Vec<Connection> = self.connections.iter().map(told).collect();
+        connections.sort_by_key(|connection| {
+            let Connection { local, remote, busy_ns, .. } = connection;
+            (Reverse(connection.bytes()), Reverse(*busy_ns), *local, *remote)
+        });
+        let too_many = connections.len().saturating_sub(MAX_TOLD) as u64 + self.left_out;
+        connections.truncate(MAX_TOLD);
+        let mut notes = Vec::new();
+        if too_many > 0 {
+            notes.push(format!("{too_many} connections or more are without statistics: there were too many"));
+        }
+        if !self.closed_namespaces.is_empty() {
+            notes.push(format!(
+                "connections of {} network namespaces are without statistics: entering them needs CAP_SYS_ADMIN, or there are too many",
+                self.closed_namespaces.len()
+            ));
+        }
+        if let Some(refused) = &self.refused {
+            notes.push(format!("connections are without statistics: {refused}"));
+        }
+        SocketsSeen { connections, notes }
+    }
+}
+
+impl Watched {
+    fn set_owner(&mut self, tgid: u32) {
+        if self.owner != Some(tgid) {
+            self.owner = Some(tgid);
+            self.name = process::name(tgid).unwrap_or_default();
+        }
+    }
+
+    /// Bytes in the window.
+    fn bytes(&self) -> u64 {
+        let of = |told: &Told| told.bytes_sent.saturating_add(told.bytes_received);
+        of(&self.last).saturating_sub(self.first.as_ref().map_or(0, of))
+    }
+
+    fn told(&self, namespace: u32, looks: u32) -> Connection {
+        let last = &self.last;
+        let since = |of: fn(&Told) -> u64| of(last).saturating_sub(self.first.as_ref().map_or(0, of));
+        let ns = |us: u64| us.saturating_mul(1_000);
+        Connection {
+            namespace,
+            local: last.local,
+            remote: last.remote,
+            pid: self.owner,
+            process_name: self.name.clone(),
+            open: self.look == looks,
+            rtt_us: last.rtt_us,
+            // What the kernel says before it has measured one.
+            min_rtt_us: if last.min_rtt_us == u32::MAX { 0 } else { last.min_rtt_us },
+            congestion_window: last.congestion_window,
+            bytes_sent: since(|told| told.bytes_sent),
+            bytes_received: since(|told| told.bytes_received),
+            retransmits: since(|told| u64::from(told.retransmits)),
+            busy_ns: ns(since(|told| told.busy_us)),
+            receiver_limited_ns: ns(since(|told| told.receiver_limited_us)),
+            buffer_limited_ns: ns(since(|told| told.buffer_limited_us)),
+        }
+    }
+}
+
+/// Tells the process of every socket that one of them has open.
+fn find_owners(tgids: &[u32], mut found: impl FnMut(u64, u32)) {
+    let mut left = MAX_FILES;
+    for tgid in tgids {
+        if left == 0 {
+            return;
+        }
+        for inode in sockets_of(*tgid, &mut left) {
+            found(inode, *tgid);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_connection_counts_from_the_first_look_and_has_its_process() {
+        if Diag::open().and_then(|diag| diag.ask(1, |_| {})).is_err() {
+            return eprintln!("skipped: this kernel has no tcp_diag");
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let mut old = TcpStream::connect(to).unwrap();
+        old.write_all(&[1; 1_000]).unwrap();
+        let mut sockets = Sockets::default();
+        let own = std::process::id();
+        let is_own = |tgid| tgid == own;
+        sockets.look(false, is_own);
+        let mut new = TcpStream::connect(to).unwrap();
+        old.write_all(&[1; 20]).unwrap();
+        new.write_all(&[1; 300]).unwrap();
+        sockets.look(false, is_own);
+        let new_address = new.local_addr().unwrap();
+        drop(new);
+        drop(listener);
+        sockets.look(false, is_own);
+        let seen = sockets.finish();
+        let of = |local| seen.connections.iter().find(|one| one.local == local && one.remote == to).unwrap();
+        let (old, new) = (of(old.local_addr().unwrap()), of(new_address));
+        assert_eq!((old.bytes_sent, new.bytes_sent), (20, 300));
+        assert_eq!((old.pid, new.pid), (Some(own), Some(own)));
+        assert!(!new.process_name.is_empty() && seen.notes.is_empty(), "{seen:?}");
+    }
+}
