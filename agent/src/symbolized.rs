@@ -21,7 +21,6 @@ use crate::process::binaries::{Binary, BinaryId};
 use crate::process::objects::ObjectId;
 use crate::process::table::{Process, ProcessId};
 use crate::record::event::Event;
-use crate::sockets::SocketsSeen;
 use crate::symbolize::{BinarySymbols, JitSymbols, Note, SourceLine, SymbolizeError, Symbolized, Symbolizer};
 use crate::thread_times::ThreadTimes;
 use crate::time_profiles::{Classes, NOT_SAMPLED};
