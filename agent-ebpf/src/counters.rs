@@ -95,11 +95,25 @@ pub enum Counter {
     KswapdRuns = 41,
     /// A kill for want of memory is not told: the ring buffer was full.
     KillLost = 42,
+    /// A request of a block device was not followed: the table of requests was full.
+    BlockRequestsFull = 43,
+    /// A request was summed without its process and group: the table of sums was full.
+    BlockOwnersFull = 44,
+    /// A request was not summed at all: the table of devices was full, too.
+    BlockDevicesFull = 45,
+    /// A request, or a part of one, completed whose beginning was not seen; it is counted without its times.
+    BlockBeganUnseen = 46,
+    /// A request's completion was not seen: its place was taken by another one. It is counted without its times.
+    BlockEndedUnseen = 47,
+    /// A bio that may have been held back was not followed: the table of held bios was full.
+    BlockHeldFull = 48,
+    /// A bio that was held back was not summed: the table was full.
+    BlockHoldsFull = 49,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 43;
+    pub const COUNT: u32 = 50;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -145,5 +159,12 @@ impl Counter {
         Self::MemoryProcessesFull,
         Self::KswapdRuns,
         Self::KillLost,
+        Self::BlockRequestsFull,
+        Self::BlockOwnersFull,
+        Self::BlockDevicesFull,
+        Self::BlockBeganUnseen,
+        Self::BlockEndedUnseen,
+        Self::BlockHeldFull,
+        Self::BlockHoldsFull,
     ];
 }

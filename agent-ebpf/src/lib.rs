@@ -10,6 +10,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod block;
 pub mod counters;
 pub mod gate;
 pub mod memory;

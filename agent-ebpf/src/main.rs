@@ -10,8 +10,8 @@ mod kernel;
 use kernel::threads::Iteration;
 
 use aya_ebpf::{
-    macros::{btf_tracepoint, fentry, perf_event, raw_tracepoint},
-    programs::{BtfTracePointContext, FEntryContext, PerfEventContext, RawTracePointContext},
+    macros::{btf_tracepoint, fentry, fexit, perf_event, raw_tracepoint},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, PerfEventContext, RawTracePointContext},
 };
 use chokepoint_ebpf::memory::{Fault, Scope};
 
@@ -216,6 +216,69 @@ fn mm_vmscan_kswapd_wake(_ctx: BtfTracePointContext) -> i32 {
 #[btf_tracepoint(function = "mark_victim")]
 fn mark_victim(ctx: BtfTracePointContext) -> i32 {
     kernel::memory::kills(&ctx);
+    0
+}
+
+/// Runs when a request is inserted into the queue of its block device.
+#[btf_tracepoint(function = "block_rq_insert")]
+fn block_rq_insert(ctx: BtfTracePointContext) -> i32 {
+    kernel::block::inserted(&ctx);
+    0
+}
+
+/// Runs when a request is given to its block device.
+#[btf_tracepoint(function = "block_rq_issue")]
+fn block_rq_issue(ctx: BtfTracePointContext) -> i32 {
+    kernel::block::issued(&ctx);
+    0
+}
+
+/// Runs when a block device gives a request back.
+#[btf_tracepoint(function = "block_rq_requeue")]
+fn block_rq_requeue(ctx: BtfTracePointContext) -> i32 {
+    kernel::block::requeued(&ctx);
+    0
+}
+
+/// Runs when a request becomes part of another.
+#[btf_tracepoint(function = "block_rq_merge")]
+fn block_rq_merge(ctx: BtfTracePointContext) -> i32 {
+    kernel::block::merged(&ctx);
+    0
+}
+
+/// Runs when a request or a part of it is done, also in interrupts.
+#[btf_tracepoint(function = "block_rq_complete")]
+fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
+    kernel::block::completed(&ctx);
+    0
+}
+
+/// Runs when a bio goes to its device's queue, past the limits of groups.
+#[btf_tracepoint(function = "block_bio_queue")]
+fn block_bio_queue(ctx: BtfTracePointContext) -> i32 {
+    kernel::block::released(&ctx);
+    0
+}
+
+/// Run by the agent alone, never attached: shows it what the kernel has at an address, its only argument.
+#[raw_tracepoint]
+fn block_peek(ctx: RawTracePointContext) -> i32 {
+    kernel::block::peek(ctx.arg(0));
+    0
+}
+
+/// Runs when a bio comes to the limit of its group. The agent names the function, which differs between kernels.
+#[fentry(function = "__blk_throtl_bio")]
+fn block_limit(ctx: FEntryContext) -> i32 {
+    kernel::block::meets_limit(&ctx);
+    0
+}
+
+/// Runs when it has been decided whether the limit holds it back.
+#[fexit(function = "__blk_throtl_bio")]
+fn block_limit_over(ctx: FExitContext) -> i32 {
+    kernel::block::passes_limit(&ctx);
     0
 }
 

@@ -36,6 +36,12 @@ pub struct Seen<'a> {
     pub reclaims_without_length: u64,
     /// Kills for want of memory that are not told: there were too many.
     pub kills_dropped: u64,
+    /// Why there is nothing of block devices; `None` where they were watched, or not asked for.
+    pub block_refused: Option<&'a str>,
+    /// Requests of block devices that had ended unseen when the window did.
+    pub ended_unseen: u64,
+    /// Looks for held bios that did not see all.
+    pub short_looks: u64,
 }
 
 impl Seen<'_> {
@@ -65,6 +71,9 @@ impl Seen<'_> {
         if event.needs_memory() {
             losses.extend(self.cover_memory(event, &mut coverage));
             self.note_memory(&mut notes);
+        }
+        if event.needs_block() {
+            self.note_block(&mut notes);
         }
         coverage.notes = notes.0;
         coverage.lost = losses
@@ -248,6 +257,45 @@ impl Seen<'_> {
                     .to_owned(),
             );
         }
+    }
+
+    /// What the sums of block devices lack.
+    fn note_block(&self, notes: &mut Notes) {
+        let counters = self.counters;
+        if let Some(reason) = self.block_refused {
+            notes.0.push(format!(
+                "nothing is known of block devices: this kernel refuses to have them watched ({reason})"
+            ));
+        }
+        notes.add(self.short_looks, "looks at bios held back by limits did not see all: there were too many");
+        notes.add(
+            counters.get(Counter::BlockRequestsFull),
+            "requests of block devices were not followed: the table of requests was full",
+        );
+        notes.add(
+            counters.get(Counter::BlockOwnersFull),
+            "requests of block devices count without their process and group: the table of sums was full",
+        );
+        notes.add(
+            counters.get(Counter::BlockDevicesFull),
+            "requests of block devices are missing from the sums: the table of devices was full",
+        );
+        notes.add(
+            counters.get(Counter::BlockBeganUnseen),
+            "requests of block devices are counted without times and process: they began before the recording, or unseen",
+        );
+        notes.add(
+            counters.get(Counter::BlockEndedUnseen) + self.ended_unseen,
+            "requests of block devices are counted without times: they ended unseen, in an interrupt or where this host hides it",
+        );
+        notes.add(
+            counters.get(Counter::BlockHeldFull),
+            "bios that may have been held back were not followed: the table was full",
+        );
+        notes.add(
+            counters.get(Counter::BlockHoldsFull),
+            "bios that were held back are in no sum: the table was full",
+        );
     }
 }
 

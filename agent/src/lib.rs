@@ -5,6 +5,8 @@
 
 pub mod address;
 pub mod aggregate;
+pub mod block_devices;
+pub mod block_watch;
 pub mod cli;
 pub mod connections;
 pub mod containers;
@@ -12,6 +14,7 @@ pub mod coverage;
 pub mod doctor;
 pub mod drain;
 pub mod failure;
+pub mod held_bios;
 pub mod host;
 pub mod load;
 pub mod memory;

@@ -19,6 +19,7 @@ use chokepoint_ebpf::sample::StackOutcome;
 use chokepoint_ebpf::sched::{EarlierLook, MAX_THREADS, ThreadClock};
 
 use crate::aggregate::{Aggregate, Limits, Origin};
+use crate::block_watch::{self, BlockSeen, BlockWatch};
 use crate::connections::Connections;
 use crate::drain::decode::{Record, decode_look, decode_running};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
@@ -135,6 +136,8 @@ pub struct Session {
     gate: Gate,
     budget: WaitBudget,
     memory_budget: MemoryBudget,
+    /// `None` where no event watches block devices.
+    block: Option<BlockWatch>,
 }
 
 impl Session {
@@ -175,6 +178,7 @@ impl Session {
             }),
             tcp: takes_tcp(&options),
             memory: memory_options(&options),
+            block: takes_block(&options).then(|| BlockWatch::options(&gate, layout)),
             ring_bytes: ring_bytes(cpus.len(), &options),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
@@ -194,7 +198,8 @@ impl Session {
         }
         let memory_budget = MemoryBudget::new(cpus.len(), gate == Gate::Everything, Instant::now());
         apply(&memory_budget, &mut programs)?;
-        Ok(Self { programs, options, cpus, drain, unwinding, gate, budget, memory_budget })
+        let block = takes_block(&options).then(|| BlockWatch::new(&gate, layout));
+        Ok(Self { programs, options, cpus, drain, unwinding, gate, budget, memory_budget, block })
     }
 
     /// The processes that the target names, if it names any.
@@ -269,6 +274,7 @@ impl Session {
         self.programs.attach_sched()?;
         self.programs.attach_tcp()?;
         self.programs.attach_memory(&self.cpus)?;
+        self.programs.attach_block()?;
         let event = if takes_on_cpu(&self.options) {
             Some(self.programs.attach_on_cpu(&self.cpus, self.options.frequency_hz)?)
         } else {
@@ -368,8 +374,10 @@ impl Sampling {
         let deadline = duration.map(|duration| tokio::time::Instant::from_std(start + duration));
         let mut end = None;
         while end.is_none() {
+            let is_pressing = self.session.block.as_ref().is_some_and(BlockWatch::is_pressing);
             tokio::select! {
                 ready = self.session.drain.ready() => ready.map_err(|error| Failure::unexpected(&error))?,
+                () = sleep_for(is_pressing.then_some(block_watch::INTERVAL)) => {}
                 () = sleep_until(deadline) => end = Some(End::Elapsed),
                 reason = stop.wait() => end = Some(reason),
             }
@@ -417,6 +425,8 @@ impl Sampling {
     fn stop(mut self, target: String, end: End) -> Result<Recording, Failure> {
         let measured = self.session.programs.cost_is_measured();
         let end_ns = monotonic_ns();
+        let mut block = self.session.block.take();
+        let has_looked = block.as_mut().is_some_and(|block| block.end(&mut self.session.programs, end_ns));
         let Stopped { cost, threads, running, clocks, queue_pairs, pending_waits, memory } =
             self.session.programs.stop()?;
         self.drain();
@@ -441,9 +451,13 @@ impl Sampling {
             self.session.look_at_sockets(&mut sockets);
             sockets.finish()
         });
+        let block = match block {
+            Some(block) => block.finish(&mut self.session.programs, has_looked, end_ns)?,
+            None => BlockSeen::default(),
+        };
         let program_cost = measured.then_some(cost);
         let mut window = self.close(end_ns, open_waits, pending_waits)?;
-        (window.memory, window.sockets) = (memory, sockets.unwrap_or_default());
+        (window.memory, window.sockets, window.block) = (memory, sockets.unwrap_or_default(), block);
         let options = &self.session.options;
         let wanted = options
             .events
@@ -502,6 +516,9 @@ impl Sampling {
             [Origin::Faults, Origin::Reclaims].map(|origin| sums.aggregate.captured(origin).samples());
         if session.memory_budget.adapt(taken, Instant::now()) {
             apply(&session.memory_budget, &mut session.programs)?;
+        }
+        if let Some(block) = &mut session.block {
+            block.look(&mut session.programs);
         }
         if let Some(sockets) = &mut self.sockets
             && self.sockets_seen.elapsed() >= sockets::INTERVAL
@@ -614,6 +631,7 @@ impl Sampling {
             connections,
             memory: None,
             sockets: SocketsSeen::default(),
+            block: BlockSeen::default(),
             is_host: session.gate == Gate::Everything,
             program_cost,
             unwind_tables: session.unwinding.statistics(),
@@ -741,6 +759,13 @@ impl Sums {
     }
 }
 
+async fn sleep_for(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn sleep_until(deadline: Option<tokio::time::Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -796,6 +821,10 @@ fn takes_on_cpu(options: &Options) -> bool {
 
 fn takes_tcp(options: &Options) -> bool {
     options.events.iter().any(|event| event.needs_tcp())
+}
+
+fn takes_block(options: &Options) -> bool {
+    options.events.iter().any(|event| event.needs_block())
 }
 
 /// Tells whether a process is part of the target, by what is known of it now.

@@ -111,6 +111,9 @@ pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted
             if event.looks_at_sockets() {
                 profile.connections = sockets.connections.clone();
             }
+            if event.needs_block() {
+                profile.block.clone_from(&window.block.block);
+            }
             if event.needs_memory() {
                 profile.memory = memory.as_ref().map(|seen| seen.memory.clone());
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use chokepoint_analysis::coverage::Coverage;
 
 use crate::aggregate::Aggregate;
+use crate::block_watch::BlockSeen;
 use crate::connections::Connections;
 use crate::coverage::Seen;
 use crate::load::{Counters, ProgramCost};
@@ -34,6 +35,8 @@ pub struct Window {
     pub memory: Option<MemorySeen>,
     /// TCP connections with their statistics; empty where nobody asked, and in windows that another follows.
     pub sockets: SocketsSeen,
+    /// What block devices did in a recording; empty where nobody asked, and in windows that another follows.
+    pub block: BlockSeen,
     /// Whether all of the host is the target.
     pub is_host: bool,
     /// What the kernel programs have cost in the window; `None` where the kernel would not measure.
@@ -91,6 +94,9 @@ impl Window {
             connections: &self.connections,
             reclaims_without_length,
             kills_dropped,
+            block_refused: self.block.refused.as_deref(),
+            ended_unseen: self.block.ended_unseen,
+            short_looks: self.block.short_looks,
             sees_sends,
         };
         seen.coverage(event)

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+pub mod block;
 pub mod connections;
 pub mod coverage;
 pub mod durations;

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use crate::block::Block;
 use crate::connections::Connection;
 use crate::coverage::Coverage;
 use crate::memory::Memory;
@@ -226,6 +227,8 @@ pub struct Profile {
     pub memory: Option<Memory>,
     /// TCP connections, those that carried most first; empty unless the recording looks at them.
     pub connections: Vec<Connection>,
+    /// What block devices did; `None` unless the recording watches them.
+    pub block: Option<Block>,
 }
 
 impl Profile {
@@ -352,6 +355,7 @@ impl Builder {
             run_queue: None,
             memory: None,
             connections: Vec::new(),
+            block: None,
         }
     }
 }

@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 8] = [
     "major_fault",
 ];
 /// Their maps; the kernel keeps fifteen bytes of a name.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 27] = [
     "RECORDS",
     "COUNTERS",
     "SCRATCH",
@@ -35,6 +35,16 @@ const MAPS: [&str; 17] = [
     "MEMORY_PROCESSE",
     "MEMORY_RECLAIMI",
     "MEMORY_PERIODS",
+    "BLOCK_REQUESTS",
+    "BLOCK_SUMS",
+    "BLOCK_DEVICES",
+    "BLOCK_POSITIONS",
+    "BLOCK_HELD",
+    "BLOCK_HOLDS",
+    "BLOCK_RELEASED",
+    "BLOCK_NO_SUMS",
+    "BLOCK_NO_HOLDS",
+    "BLOCK_PEEK",
 ];
 
 /// Counts of what a program may leave in the kernel.

@@ -6,6 +6,7 @@
 //! it when the test itself is killed.
 
 pub mod agent;
+pub mod block;
 pub mod bpf;
 pub mod cgroup;
 pub mod chains;

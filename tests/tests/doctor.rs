@@ -30,6 +30,7 @@ fn a_host_that_can_profile() {
         "hook: TCP retransmits",
         "hook: memory",
         "hook: scheduler",
+        "hook: block devices",
     ] {
         assert!(names.contains(&expected), "{expected} is not among {names:?}");
     }

@@ -21,8 +21,8 @@ fn instructions_looked_at() {
     let targets: [&[&str]; 3] = [&[], &["--pid", &pid, "--children"], &["--comm", "nest_c"]];
     let mut most: BTreeMap<String, u64> = BTreeMap::new();
     for target in targets {
-        let fixed =
-            ["record", "-e", "cpu,wall,offwake,retransmit,fault,reclaim", "-d", "300ms", "-o", "out.folded"];
+        let events = "cpu,wall,io,offwake,retransmit,fault,reclaim";
+        let fixed = ["record", "-e", events, "-d", "300ms", "-o", "out.folded"];
         let preload = format!("LD_PRELOAD={}", path("verifier_c").display());
         let finished = Agent::through(&["env", &preload], fixed.iter().chain(target)).run().succeeded();
         let told: Vec<_> = finished.stderr.lines().filter_map(parse).collect();
@@ -50,6 +50,8 @@ fn instructions_looked_at() {
         "major_fault",
         "mm_vmscan_memcg",
         "mark_victim",
+        "block_rq_issue",
+        "block_rq_comple",
     ] {
         assert!(most.contains_key(program), "{program} is not in {most:?}");
     }

@@ -143,4 +143,36 @@ globals! {
     /// Size of one of the counters there, and where in it the count is.
     RSS_COUNTER_BYTES: u32 = 8;
     RSS_COUNT: u32 = 0;
+    /// 1 where tracepoints of block devices have the queue as their first argument (before 5.11).
+    HAS_QUEUE_ARGUMENT: u8 = 0;
+    /// 1 where the target is a group of the hierarchy that requests are charged in.
+    BLOCK_GATE_BY_GROUP: u8 = 0;
+    REQUEST_QUEUE: u32 = 0;
+    REQUEST_FLAGS: u32 = 0;
+    REQUEST_BYTES: u32 = 0;
+    REQUEST_SECTOR: u32 = 0;
+    REQUEST_BIO: u32 = 0;
+    REQUEST_PARTITION: u32 = 0;
+    REQUEST_START: u32 = 0;
+    /// 1 where the queue knows its disk (5.15), 0 where the request does.
+    HAS_QUEUE_DISK: u8 = 0;
+    QUEUE_DISK: u32 = 0;
+    REQUEST_DISK: u32 = 0;
+    DISK_MAJOR: u32 = 0;
+    DISK_FIRST_MINOR: u32 = 0;
+    PARTITION_DEVICE: u32 = 0;
+    /// 1 where a bio knows its block device (5.12), 0 where its disk.
+    HAS_BIO_DEVICE: u8 = 0;
+    BIO_DEVICE: u32 = 0;
+    DEVICE_DISK: u32 = 0;
+    DEVICE_NUMBER: u32 = 0;
+    BIO_DISK: u32 = 0;
+    BIO_FLAGS: u32 = 0;
+    BIO_BYTES: u32 = 0;
+    BIO_SECTOR: u32 = 0;
+    /// 1 where bios are charged to groups.
+    HAS_BIO_GROUP: u8 = 0;
+    BIO_GROUP: u32 = 0;
+    GROUP_BLKCG: u32 = 0;
+    BLKCG_CGROUP: u32 = 0;
 }

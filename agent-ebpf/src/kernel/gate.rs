@@ -35,6 +35,12 @@ pub fn admits(task: KernelPointer, tgid: u32) -> bool {
     }
 }
 
+/// Whether all of the host is the target.
+#[inline(always)]
+pub fn admits_everything() -> bool {
+    GATE_RULE.load() == Rule::Everything as u32
+}
+
 /// Makes the children of target processes targets too.
 #[inline(always)]
 pub fn follow_fork(ctx: &BtfTracePointContext) {
@@ -78,15 +84,21 @@ fn same_comm(name: &[u8; COMM_LEN], wanted: &[u8; COMM_LEN]) -> bool {
 /// keep their controllers on version 1.
 #[inline(always)]
 fn in_target_cgroup(task: KernelPointer) -> Option<bool> {
-    let wanted = GATE_CGROUP_ID.load();
     let css_set = task.follow(&TASK_CGROUPS)?;
     let controller = GATE_CGROUP_CONTROLLER.load();
-    let mut cgroup = if controller == CGROUP_V2 {
+    let cgroup = if controller == CGROUP_V2 {
         css_set.follow(&CSS_SET_DFL_CGRP)?
     } else {
         let css = css_set.read::<u64>(u64::from(CSS_SET_SUBSYS.load()) + u64::from(controller) * 8)?;
         KernelPointer::new(css).follow(&CSS_CGROUP)?
     };
+    is_in_target(cgroup)
+}
+
+/// Whether a group, of the target's own hierarchy, is the target or below it.
+#[inline(always)]
+pub fn is_in_target(mut cgroup: KernelPointer) -> Option<bool> {
+    let wanted = GATE_CGROUP_ID.load();
     for _ in 0..MAX_CGROUP_DEPTH {
         let id: u64 = cgroup.follow(&CGROUP_KN)?.field(&KERNFS_NODE_ID)?;
         if id == wanted {

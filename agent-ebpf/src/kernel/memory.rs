@@ -7,8 +7,6 @@
 //! A fault is seen when it is over, in the context of its thread: that of user code has the registers it interrupted, and no
 //! kernel stack. So is a reclaim, whose start is remembered by its thread.
 
-use core::arch::asm;
-
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::generated::bpf_get_prandom_u32,
@@ -26,7 +24,7 @@ use chokepoint_ebpf::{
 };
 
 use super::{
-    arch, clock,
+    arch, atomic, clock,
     config::{
         CGROUP_KN, CSS_CGROUP, CSS_SET_SUBSYS, HAS_VICTIM_TASK, KERNFS_NODE_ID, MEMORY_CONTROLLER,
         MM_RSS_STAT, MM_TOTAL_PAGES, RSS_COUNT, RSS_COUNTER_BYTES, TASK_CGROUPS, TASK_PID, WANT_RECLAIMS,
@@ -72,7 +70,8 @@ pub fn faulted(ctx: &PerfEventContext, fault: Fault) {
             Fault::Minor => &raw mut totals.minor_faults,
             Fault::Major => &raw mut totals.major_faults,
         };
-        increase(number, 1);
+        // SAFETY: in a map's entry.
+        unsafe { atomic::add(number, 1) };
     }
     let weight = match fault {
         Fault::Major => 1,
@@ -167,9 +166,12 @@ pub fn ends_reclaim(ctx: &BtfTracePointContext, scope: Scope) {
 #[inline(always)]
 fn account_reclaim(current: KernelPointer, facts: &ReclaimFacts) {
     if let Some(totals) = totals(current, &facts.process) {
-        increase(&raw mut totals.reclaims, 1);
-        increase(&raw mut totals.reclaim_ns, facts.length_ns);
-        increase(&raw mut totals.reclaimed_pages, facts.pages);
+        // SAFETY: in a map's entry.
+        unsafe {
+            atomic::add(&raw mut totals.reclaims, 1);
+            atomic::add(&raw mut totals.reclaim_ns, facts.length_ns);
+            atomic::add(&raw mut totals.reclaimed_pages, facts.pages);
+        }
     }
 }
 
@@ -219,7 +221,8 @@ pub fn compacts() {
     if gate::admits(current, tgid)
         && let Some(totals) = totals(current, &key(current, tgid))
     {
-        increase(&raw mut totals.compactions, 1);
+        // SAFETY: in a map's entry.
+        unsafe { atomic::add(&raw mut totals.compactions, 1) };
     }
 }
 
@@ -316,16 +319,6 @@ fn totals<'a>(task: KernelPointer, key: &ProcessKey) -> Option<&'a mut ProcessTo
     }
     // SAFETY: the entry is not freed while the program runs; what others change in it, they change as `increase` does.
     entry.map(|entry| unsafe { &mut *entry })
-}
-
-/// Adds to a number that programs on other CPUs add to as well.
-#[inline(always)]
-fn increase(number: *mut u64, by: u64) {
-    // The standard library has no atomic numbers for this target, since its first versions could only add.
-    // SAFETY: the number is aligned and in a map's entry, and the instruction changes nothing else.
-    unsafe {
-        asm!("lock *(u64 *)({number} + 0) += {by}", number = in(reg) number, by = in(reg) by, options(nostack))
-    };
 }
 
 /// Id of the group by which a thread's memory is limited, in whichever hierarchy.

@@ -1,9 +1,11 @@
-//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]; [`memory`]. What serves every source:
+//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]; [`memory`]; [`block`]. What serves every source:
 //! [`gate`]; [`sample`] and [`stack`], with [`unwind`], [`vma`] and [`path`]; [`task`] and [`trusted`], which read the kernel's
-//! structures; [`counters`], [`ring`] and [`clock`]. [`config`] holds what the agent sets before loading, [`arch`] what differs
+//! structures; [`counters`], [`ring`], [`clock`] and [`atomic`]. [`config`] holds what the agent sets before loading, [`arch`] what differs
 //! between processors.
 
 pub mod arch;
+pub mod atomic;
+pub mod block;
 pub mod clock;
 pub mod config;
 pub mod counters;

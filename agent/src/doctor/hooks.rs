@@ -5,22 +5,37 @@ use std::fs;
 use super::Check;
 use crate::failure::{Failure, Kind};
 use crate::host;
+use crate::load::block::SeesHolds;
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::memory::MemoryOptions;
 use crate::load::sched::SchedOptions;
 use crate::load::tcp::{Sends, Tcp};
-use crate::load::{Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
+use crate::load::{BlockOptions, Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
 
 /// One check for each hook.
 pub(super) fn all() -> Vec<Check> {
     let layout = fs::read(KERNEL_BTF).ok().and_then(|bytes| KernelLayout::from_btf(&bytes).ok());
     let Some(layout) = layout else {
         let advice = "it cannot be loaded without the kernel's type information";
-        return ["on-CPU sampling", "following forks", "scheduler", "TCP retransmits", "memory"]
-            .map(|name| Check::failed(Kind::Unsupported, hook(name), "not tried", advice))
-            .into();
+        return [
+            "on-CPU sampling",
+            "following forks",
+            "scheduler",
+            "TCP retransmits",
+            "memory",
+            "block devices",
+        ]
+        .map(|name| Check::failed(Kind::Unsupported, hook(name), "not tried", advice))
+        .into();
     };
-    vec![on_cpu(&layout), follow_forks(&layout), scheduler(&layout), tcp(&layout), memory(&layout)]
+    vec![
+        on_cpu(&layout),
+        follow_forks(&layout),
+        scheduler(&layout),
+        tcp(&layout),
+        memory(&layout),
+        block(&layout),
+    ]
 }
 
 fn hook(name: &str) -> String {
@@ -36,6 +51,7 @@ fn trial(gate: Gate) -> LoadOptions {
         sched: None,
         tcp: false,
         memory: None,
+        block: None,
         ring_bytes: 64 << 10,
         possible_cpus: 1,
         perf_max_stack: 127,
@@ -134,6 +150,33 @@ fn memory(layout: &KernelLayout) -> Check {
         Err(failure) => {
             Check::warning(name, failure.message, "`record -e fault` and `-e reclaim` do not work")
         }
+    }
+}
+
+fn block(layout: &KernelLayout) -> Check {
+    let name = hook("block devices");
+    let lacks = "the summary of `record -e io` has no table of devices";
+    let attach = || -> Result<Result<SeesHolds, String>, Failure> {
+        let block = Some(BlockOptions { gate_by_group: false });
+        let options = LoadOptions { frequency_hz: None, block, ..trial(Gate::Everything) };
+        let mut programs = Programs::load(&options, layout)?;
+        programs.attach_block()?;
+        Ok(match programs.block() {
+            Some(Ok(block)) => Ok(block.sees_holds()),
+            Some(Err(reason)) => Err(reason.to_owned()),
+            None => Err("not loaded".to_owned()),
+        })
+    };
+    match attach() {
+        Ok(Ok(SeesHolds::Each)) => {
+            Check::ok(name, "by tracepoints block_rq_*, and where groups' limits are decided on")
+        }
+        Ok(Ok(SeesHolds::Looks)) => Check::ok(
+            name,
+            "by tracepoints block_rq_*; what groups' limits hold back by looks at their queues",
+        ),
+        Ok(Err(reason)) => Check::warning(name, reason, lacks),
+        Err(failure) => Check::warning(name, failure.message, lacks),
     }
 }
 

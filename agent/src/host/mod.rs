@@ -4,6 +4,8 @@ pub mod capabilities;
 pub mod cgroups;
 pub mod clock;
 pub mod cost;
+pub mod devices;
+pub mod io_groups;
 pub mod memory_groups;
 
 use std::fs;

@@ -149,6 +149,68 @@ const WANTED: &[Wanted] = &[
     wanted("MM_TOTAL_PAGES", "mm_struct", "total_vm"),
     wanted("MM_RSS_STAT", "mm_struct", "rss_stat"),
     wanted_with(Need::IfThere, RSS_COUNT, RSS_COUNTER, "count"),
+    wanted_with(Need::IfThere, "REQUEST_QUEUE", "request", "q"),
+    wanted_with(Need::IfThere, "REQUEST_FLAGS", "request", "cmd_flags"),
+    wanted_with(Need::IfThere, "REQUEST_BYTES", "request", "__data_len"),
+    wanted_with(Need::IfThere, "REQUEST_SECTOR", "request", "__sector"),
+    wanted_with(Need::IfThere, "REQUEST_BIO", "request", "bio"),
+    wanted_with(Need::IfThere, "REQUEST_PARTITION", "request", "part"),
+    wanted_with(Need::IfThere, "REQUEST_START", "request", "start_time_ns"),
+    wanted_with(Need::IfThere, QUEUE_DISK, "request_queue", "disk"),
+    wanted_with(Need::IfThere, REQUEST_DISK, "request", "rq_disk"),
+    wanted_with(Need::IfThere, "DISK_MAJOR", "gendisk", "major"),
+    wanted_with(Need::IfThere, "DISK_FIRST_MINOR", "gendisk", "first_minor"),
+    // A partition was a structure of its own before 5.11; where it is there, it is the one.
+    wanted_with(Need::IfThere, "PARTITION_DEVICE", "block_device", "bd_dev"),
+    wanted_with(Need::IfThere, "PARTITION_DEVICE", "hd_struct", "__dev.devt"),
+    wanted_with(Need::IfThere, BIO_DEVICE, "bio", "bi_bdev"),
+    wanted_with(Need::IfThere, "DEVICE_DISK", "block_device", "bd_disk"),
+    wanted_with(Need::IfThere, "DEVICE_NUMBER", "block_device", "bd_dev"),
+    wanted_with(Need::IfThere, "BIO_DISK", "bio", "bi_disk"),
+    wanted_with(Need::IfThere, "BIO_FLAGS", "bio", "bi_opf"),
+    wanted_with(Need::IfThere, "BIO_BYTES", "bio", "bi_iter.bi_size"),
+    wanted_with(Need::IfThere, "BIO_SECTOR", "bio", "bi_iter.bi_sector"),
+    wanted_with(Need::IfThere, BIO_GROUP, "bio", "bi_blkg"),
+    wanted_with(Need::IfThere, "GROUP_BLKCG", "blkcg_gq", "blkcg"),
+    wanted_with(Need::IfThere, "BLKCG_CGROUP", "blkcg", "css.cgroup"),
+];
+
+/// Fields that the agent itself follows where it has to look for held bios: structure and field.
+const FOLLOWED: &[(&str, &str)] = &[
+    ("task_struct", "cgroups"),
+    ("css_set", "subsys"),
+    ("cgroup_subsys_state", "parent"),
+    ("cgroup", "kn"),
+    ("kernfs_node", "id"),
+    ("blkcg", "css"),
+    ("blkcg", "css.cgroup"),
+    ("blkcg", "blkg_list"),
+    ("blkcg_gq", "blkcg_node"),
+    ("blkcg_gq", "blkcg"),
+    ("blkcg_gq", "q"),
+    ("request_queue", "td"),
+    ("throtl_data", "nr_queued"),
+    ("throtl_data", "service_queue.pending_tree"),
+    ("throtl_grp", "rb_node"),
+    ("throtl_grp", "service_queue.pending_tree"),
+    ("throtl_grp", "service_queue.queued"),
+    ("throtl_qnode", "node"),
+    ("throtl_qnode", "bios"),
+    ("throtl_qnode", "bios_bps"),
+    ("throtl_qnode", "bios_iops"),
+    ("request", "state"),
+    ("request", "start_time_ns"),
+    ("bio", "bi_next"),
+    ("bio", "bi_opf"),
+    ("bio", "bi_iter.bi_size"),
+    ("bio", "bi_iter.bi_sector"),
+    ("bio", "bi_blkg"),
+    ("bio", "bi_bdev"),
+    ("bio", "bi_disk"),
+    ("block_device", "bd_disk"),
+    ("block_device", "bd_dev"),
+    ("gendisk", "major"),
+    ("gendisk", "first_minor"),
 ];
 
 /// The global of the field that only kernels from 6.18 on have.
@@ -161,6 +223,29 @@ const RSS_COUNTER: &str = "percpu_counter";
 const PLAIN_RSS: &str = "mm_rss_stat";
 /// The global of the one field that is a bit.
 const IOWAIT: &str = "TASK_IOWAIT";
+
+/// The disk of a request: its queue's since 5.15, before its own.
+const QUEUE_DISK: &str = "QUEUE_DISK";
+const REQUEST_DISK: &str = "REQUEST_DISK";
+/// The block device of a bio, since 5.12; before, it has a disk.
+const BIO_DEVICE: &str = "BIO_DEVICE";
+/// The group that a bio is charged to, where the kernel has groups for block devices.
+const BIO_GROUP: &str = "BIO_GROUP";
+/// What the block source cannot do without, besides a disk.
+const BLOCK: [&str; 12] = [
+    "REQUEST_QUEUE",
+    "REQUEST_FLAGS",
+    "REQUEST_BYTES",
+    "REQUEST_SECTOR",
+    "REQUEST_BIO",
+    "REQUEST_PARTITION",
+    "REQUEST_START",
+    "DISK_MAJOR",
+    "DISK_FIRST_MINOR",
+    "BIO_FLAGS",
+    "BIO_BYTES",
+    "BIO_SECTOR",
+];
 
 /// Whether another name for the same global comes after this one.
 fn follows(global: &str, field: &str) -> bool {
@@ -180,6 +265,10 @@ const RETRANSMIT_PARAMETERS: usize = 4;
 /// The same of the tracepoint `mark_victim`, and its number where it tells the task (6.8 and later).
 const VICTIM: &str = "btf_trace_mark_victim";
 const VICTIM_PARAMETERS: usize = 3;
+/// The type of what is called at the tracepoint `block_rq_issue`,
+const BLOCK_ISSUE: &str = "btf_trace_block_rq_issue";
+/// and its number of parameters where the queue is the first (before 5.11).
+const BLOCK_ISSUE_PARAMETERS: usize = 3;
 /// The enumeration that numbers the version 1 cgroup controllers.
 const CONTROLLERS: &str = "cgroup_subsys_id";
 /// What its values' names end in: `memory_cgrp_id`.
@@ -192,6 +281,7 @@ pub struct KernelLayout {
     pub offsets: Vec<(&'static str, u32)>,
     /// Bit of `task_struct.in_iowait` within the byte at its offset.
     pub iowait_mask: u8,
+    followed: HashMap<(&'static str, &'static str), u32>,
     /// Whether mappings are kept in a maple tree; else in a red-black tree.
     pub has_maple_tree: bool,
     /// Whether programs may call `bpf_task_pt_regs`.
@@ -202,6 +292,8 @@ pub struct KernelLayout {
     pub has_victim_task: bool,
     /// Size of each of a process's counters of resident pages.
     pub rss_counter_bytes: u32,
+    /// Whether tracepoints of block devices have the queue as their first argument.
+    pub has_queue_argument: bool,
     controllers: HashMap<String, u32>,
 }
 
@@ -217,9 +309,11 @@ impl KernelLayout {
         let mut has_task_pt_regs = false;
         let mut has_retransmit_result = false;
         let mut has_victim_task = false;
+        let mut has_queue_argument = false;
         let is_wanted = |name: &[u8]| {
             [MAPLE_TREE, PLAIN_RSS].map(str::as_bytes).contains(&name)
                 || WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name)
+                || FOLLOWED.iter().any(|(structure, _)| structure.as_bytes() == name)
         };
         for (id, entry) in btf.types.iter().enumerate() {
             let name = btf.name(entry.name);
@@ -232,6 +326,9 @@ impl KernelLayout {
                 }
                 KIND_TYPEDEF if name == VICTIM.as_bytes() => {
                     has_victim_task = btf.parameters(entry) == Some(VICTIM_PARAMETERS);
+                }
+                KIND_TYPEDEF if name == BLOCK_ISSUE.as_bytes() => {
+                    has_queue_argument = btf.parameters(entry) == Some(BLOCK_ISSUE_PARAMETERS);
                 }
                 KIND_ENUM if name == CONTROLLERS.as_bytes() => controllers = btf.controllers(entry),
                 KIND_ENUM => {
@@ -268,14 +365,20 @@ impl KernelLayout {
                 size_of::<u64>() as u32
             }
         };
+        let followed = FOLLOWED.iter().filter_map(|(structure, field)| {
+            let bits = btf.path_bits(*structures.get(structure.as_bytes())?, field)?;
+            Some(((*structure, *field), bits / 8))
+        });
         Ok(Self {
             offsets,
+            followed: followed.collect(),
             iowait_mask,
             has_maple_tree,
             has_task_pt_regs,
             has_retransmit_result,
             has_victim_task,
             rss_counter_bytes,
+            has_queue_argument,
             controllers,
         })
     }
@@ -283,7 +386,44 @@ impl KernelLayout {
     /// Whether the kernel tells which threads are held back by their group's CPU quota.
     #[must_use]
     pub fn tells_throttled(&self) -> bool {
-        self.offsets.iter().any(|(global, _)| *global == THROTTLED)
+        self.has(THROTTLED)
+    }
+
+    /// What this kernel lacks of what the block source needs, as the global's name; `None` where nothing is missing.
+    #[must_use]
+    pub fn missing_for_block(&self) -> Option<&'static str> {
+        if !self.has_queue_disk() && !self.has(REQUEST_DISK) {
+            return Some(REQUEST_DISK);
+        }
+        BLOCK.into_iter().find(|global| !self.has(global))
+    }
+
+    /// Whether the queue of a block device knows its disk; else requests do.
+    #[must_use]
+    pub fn has_queue_disk(&self) -> bool {
+        self.has(QUEUE_DISK)
+    }
+
+    /// Whether a bio knows its block device; else it knows its disk.
+    #[must_use]
+    pub fn has_bio_device(&self) -> bool {
+        self.has(BIO_DEVICE)
+    }
+
+    /// Whether bios are charged to groups.
+    #[must_use]
+    pub fn has_bio_group(&self) -> bool {
+        self.has(BIO_GROUP)
+    }
+
+    /// Offset of a field that the agent itself follows, bytes; `None` where this kernel has no such field.
+    #[must_use]
+    pub fn followed(&self, structure: &'static str, field: &'static str) -> Option<u64> {
+        self.followed.get(&(structure, field)).map(|offset| u64::from(*offset))
+    }
+
+    fn has(&self, global: &str) -> bool {
+        self.offsets.iter().any(|(known, _)| *known == global)
     }
 
     /// The index of a version 1 cgroup controller, by the name it has in `/proc/PID/cgroup`; `None` where the kernel has no

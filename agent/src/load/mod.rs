@@ -4,6 +4,7 @@
 //! Everything lives in file descriptors of this process and nothing is pinned, so the kernel removes it all when the
 //! process ends, however it ends.
 
+pub mod block;
 mod introduce;
 pub mod layout;
 pub mod memory;
@@ -23,6 +24,9 @@ use aya::programs::{BtfTracePoint, PerfEvent, ProgramError};
 use aya::sys::Stats;
 use aya::{Btf, BtfError, Ebpf, EbpfError, EbpfLoader};
 use chokepoint_ebpf::COMM_LEN;
+use chokepoint_ebpf::block::{
+    MAX_DEVICE_SUMS, MAX_HELD, MAX_HOLDS, MAX_POSITIONS, MAX_RELEASED, MAX_REQUESTS, MAX_SUMS,
+};
 use chokepoint_ebpf::counters::Counter;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
 use chokepoint_ebpf::memory::{MAX_PROCESSES, MAX_RECLAIMING, ProcessKey, ProcessTotals};
@@ -32,6 +36,8 @@ use chokepoint_ebpf::sched::ThreadClock;
 use chokepoint_ebpf::tcp::MAX_SOCKETS;
 use thiserror::Error;
 
+use crate::held_bios::KernelMemory;
+use block::{Block, BlockMaps, Peeking, SeesHolds};
 use layout::KernelLayout;
 use memory::{Memory, MemoryOptions};
 use sched::{Sched, SchedOptions};
@@ -149,6 +155,8 @@ pub struct LoadOptions {
     pub tcp: bool,
     /// The memory source; `None` leaves it out.
     pub memory: Option<MemoryOptions>,
+    /// The block source; `None` leaves it out.
+    pub block: Option<BlockOptions>,
     /// Size of the ring buffer, a power of two that is a multiple of the page size.
     pub ring_bytes: u32,
     /// CPUs that the kernel may have: one more than the highest number.
@@ -157,6 +165,13 @@ pub struct LoadOptions {
     pub perf_max_stack: u32,
     /// Whether the programs log through aya-log.
     pub kernel_log: bool,
+}
+
+/// What the block source is loaded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockOptions {
+    /// Whether the target is a group of the hierarchy that requests are charged in.
+    pub gate_by_group: bool,
 }
 
 impl LoadOptions {
@@ -172,7 +187,11 @@ impl LoadOptions {
 
     /// Whether programs at tracepoints or functions are part of it.
     fn traces(&self) -> bool {
-        self.sched.is_some() || self.tcp || self.memory.is_some() || self.follows_forks()
+        self.sched.is_some()
+            || self.tcp
+            || self.memory.is_some()
+            || self.block.is_some()
+            || self.follows_forks()
     }
 }
 
@@ -234,6 +253,8 @@ pub struct Programs {
     sched: Option<Sched>,
     tcp: Option<Tcp>,
     memory: Option<Memory>,
+    /// Or why it could not be loaded: the others do without.
+    block: Option<Result<Block, String>>,
 }
 
 impl Programs {
@@ -263,6 +284,8 @@ impl Programs {
         let memory_controller = layout.controller("memory").unwrap_or(u32::MAX);
         let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
         let cpu_controller = options.sched.and_then(|sched| sched.cpu_controller).unwrap_or(CGROUP_V2);
+        let gate_by_group = u8::from(options.block.is_some_and(|block| block.gate_by_group));
+        let block_globals = layout.block_globals();
         let log_level = if options.kernel_log { u8::MAX } else { 0 };
 
         let mut loader = EbpfLoader::new();
@@ -287,6 +310,7 @@ impl Programs {
             .override_global("HAS_VICTIM_TASK", &victim_task, true)
             .override_global("MEMORY_CONTROLLER", &memory_controller, true)
             .override_global("RSS_COUNTER_BYTES", &layout.rss_counter_bytes, true)
+            .override_global("BLOCK_GATE_BY_GROUP", &gate_by_group, true)
             .override_global("AYA_LOG_LEVEL", &log_level, true)
             .override_global("TASK_IOWAIT_MASK", &layout.iowait_mask, true)
             .override_global("WANT_WAITS", &want_waits, true)
@@ -306,9 +330,22 @@ impl Programs {
                 .map_max_entries("MEMORY_PROCESSES", MAX_PROCESSES)
                 .map_max_entries("MEMORY_RECLAIMING", MAX_RECLAIMING);
         }
+        if options.block.is_some() {
+            loader
+                .map_max_entries("BLOCK_REQUESTS", MAX_REQUESTS)
+                .map_max_entries("BLOCK_SUMS", MAX_SUMS)
+                .map_max_entries("BLOCK_DEVICES", MAX_DEVICE_SUMS)
+                .map_max_entries("BLOCK_POSITIONS", MAX_POSITIONS)
+                .map_max_entries("BLOCK_HELD", MAX_HELD)
+                .map_max_entries("BLOCK_HOLDS", MAX_HOLDS)
+                .map_max_entries("BLOCK_RELEASED", MAX_RELEASED);
+        }
         if !options.tcp && options.sched.is_none() && options.memory.is_none() {
             // Scratch space of the on-CPU source alone.
             loader.map_max_entries("SCRATCH", Source::OnCpu as u32 + 1);
+        }
+        for (global, value) in &block_globals {
+            loader.override_global(global, value, true);
         }
         for (global, offset) in &layout.offsets {
             loader.override_global(global, offset, true);
@@ -321,9 +358,10 @@ impl Programs {
             on_cpu.load().map_err(|source| LoadError::Program { name: "on_cpu", source })?;
         }
         let has_on_cpu = options.frequency_hz.is_some();
-        let mut programs = Self { ebpf, statistics, has_on_cpu, sched: None, tcp: None, memory: None };
+        let mut programs =
+            Self { ebpf, statistics, has_on_cpu, sched: None, tcp: None, memory: None, block: None };
         if options.traces() {
-            programs.load_tracing(options)?;
+            programs.load_tracing(options, layout)?;
         }
         if let Gate::Processes { tgids, .. } = &options.gate {
             programs.add_targets(tgids)?;
@@ -332,7 +370,7 @@ impl Programs {
     }
 
     /// Loads the programs at tracepoints and functions. Reading the kernel's types for them takes tens of milliseconds.
-    fn load_tracing(&mut self, options: &LoadOptions) -> Result<(), LoadError> {
+    fn load_tracing(&mut self, options: &LoadOptions, layout: &KernelLayout) -> Result<(), LoadError> {
         let btf = Btf::from_sys_fs()?;
         if let Some(sched) = options.sched {
             self.sched = Some(Sched::load(&mut self.ebpf, sched, options.possible_cpus, &btf)?);
@@ -342,6 +380,15 @@ impl Programs {
         }
         if let Some(memory) = options.memory {
             self.memory = Some(Memory::load(&mut self.ebpf, memory, &btf)?);
+        }
+        if options.block.is_some() {
+            self.block = Some(match layout.missing_for_block() {
+                Some(missing) => Err(format!("its type information has no {missing}")),
+                None => match Block::load(&mut self.ebpf, &btf) {
+                    Err(error) if !error.is_permission() => Err(error.to_string()),
+                    loaded => Ok(loaded?),
+                },
+            });
         }
         if options.follows_forks() {
             self.follow_forks(&btf)?;
@@ -454,6 +501,45 @@ impl Programs {
         self.memory.as_mut()
     }
 
+    /// Starts the block source, if it was loaded.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn attach_block(&mut self) -> Result<(), LoadError> {
+        match &mut self.block {
+            Some(Ok(block)) => block.attach(&mut self.ebpf),
+            Some(Err(_)) | None => Ok(()),
+        }
+    }
+
+    /// The block source, or what this kernel lacks for it; `None` where it was not asked for.
+    #[must_use]
+    pub fn block(&self) -> Option<Result<&Block, &str>> {
+        self.block.as_ref().map(|block| block.as_ref().map_err(String::as_str))
+    }
+
+    /// The kernel's memory; `None` without the block source.
+    pub fn peek(&mut self) -> Option<impl KernelMemory + '_> {
+        matches!(&self.block, Some(Ok(_))).then_some(Peeking(&mut self.ebpf))
+    }
+
+    /// The same where held bios are to be looked for: where the block source does not see each.
+    pub fn peek_at_holds(&mut self) -> Option<impl KernelMemory + '_> {
+        let looks = matches!(&self.block, Some(Ok(block)) if block.sees_holds() == SeesHolds::Looks);
+        looks.then_some(Peeking(&mut self.ebpf))
+    }
+
+    /// What the block source has summed up, and what is under way; nothing without it.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn read_block(&self) -> Result<BlockMaps, LoadError> {
+        match &self.block {
+            Some(Ok(_)) => Block::read(&self.ebpf),
+            Some(Err(_)) | None => Ok(BlockMaps::default()),
+        }
+    }
+
     /// Whether a process is in the table of target processes.
     #[must_use]
     pub fn is_target(&self, tgid: u32) -> bool {
@@ -510,6 +596,9 @@ impl Programs {
         if let Some(memory) = &self.memory {
             memory.stop(&mut self.ebpf)?;
             stopped.memory = memory.processes()?;
+        }
+        if let Some(Ok(block)) = &self.block {
+            block.stop(&mut self.ebpf)?;
         }
         self.statistics = None;
         Ok(stopped)

@@ -148,6 +148,12 @@ impl Event {
         matches!(self, Self::Retransmit | Self::Fault)
     }
 
+    /// Whether it takes the requests of block devices.
+    #[must_use]
+    pub const fn needs_block(self) -> bool {
+        matches!(self, Self::Io)
+    }
+
     /// Whether it takes stacks of what ends waits.
     #[must_use]
     pub const fn needs_wakers(self) -> bool {

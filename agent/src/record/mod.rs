@@ -3,6 +3,7 @@
 //! [`crate::pipeline`] runs the stages; here is what is particular to this command: its options, the target's life
 //! ([`workload`]), the output file ([`output`]), the progress bar and the closing summary ([`summary`]).
 
+mod block_table;
 pub mod event;
 mod memory_summary;
 pub mod output;

@@ -9,6 +9,7 @@ use chokepoint_analysis::names;
 use chokepoint_analysis::profile::Profile;
 use chokepoint_analysis::top::{self, FunctionTotals};
 
+use super::block_table;
 use super::event::Event;
 use super::memory_summary;
 use super::output::{Destination, Output};
@@ -81,6 +82,14 @@ fn render(finished: &Finished<'_>, style: Style) -> String {
         .and_then(|()| {
             let shown = profiles.profiles.iter().find_map(|(_, profile)| profile.run_queue.as_ref());
             shown.map_or(Ok(()), |run_queue| run_queue_summary::render(&mut text, run_queue, style))
+        })
+        .and_then(|()| {
+            let watched =
+                profiles.profiles.iter().find_map(|(_, profile)| Some((profile, profile.block.as_ref()?)));
+            match watched {
+                Some((profile, block)) => block_table::write(&mut text, block, &profile.header, style),
+                None => Ok(()),
+            }
         })
         .and_then(|()| peers(&mut text, &profiles.peers, style))
         .and_then(|()| {

@@ -194,3 +194,78 @@ fn memory_and_connections_are_read_back_and_documented() {
     assert!(!without.contains("\"memory\"") && !without.contains("\"connections\""));
     assert_eq!(json::read(&mut without.as_bytes()).expect("it can be read").memory, None);
 }
+
+#[test]
+fn block_devices_are_read_back_or_refused() {
+    use chokepoint_analysis::block::{
+        Block, Bucket, Device, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay,
+    };
+    let device = Device { name: "dm-0".into(), partition: "sda1".into(), backing: "vg-\u{1b}".into() };
+    let owner = Owner { pid: 7, process_name: "db".into(), cgroup_id: u64::MAX, cgroup: "/pods".into() };
+    let latency = Latency {
+        total_ns: 5,
+        max_ns: 3,
+        buckets: vec![
+            Bucket { from_ns: 0, to_ns: 1024, count: 2 },
+            Bucket { from_ns: 1024, to_ns: 1280, count: 1 },
+        ],
+    };
+    let (of_target, operation) = (true, Operation::WriteZeroes);
+    let mut profile = recording::waits();
+    profile.block = Some(Block {
+        has_target: true,
+        requests: vec![Requests {
+            device: device.clone(),
+            operation,
+            owner: owner.clone(),
+            of_target,
+            totals: Totals {
+                requests: 4,
+                bytes: 4096,
+                untimed: 1,
+                queue: Latency::default(),
+                device: latency.clone(),
+                sequential: 1,
+                random: 2,
+                merged: 3,
+                requeues: 4,
+                errors: vec![("medium".into(), 2)],
+            },
+        }],
+        under_way: vec![UnderWay {
+            device: device.clone(),
+            operation,
+            owner: owner.clone(),
+            of_target,
+            bytes: 1,
+            queue_ns: 2,
+            device_ns: None,
+        }],
+        holds: vec![Hold {
+            device: device.clone(),
+            operation,
+            owner: owner.clone(),
+            of_target,
+            bios: 3,
+            bytes: 4,
+            held: latency,
+        }],
+        held: vec![Held {
+            device,
+            operation,
+            owner,
+            of_target,
+            bios: 1,
+            bytes: 2,
+            held_ns: 3,
+            held_max_ns: 4,
+        }],
+    });
+    let written = text(&profile, Format::Json, &Options::default());
+    assert_eq!(read(&written).expect("it is what was written").block, profile.block);
+
+    let unknown = written.replace("write-zeroes", "shred");
+    assert!(matches!(read(&unknown), Err(ReadError::Operation(name)) if name == "shred"));
+    let overlapping = written.replace("\"to_ns\":1024", "\"to_ns\":2048");
+    assert!(matches!(read(&overlapping), Err(ReadError::Buckets)));
+}

@@ -14,6 +14,7 @@ use crate::memory;
 use crate::profile::{self, ModuleKind, Profile};
 use crate::thread_time;
 
+mod block;
 mod read;
 mod run_queue;
 
@@ -46,6 +47,8 @@ struct File<'p> {
     memory: Option<Memory<'p>>,
     #[serde(default)]
     connections: Vec<Connection<'p>>,
+    #[serde(default)]
+    block: Option<block::Block<'p>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -430,6 +433,7 @@ impl<'p> From<&'p Profile> for File<'p> {
             run_queue: profile.run_queue.as_ref().map(run_queue::RunQueue::from),
             memory: profile.memory.as_ref().map(Memory::from),
             connections: profile.connections.iter().map(Connection::from).collect(),
+            block: profile.block.as_ref().map(block::Block::from),
         }
     }
 }

@@ -47,6 +47,12 @@ pub enum ReadError {
     /// A build id is not in hexadecimal.
     #[error("the file is damaged: {0:?} is no build id")]
     BuildId(String),
+    /// There is no such operation of a block device.
+    #[error("the file is damaged: {0:?} is no operation of a block device")]
+    Operation(String),
+    /// Buckets of a distribution overlap or are out of order.
+    #[error("the file is damaged: buckets of a latency are out of order")]
+    Buckets,
     /// Its sums exceed 2^64.
     #[error("the file is damaged: its samples add up to more than 2^64")]
     Overflow,
@@ -142,6 +148,7 @@ impl File<'_> {
         profile.run_queue = self.run_queue.map(super::run_queue::RunQueue::into_model);
         profile.memory = self.memory.map(Memory::into_model);
         profile.connections = self.connections.into_iter().map(Connection::into_model).collect();
+        profile.block = self.block.map(|block| block.into_model()).transpose()?;
         Ok(profile)
     }
 }

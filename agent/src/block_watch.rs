@@ -1,0 +1,136 @@
+//! The block source over a window: looks at bios that limits hold back, and what the window came to in the end.
+
+use std::time::{Duration, Instant};
+
+use chokepoint_analysis::block::Block;
+
+use crate::block_devices::{self, RequestFields};
+use crate::failure::Failure;
+use crate::held_bios::{Fields, HeldBios};
+use crate::host::clock::monotonic_ns;
+use crate::host::devices::Devices;
+use crate::host::io_groups;
+use crate::load::layout::KernelLayout;
+use crate::load::{BlockOptions, Gate, Programs};
+
+/// Time between two looks at bios that limits hold back, while there are any. The kernel counts these waits in ticks, of which this
+/// is one to ten.
+pub const INTERVAL: Duration = Duration::from_millis(10);
+
+/// See the module's documentation.
+pub struct BlockWatch {
+    /// Where held bios are to be looked for.
+    held_fields: Option<Fields>,
+    request_fields: RequestFields,
+    /// The target's group, where it is one that requests are charged to.
+    target_group: Option<u64>,
+    has_target: bool,
+    held: HeldBios,
+    looked: Instant,
+}
+
+/// What a window came to.
+#[derive(Clone, Debug, Default)]
+pub struct BlockSeen {
+    /// `None` where block devices were not watched, or could not be.
+    pub block: Option<Block>,
+    /// Why they could not be.
+    pub refused: Option<String>,
+    /// Requests that had ended unseen when the window did.
+    pub ended_unseen: u64,
+    /// Looks for held bios that did not see all.
+    pub short_looks: u64,
+}
+
+impl BlockWatch {
+    /// Nothing seen yet. `gate` is that of the target.
+    #[must_use]
+    pub fn new(gate: &Gate, layout: &KernelLayout) -> Self {
+        let target_group = match gate {
+            Gate::Cgroup { id, .. } if is_charged_by(gate, layout) => Some(*id),
+            _ => None,
+        };
+        Self {
+            held_fields: Fields::of(layout),
+            request_fields: RequestFields::of(layout),
+            target_group,
+            has_target: *gate != Gate::Everything,
+            held: HeldBios::default(),
+            looked: Instant::now(),
+        }
+    }
+
+    /// What the source is to be loaded with.
+    #[must_use]
+    pub fn options(gate: &Gate, layout: &KernelLayout) -> BlockOptions {
+        BlockOptions { gate_by_group: is_charged_by(gate, layout) }
+    }
+
+    /// Whether the next look is due before anything else wakes the agent.
+    #[must_use]
+    pub fn is_pressing(&self) -> bool {
+        self.held.is_pressing(monotonic_ns())
+    }
+
+    /// Looks for held bios, if it is time to.
+    pub fn look(&mut self, programs: &mut Programs) {
+        if self.looked.elapsed() >= INTERVAL && self.look_until(programs, monotonic_ns()) {
+            self.looked = Instant::now();
+        }
+    }
+
+    /// Has the last look, which is the window's end, before the programs stop. Whether held bios are to be looked for.
+    pub fn end(&mut self, programs: &mut Programs, end_ns: u64) -> bool {
+        self.look_until(programs, end_ns)
+    }
+
+    fn look_until(&mut self, programs: &mut Programs, now_ns: u64) -> bool {
+        let looks = programs.peek_at_holds().zip(self.held_fields.as_ref());
+        looks.map(|(mut memory, fields)| self.held.look(&mut memory, fields, now_ns)).is_some()
+    }
+
+    /// What the window came to, after the programs have stopped. `has_looked` is what [`Self::end`] said.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub fn finish(
+        self,
+        programs: &mut Programs,
+        has_looked: bool,
+        end_ns: u64,
+    ) -> Result<BlockSeen, Failure> {
+        let refused = match programs.block() {
+            Some(Ok(_)) => None,
+            Some(Err(reason)) => Some(reason.to_owned()),
+            None => return Ok(BlockSeen::default()),
+        };
+        if refused.is_some() {
+            return Ok(BlockSeen { refused, ..BlockSeen::default() });
+        }
+        let mut maps = programs.read_block()?;
+        let ended_unseen = programs
+            .peek()
+            .map_or(0, |mut memory| block_devices::settle(&mut maps, &mut memory, self.request_fields));
+        let short_looks = self.held.short();
+        if has_looked {
+            (maps.holds, maps.held) = self.held.finish();
+        }
+        let mut ids = block_devices::groups(&maps);
+        ids.extend(self.target_group);
+        let groups = io_groups::paths(&ids);
+        if has_looked {
+            block_devices::mark_target(&mut maps, &groups, self.has_target, self.target_group);
+        }
+        let block = block_devices::block(&maps, &mut Devices::default(), &groups, self.has_target, end_ns);
+        Ok(BlockSeen { block: Some(block), refused: None, ended_unseen, short_looks })
+    }
+}
+
+/// Whether the target is a group of the hierarchy that block requests are charged in.
+fn is_charged_by(gate: &Gate, layout: &KernelLayout) -> bool {
+    match (gate, io_groups::is_version_1()) {
+        (Gate::Cgroup { controller: None, .. }, Some(is_version_1)) => !is_version_1,
+        (Gate::Cgroup { controller, .. }, Some(true)) => *controller == layout.controller("blkio"),
+        _ => false,
+    }
+}

@@ -1,0 +1,153 @@
+//! Block devices made for a test, and what the kernel itself counts of them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// What reads and writes past the page cache are aligned to.
+const ALIGNMENT: usize = 4096;
+
+/// A loop device over a file of its own; both are gone when it is dropped.
+pub struct LoopDevice {
+    path: PathBuf,
+    directory: TempDir,
+}
+
+impl LoopDevice {
+    /// Makes one of this size; `None` where this machine has no loop devices.
+    #[must_use]
+    pub fn new(bytes: u64) -> Option<Self> {
+        // Not in the memory that /tmp may be.
+        let directory = tempfile::tempdir_in("/var/tmp").ok()?;
+        let file = File::create(directory.path().join("image")).ok()?;
+        // Written, so that no hole is read without a device.
+        for at in (0..bytes).step_by(1 << 20) {
+            file.write_all_at(&vec![0x5a; (bytes - at).min(1 << 20) as usize], at).ok()?;
+        }
+        file.sync_all().ok()?;
+        let output = Command::new("losetup")
+            .args(["--find", "--show", "--direct-io=on"])
+            .arg(directory.path().join("image"))
+            .output()
+            .ok()?;
+        let path = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+        output.status.success().then_some(Self { path, directory })
+    }
+
+    /// Its node in /dev.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.path.file_name().expect("it has one").to_string_lossy().into_owned()
+    }
+
+    /// The file that is behind it.
+    #[must_use]
+    pub fn image(&self) -> PathBuf {
+        self.directory.path().join("image")
+    }
+
+    /// Its numbers, as limits of groups name it.
+    #[must_use]
+    pub fn numbers(&self) -> String {
+        let text = fs::read_to_string(format!("/sys/block/{}/dev", self.name()));
+        text.expect("the kernel tells its numbers").trim().to_owned()
+    }
+
+    /// Opens it, past the page cache.
+    #[must_use]
+    pub fn open(&self) -> Direct {
+        let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(&self.path);
+        Direct(file.expect("the device can be opened"))
+    }
+
+    /// What the kernel counts of it in `/proc/diskstats`.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let text = fs::read_to_string("/proc/diskstats").expect("the kernel tells its disks");
+        let name = self.name();
+        let line = text.lines().find(|line| line.split_ascii_whitespace().nth(2) == Some(&name));
+        let numbers: Vec<u64> = line
+            .expect("the device is among them")
+            .split_ascii_whitespace()
+            .skip(3)
+            .map_while(|number| number.parse().ok())
+            .collect();
+        Statistics {
+            reads: numbers[0],
+            read_sectors: numbers[2],
+            writes: numbers[4],
+            written_sectors: numbers[6],
+            discards: numbers[11],
+            discarded_sectors: numbers[13],
+            flushes: numbers[15],
+        }
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
+    }
+}
+
+/// Requests that have completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Statistics {
+    /// Reads.
+    pub reads: u64,
+    /// What they read, in 512 bytes.
+    pub read_sectors: u64,
+    /// Writes, and the frames around flushes.
+    pub writes: u64,
+    /// What they wrote.
+    pub written_sectors: u64,
+    /// Discards.
+    pub discards: u64,
+    /// What they discarded.
+    pub discarded_sectors: u64,
+    /// Flushes.
+    pub flushes: u64,
+}
+
+/// A device that is read and written without the page cache.
+pub struct Direct(File);
+
+impl Direct {
+    /// Reads so many bytes, a multiple of 4096.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn read(&self, at: u64, bytes: usize) -> io::Result<()> {
+        let mut memory = vec![0; bytes + ALIGNMENT];
+        let aligned = memory.as_ptr().align_offset(ALIGNMENT);
+        self.0.read_exact_at(&mut memory[aligned..aligned + bytes], at)
+    }
+
+    /// Writes so many bytes, a multiple of 4096.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn write(&self, at: u64, bytes: usize) -> io::Result<()> {
+        let memory = vec![0xa5; bytes + ALIGNMENT];
+        let aligned = memory.as_ptr().align_offset(ALIGNMENT);
+        self.0.write_all_at(&memory[aligned..aligned + bytes], at)
+    }
+
+    /// Has the device flush its cache.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn flush(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+}

@@ -1,0 +1,398 @@
+//! Requests of block devices: against what the kernel and biolatency count, on loop devices made for it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
+use chokepoint_analysis::block::{Block, Operation, Totals};
+use chokepoint_tests::agent::Running;
+use chokepoint_tests::block::LoopDevice;
+use chokepoint_tests::cgroup::Cgroup;
+use chokepoint_tests::workload::{eventually, on_path};
+use chokepoint_tests::{Agent, live, skip_if};
+
+const DEVICE_BYTES: u64 = 32 << 20;
+/// Of requests whose times this host may hide, since it hides some threads from tracing: two in a hundred.
+const UNTIMED_SHARE: f64 = 0.02;
+
+/// Programs at these tracepoints that are attached, of whatever tool.
+fn attached(name: &str) -> usize {
+    let sees = |program: &ProgramInfo| {
+        program.name_as_str().is_some_and(|own| own.starts_with(&name[..name.len().min(14)]))
+    };
+    let programs: Vec<u32> = loaded_programs().flatten().filter(sees).map(|program| program.id()).collect();
+    loaded_links().flatten().filter(|link| programs.contains(&link.program_id())).count()
+}
+
+fn record(arguments: &[&str]) -> Running {
+    let before = attached("block_rq_insert");
+    let fixed = ["record", "-e", "io", "-o", "out.json"];
+    let running = Agent::new(fixed.iter().chain(arguments)).start();
+    // The last one to be attached.
+    eventually("the programs to be attached", || (attached("block_rq_insert") > before).then_some(()));
+    running
+}
+
+fn finish(running: Running) -> (Block, String) {
+    running.signal(libc::SIGINT);
+    let finished = running.finish().succeeded();
+    let profile = finished.profile("out.json");
+    (profile.block.expect("block devices were watched"), finished.stderr)
+}
+
+fn of_device(block: &Block, device: &str, operation: Operation) -> Totals {
+    let devices = block.by_device(false);
+    let found = devices.into_iter().find(|((known, of), _)| known.name == device && *of == operation);
+    found.map(|(_, totals)| totals).unwrap_or_default()
+}
+
+/// A process that ends with the test.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The kernel's own record of requests, kept apart from others'; removed when dropped.
+struct Events(PathBuf);
+
+impl Events {
+    fn new() -> Option<Self> {
+        let path = PathBuf::from(format!("/sys/kernel/tracing/instances/chokepoint-{}", std::process::id()));
+        fs::create_dir(&path).ok()?;
+        let events = Self(path);
+        let set = |file: &str, text: &str| fs::write(events.0.join(file), text).ok();
+        set("trace_clock", "mono")?;
+        set("buffer_size_kb", "8192")?;
+        set("events/block/block_rq_issue/enable", "1")?;
+        set("events/block/block_rq_complete/enable", "1")?;
+        Some(events)
+    }
+
+    /// Time from issue to completion of each request of a device, nanoseconds. Requests are told apart by their place, so there may
+    /// be one at a time at each.
+    fn device_times_ns(&self, numbers: &str) -> Vec<u64> {
+        let text = fs::read_to_string(self.0.join("trace")).expect("the events can be read");
+        let device = numbers.replace(':', ",");
+        let mut issued = std::collections::HashMap::new();
+        let mut times = Vec::new();
+        for line in text.lines() {
+            let Some((before, after)) = line.split_once(": block_rq_") else { continue };
+            let Some((event, facts)) = after.split_once(": ") else { continue };
+            // `7,0 R 4096 () 8 + 8 none,0,0 [dd]`, where completions have no size.
+            let mut words = facts.split(' ');
+            if words.next() != Some(&device) {
+                continue;
+            }
+            let Some((place, _)) =
+                facts.split_once(") ").map(|(_, rest)| rest).and_then(|rest| rest.split_once(" ["))
+            else {
+                continue;
+            };
+            let place = place.split(' ').take(3).collect::<Vec<_>>().join(" ");
+            let seconds: f64 = before.rsplit(' ').next().and_then(|word| word.parse().ok()).expect("a time");
+            let ns = (seconds * 1e9) as u64;
+            if event == "issue" {
+                issued.insert(place, ns);
+            } else if let Some(start) = issued.remove(&place) {
+                times.push(ns - start);
+            }
+        }
+        times
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// The counts of biolatency for a disk, by the lower ends of their buckets in µs.
+fn histogram(text: &str, disk: &str) -> Vec<(u64, u64)> {
+    let heading = format!("disk = {disk}");
+    let lines = text.lines().skip_while(|line| line.trim() != heading).skip(2);
+    lines
+        .map_while(|line| {
+            let (range, rest) = line.split_once(':')?;
+            let from = range.split("->").next()?.trim().parse().ok()?;
+            Some((from, rest.split('|').next()?.trim().parse().ok()?))
+        })
+        .collect()
+}
+
+#[test]
+fn requests_are_those_that_the_kernel_counts() {
+    let _live = live();
+    let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let direct = device.open();
+    let events = Events::new();
+    let biolatency = on_path("biolatency").then(|| {
+        let before = attached("block_rq_complete");
+        let child = Command::new("biolatency").args(["-D", "600", "1"]).stdout(Stdio::piped()).spawn();
+        let child = Process(child.expect("biolatency can be run"));
+        eventually("biolatency", || (attached("block_rq_complete") > before).then_some(()));
+        child
+    });
+    let agent = record(&["-d", "5m"]);
+    let before = device.statistics();
+    for page in 0..500 {
+        direct.read(page * 4096, 4096).expect("it is read");
+    }
+    // Every other one of 8 KiB, backwards: none begins where one ended.
+    for place in (0..200).rev() {
+        direct.read(place * 16384, 8192).expect("it is read");
+    }
+    for place in 0..100 {
+        direct.write(place * 16384, 16384).expect("it is written");
+    }
+    let flushes = 7;
+    for _ in 0..flushes {
+        direct.flush().expect("it is flushed");
+    }
+    let after = device.statistics();
+    let (block, summary) = finish(agent);
+    eprintln!("{summary}");
+
+    let reads = of_device(&block, &device.name(), Operation::Read);
+    let writes = of_device(&block, &device.name(), Operation::Write);
+    let flushed = of_device(&block, &device.name(), Operation::Flush);
+    assert_eq!((reads.requests, reads.bytes), (700, 500 * 4096 + 200 * 8192), "{summary}");
+    assert_eq!((writes.requests, writes.bytes), (100, 100 * 16384), "{summary}");
+    // The same by the kernel's own count, in which the frame around a flush is a write of nothing.
+    assert_eq!(reads.requests, after.reads - before.reads);
+    assert_eq!(reads.bytes / 512, after.read_sectors - before.read_sectors);
+    assert_eq!(writes.requests + flushes, after.writes - before.writes);
+    assert_eq!(writes.bytes / 512, after.written_sectors - before.written_sectors);
+    assert!(
+        flushed.requests + flushed.untimed >= flushes && flushed.requests <= after.flushes - before.flushes
+    );
+    assert!(reads.untimed as f64 <= 1.0 + reads.requests as f64 * UNTIMED_SHARE, "{} untimed", reads.untimed);
+    assert_eq!(reads.device.count() + reads.untimed, reads.requests);
+    assert_eq!(reads.failed() + writes.failed(), 0);
+    // The first is neither; the one that turns around is random, and so are all backwards.
+    let slack = 2 * reads.untimed + 1;
+    assert!(reads.random.abs_diff(200) <= slack && reads.sequential.abs_diff(499) <= slack, "{reads:?}");
+    let own = block.requests.iter().filter(|requests| requests.device.name == device.name());
+    let mine = own
+        .filter(|requests| requests.owner.pid == std::process::id() && requests.operation == Operation::Read);
+    let mine: u64 = mine.map(|requests| requests.totals.requests).sum();
+    assert!(mine + reads.untimed >= reads.requests, "{mine} of the test's own process");
+    let backing = block.requests.iter().find(|requests| requests.device.name == device.name());
+    assert_eq!(backing.expect("it is told").device.backing, device.image().to_string_lossy());
+    assert!(!block.has_target);
+
+    let timed_ns = reads.device.total_ns + writes.device.total_ns;
+    if let Some(events) = events {
+        let times = events.device_times_ns(&device.numbers());
+        let (sum_ns, number) = (times.iter().sum::<u64>(), times.len() as u64);
+        eprintln!(
+            "measured: device time {timed_ns} ns, by the kernel's events {sum_ns} ns of {number} requests"
+        );
+        // Flushes among them. Both see each request within microseconds of the other, but for a CPU that is taken in between.
+        let timed_ns = timed_ns + flushed.device.total_ns;
+        let tolerance_ns = sum_ns / 10 + 5_000 * number;
+        assert!(timed_ns.abs_diff(sum_ns) <= tolerance_ns, "{timed_ns} and {sum_ns}");
+    }
+    if let Some(mut biolatency) = biolatency {
+        // SAFETY: the child has not been waited for, so the number is still its own.
+        unsafe { libc::kill(biolatency.0.id() as i32, libc::SIGINT) };
+        let mut text = String::new();
+        let mut stdout = biolatency.0.stdout.take().expect("it is a pipe");
+        std::io::Read::read_to_string(&mut stdout, &mut text).expect("biolatency tells");
+        let buckets = histogram(&text, &device.name());
+        let number: u64 = buckets.iter().map(|(_, count)| count).sum();
+        let mut all = reads.clone();
+        all.add(&writes);
+        all.add(&flushed);
+        eprintln!(
+            "measured: biolatency {number} requests, chokepoint {} ({} untimed)",
+            all.requests, all.untimed
+        );
+        // It loses those that the host hides, too, but not the same.
+        let slack = (all.requests as f64 * UNTIMED_SHARE) as u64 + 1;
+        assert!(number.abs_diff(all.requests) <= slack, "{text}");
+        let mut seen = 0;
+        let median = buckets.iter().find(|(_, count)| {
+            seen += count;
+            2 * seen >= number
+        });
+        let from_us = median.expect("there are requests").0;
+        let own_us = all.device.quantile_ns(0.5).expect("there are requests") / 1000;
+        eprintln!("measured: median of biolatency {from_us} µs and more, of chokepoint up to {own_us} µs");
+        // Its bucket is as wide as its lower end, ours a quarter of that.
+        assert!(own_us + 2 >= from_us * 3 / 4 && own_us <= 2 * from_us * 5 / 4 + 2, "{text}");
+    }
+}
+
+#[test]
+fn failed_requests_are_told_by_kind() {
+    let _live = live();
+    let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let direct = device.open();
+    fs::File::options()
+        .write(true)
+        .open(device.image())
+        .and_then(|file| file.set_len(1 << 20))
+        .expect("it is cut");
+    let agent = record(&["-d", "5m"]);
+    for place in 0..5 {
+        assert!(direct.read((8 << 20) + place * 4096, 4096).is_err(), "nothing is behind it");
+    }
+    let (block, summary) = finish(agent);
+    let reads = of_device(&block, &device.name(), Operation::Read);
+    assert_eq!(reads.requests, 5, "{summary}");
+    // Of one that ended while the host hides it, nobody knows how.
+    let failed = reads.failed();
+    assert!(failed > 0 && failed + reads.untimed == 5, "{summary}");
+    assert!(reads.errors.iter().all(|(kind, _)| kind == "I/O"), "{summary}");
+    assert!(summary.contains(&format!("{failed} failed: I/O")), "{summary}");
+}
+
+/// Starts dd, in a group.
+fn dd(group: Option<&Path>, arguments: &str) -> Process {
+    let enter =
+        group.map(|group| format!("echo $$ > {}/cgroup.procs && ", group.display())).unwrap_or_default();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{enter}exec dd {arguments} iflag=direct status=none")]);
+    chokepoint_tests::workload::die_with_test(&mut command);
+    Process(command.spawn().expect("a shell can be run"))
+}
+
+#[test]
+fn the_targets_requests_are_told_apart_from_the_devices() {
+    let _live = live();
+    let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let path = device.path().display();
+    let mut other = dd(None, &format!("if={path} of=/dev/null bs=4k count=100"));
+    other.0.wait().expect("it ends");
+    let before = device.statistics();
+    let program = format!("dd if={path} of=/dev/null bs=8k count=300 iflag=direct status=none; sleep 1");
+    let fixed = ["record", "-e", "io", "-o", "out.json", "--", "sh", "-c"];
+    let running = Agent::new(fixed.iter().chain(&[program.as_str()])).start();
+    eventually("the target's requests", || (device.statistics().reads >= before.reads + 300).then_some(()));
+    let mut other = dd(None, &format!("if={path} of=/dev/null bs=4k count=100"));
+    other.0.wait().expect("it ends");
+    let finished = running.finish().succeeded();
+    let block = finished.profile("out.json").block.expect("block devices were watched");
+    assert!(block.has_target);
+    let all = of_device(&block, &device.name(), Operation::Read);
+    let of_target: u64 = block
+        .requests
+        .iter()
+        .filter(|requests| requests.device.name == device.name() && requests.of_target)
+        .map(|requests| requests.totals.requests)
+        .sum();
+    eprintln!("measured: {of_target} of the target, {} in all, {} untimed", all.requests, all.untimed);
+    assert!(of_target <= 300 && of_target + all.untimed >= 300, "{}", finished.stderr);
+    // The other one may outlast the window.
+    assert!(all.requests > of_target && all.requests <= 400, "{}", finished.stderr);
+    assert!(finished.stderr.contains("whole device, for comparison"), "{}", finished.stderr);
+}
+
+/// Sets and removes limits of a group for a device.
+struct Limit {
+    file: PathBuf,
+    device: String,
+    is_version_2: bool,
+    kind: &'static str,
+}
+
+impl Limit {
+    fn set(&self, number: u64) {
+        let text = match (self.is_version_2, number) {
+            (false, number) => format!("{} {number}", self.device),
+            (true, 0) => format!("{} {}=max", self.device, self.kind),
+            (true, number) => format!("{} {}={number}", self.device, self.kind),
+        };
+        fs::write(&self.file, text).expect("a limit can be set");
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        // Or what is held would keep its process from ending.
+        self.set(0);
+    }
+}
+
+#[test]
+fn what_a_limit_holds_back_is_told() {
+    let _live = live();
+    let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let version_1 = Cgroup::new(Path::new("/sys/fs/cgroup/blkio"), "chokepoint-io");
+    let is_version_2 = version_1.is_none();
+    let group = version_1.or_else(|| {
+        let mount = Cgroup::v2_mount()?;
+        let _ = fs::write(mount.join("cgroup.subtree_control"), "+io");
+        Cgroup::new(&mount, "chokepoint-io")
+    });
+    let Some(group) = group else { return eprintln!("skipped: no group can be made") };
+    let limit = |version_1: &str, kind| Limit {
+        file: group.path().join(if is_version_2 { "io.max" } else { version_1 }),
+        device: device.numbers(),
+        is_version_2,
+        kind,
+    };
+    let operations = limit("blkio.throttle.read_iops_device", "riops");
+    skip_if!(!operations.file.exists(), "this kernel has no limits for block devices");
+    operations.set(50);
+    let agent = record(&["-d", "5m"]);
+    let start = Instant::now();
+    let mut reader =
+        dd(Some(group.path()), &format!("if={} of=/dev/null bs=4k count=150", device.path().display()));
+    reader.0.wait().expect("it ends");
+    let elapsed_ns = start.elapsed().as_nanos() as u64;
+    operations.set(0);
+    // What waits for longer than the recording takes: 64 kB at 1 kB a second.
+    let bytes = limit("blkio.throttle.read_bps_device", "rbps");
+    bytes.set(1_024);
+    let start = Instant::now();
+    let stuck =
+        dd(Some(group.path()), &format!("if={} of=/dev/null bs=64k count=1", device.path().display()));
+    sleep(Duration::from_secs(2));
+    let (block, summary) = finish(agent);
+    let at_most_ns = start.elapsed().as_nanos() as u64;
+    bytes.set(0);
+    drop(stuck);
+    eprintln!("{summary}");
+
+    let own = format!("/{}", group.path().file_name().expect("it has a name").to_string_lossy());
+    let reads = of_device(&block, &device.name(), Operation::Read);
+    assert_eq!(reads.requests, 150, "what is held back does not reach the device: {summary}");
+    let holds: Vec<_> = block.holds.iter().filter(|hold| hold.device.name == device.name()).collect();
+    assert!(!holds.is_empty(), "{summary}");
+    assert!(
+        holds.iter().all(|hold| hold.owner.cgroup == own && hold.operation == Operation::Read),
+        "{holds:?}"
+    );
+    let held_ns: u64 = holds.iter().map(|hold| hold.held.total_ns).sum();
+    let bios: u64 = holds.iter().map(|hold| hold.bios).sum();
+    // One read at a time: it was held whenever it was not at the device. dd's own start is part of the time.
+    let expected_ns = elapsed_ns - reads.device.total_ns.min(elapsed_ns);
+    eprintln!("measured: {bios} bios held for {held_ns} ns, expected {expected_ns} ns");
+    // Where looks find them, each counts with an error of up to the time between two looks at either end, 10 ms and what others
+    // take of the CPU.
+    assert!(held_ns.abs_diff(expected_ns) <= expected_ns * 3 / 10 + 200_000_000, "{summary}");
+    assert!((5..=150).contains(&bios), "{summary}");
+
+    let held: Vec<_> = block.held.iter().filter(|held| held.device.name == device.name()).collect();
+    let [held] = held.as_slice() else { panic!("{held:?} {summary}") };
+    assert_eq!((held.bios, held.bytes, held.owner.cgroup.as_str()), (1, 65_536, own.as_str()));
+    assert!(held.held_ns >= 1_000_000_000 && held.held_ns <= at_most_ns + 200_000_000, "{held:?}");
+    assert!(summary.contains("still held back by a limit"), "{summary}");
+}
