@@ -693,7 +693,7 @@ mod tests {
         let layout = KernelLayout::from_btf(&Image::complete().bytes()).unwrap();
         let offset = |name| layout.offsets.iter().find(|(global, _)| *global == name).unwrap().1;
         assert_eq!(offset("TASK_COMM"), 8);
-        assert_eq!(offset("TASK_CGROUPS"), 16 * 8 + 4);
+        assert_eq!(offset("TASK_CGROUPS"), 17 * 8 + 4);
         assert_eq!(offset("CGROUP_KN"), 8);
         assert_eq!(offset("MM_VDSO"), 16);
         assert_eq!(offset("MM_MAPLE_ROOT"), 16 + 16);

@@ -13,7 +13,7 @@ pub enum Column {
     User,
     /// On a CPU, in the kernel.
     System,
-    /// Able to run and waiting for a CPU.
+    /// Able to run and waiting for a CPU, or for one that the hypervisor took.
     RunQueue,
     /// Held back by a CPU quota.
     Throttled,
@@ -116,10 +116,10 @@ impl Column {
         let class = |class| snapshot.pct(activity.class_ns(class));
         let group = |group| snapshot.pct(activity.group_ns(group));
         match self {
-            Self::Cpu => group(Group::Cpu),
+            Self::Cpu => class(Class::CpuUser) + class(Class::CpuKernel),
             Self::User => class(Class::CpuUser),
             Self::System => class(Class::CpuKernel),
-            Self::RunQueue => class(Class::RunQueue),
+            Self::RunQueue => class(Class::RunQueue) + class(Class::CpuStolen),
             Self::Throttled => class(Class::Throttled),
             Self::Io => group(Group::Io),
             Self::Memory => group(Group::Memory),
@@ -183,7 +183,7 @@ mod tests {
             (500_000, "0.1"),
             (999_000_000, "99.9"),
             (999_900_000, "100"),
-            (12_345_000_000_000, "1234k"),
+            (12_345_000_000_000, "1M"),
             (99_990_000_000, "9999"),
             (123_450_000_000, "12k"),
         ] {
