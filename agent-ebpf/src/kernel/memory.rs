@@ -299,7 +299,8 @@ fn totals<'a>(task: KernelPointer, key: &ProcessKey) -> Option<&'a mut ProcessTo
     let entry = match find() {
         Some(entry) => Some(entry),
         None => {
-            let new = ProcessTotals {
+            // By reference: a copy of it would be too much for the stack of older kernels.
+            let new = &ProcessTotals {
                 minor_faults: 0,
                 major_faults: 0,
                 reclaims: 0,
@@ -317,7 +318,7 @@ fn totals<'a>(task: KernelPointer, key: &ProcessKey) -> Option<&'a mut ProcessTo
     if entry.is_none() {
         count(Counter::MemoryProcessesFull);
     }
-    // SAFETY: the entry is not freed while the program runs; what others change in it, they change as `increase` does.
+    // SAFETY: the entry is not freed while the program runs; what others change in it, they change by `atomic::add`.
     entry.map(|entry| unsafe { &mut *entry })
 }
 
