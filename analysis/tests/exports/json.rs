@@ -32,7 +32,7 @@ fn damaged_files_are_refused_with_the_reason() {
     let good = text(&recording::interleaved(), Format::Json, &Options::default());
     for (from, to, expected) in [
         (
-            r#""version":3"#,
+            r#""version":4"#,
             r#""version":1"#,
             "version 1; this program reads \"chokepoint-profile\" version 4",
         ),
