@@ -27,8 +27,8 @@ impl HostTime {
         Self { start: Instant::now(), begin: Ticks::now() }
     }
 
-    /// Time stolen from all CPUs together until now, nanoseconds: at most this much, since the kernel counts whole ticks for each
-    /// CPU.
+    /// Time that the hypervisor and interrupts took from threads on all CPUs together until now, nanoseconds: at most this much,
+    /// since the kernel counts whole ticks for each CPU.
     #[must_use]
     pub fn stolen_at_most_ns(self) -> u64 {
         (Ticks::now().stolen - self.begin.stolen + cpus()) * TICK_NS
@@ -49,8 +49,8 @@ impl Ticks {
         let line = text.lines().next().unwrap_or_default();
         let numbers: Vec<u64> =
             line.split_whitespace().skip(1).filter_map(|word| word.parse().ok()).collect();
-        let [_, _, _, idle, waiting, _, _, stolen, ..] = numbers[..] else { panic!("{line}") };
-        Self { idle: idle + waiting, stolen }
+        let [_, _, _, idle, waiting, hard, soft, stolen, ..] = numbers[..] else { panic!("{line}") };
+        Self { idle: idle + waiting, stolen: hard + soft + stolen }
     }
 }
 

@@ -176,11 +176,12 @@ fn who_ran_while_a_thread_queued_is_told() {
     let (unknown, _) = split_unknown(victims);
     assert!((unknown as f64) < 0.02 * victims.queued_ns as f64, "{victims:?}");
 
-    // It only ever lost the CPU to others, and got it back each time; of some times a host that hides its threads does not tell.
+    // It only ever lost the CPU to others, and got it back each time. The window's begin and its end may each cut one wait; of some
+    // times a host that hides its threads does not tell.
     let switches = time(victim.pid()).switches;
     let unseen: u64 = profile.coverage.notes.iter().filter_map(|note| unseen_arrivals(note)).sum();
     assert!(
-        victims.latencies.count().abs_diff(switches) <= 1 + unseen,
+        victims.latencies.count().abs_diff(switches) <= 2 + unseen,
         "{switches} switches, {unseen} arrivals unseen: {victims:?}"
     );
 
