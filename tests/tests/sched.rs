@@ -162,9 +162,11 @@ fn everything_adds_up_while_threads_come_and_go() {
     assert!(on_cpu as f64 <= cpus * longest * looks, "{on_cpu} ns on {cpus} CPUs in {longest} ns");
     // Two spinners leave no CPU idle.
     assert!(on_cpu as f64 > 0.9 * cpus.min(2.0) * window_ns, "{on_cpu} ns on {cpus} CPUs in {window_ns} ns");
-    // Of all threads together the hypervisor took no more than it says; each thread's own clocks differ by a moment at each switch.
+    // Of all threads together the hypervisor took no more than it says; each thread's own clocks differ by a moment at each switch,
+    // which under emulation is ten times as long.
+    let moments = if in_vm() { 0.05 } else { 0.005 };
     let stolen: u64 = profile.thread_times.iter().map(|thread| thread.parts.stolen_ns).sum();
-    let most = stolen_ns as f64 + 0.005 * cpus * window_ns;
+    let most = stolen_ns as f64 + moments * cpus * window_ns;
     assert!(stolen as f64 <= most, "{stolen} ns told as stolen, at most {most} ns were");
 }
 
