@@ -143,7 +143,9 @@ fn everything_adds_up_while_threads_come_and_go() {
 
     let window_ns = profile.header.duration_ns as f64;
     let ended = profile.thread_times.iter().filter(|thread| thread.ended).count();
-    assert!(ended > 20, "only {ended} threads ended");
+    // Under emulation a thread takes a tenth of a second from its birth to its end.
+    let enough = if in_vm() { 5 } else { 20 };
+    assert!(ended > enough, "only {ended} threads ended");
     let mut whole = 0;
     for thread in profile.thread_times.iter().filter(|thread| !thread.ended) {
         // The accounting begins a little before the window and ends with it.
