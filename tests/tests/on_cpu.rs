@@ -156,7 +156,10 @@ fn time_in_the_kernel_is_seen_as_asked() {
     let _live = live();
     let workload = Workload::start("syscalls_c", &[]);
     let pid = workload.pid().to_string();
-    let record = |mode: &[&str]| agent::record(&[&["--pid", &pid, "-d", "1", "-F", "499"], mode].concat());
+    // Under emulation a second has a handful of samples.
+    let duration = if in_vm() { "5" } else { "1" };
+    let record =
+        |mode: &[&str]| agent::record(&[&["--pid", &pid, "-d", duration, "-F", "499"], mode].concat());
     let in_kernel = |name: &str| name == "read_zero" || name.contains("clear_user");
 
     let both = record(&[]);
