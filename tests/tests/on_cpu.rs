@@ -156,8 +156,8 @@ fn time_in_the_kernel_is_seen_as_asked() {
     let _live = live();
     let workload = Workload::start("syscalls_c", &[]);
     let pid = workload.pid().to_string();
-    // Under emulation a second has a handful of samples.
-    let duration = if in_vm() { "5" } else { "1" };
+    // Under emulation a second has a handful of samples, and clearing memory takes less of the time.
+    let (duration, enough) = if in_vm() { ("5", 0.1) } else { ("1", 0.3) };
     let record =
         |mode: &[&str]| agent::record(&[&["--pid", &pid, "-d", duration, "-F", "499"], mode].concat());
     let in_kernel = |name: &str| name == "read_zero" || name.contains("clear_user");
@@ -168,11 +168,11 @@ fn time_in_the_kernel_is_seen_as_asked() {
         let kernel = names.iter().position(|name| in_kernel(name));
         user.is_some_and(|user| kernel.is_some_and(|kernel| user < kernel))
     });
-    assert!(joined as f64 > 0.3 * both.total_weight() as f64, "kernel frames lie on top of read_zeros");
+    assert!(joined as f64 > enough * both.total_weight() as f64, "kernel frames lie on top of read_zeros");
 
     let user_only = record(&["--user-only"]);
     let share = share_with(&user_only, "read_zeros");
-    assert!(share > 0.3, "time in the kernel counts for the caller, which has {share}");
+    assert!(share > enough, "time in the kernel counts for the caller, which has {share}");
     assert_eq!(weight_where(&user_only, |names| names.iter().any(|name| in_kernel(name))), 0);
 
     let kernel_only = record(&["--kernel-only"]);
