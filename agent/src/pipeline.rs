@@ -25,7 +25,7 @@ use crate::drain::decode::{Record, decode_look, decode_running};
 use crate::drain::{DRAIN_INTERVAL, Drain, kernel_log};
 use crate::failure::{Failure, Kind};
 use crate::host;
-use crate::host::cgroups::CpuHierarchy;
+use crate::host::cgroups::{self, Hierarchy};
 use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::host::cost::{Cost, log_phase, thread_cpu};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
@@ -171,8 +171,8 @@ impl Session {
             stacks: options.stacks,
             frequency_hz: takes_on_cpu(&options).then_some(options.frequency_hz),
             sched: sched_options(&options).map(|sched| SchedOptions {
-                cpu_controller: CpuHierarchy::find()
-                    .filter(CpuHierarchy::is_version_1)
+                cpu_controller: cgroups::controlled_by("cpu")
+                    .filter(Hierarchy::is_version_1)
                     .and_then(|_| layout.controller("cpu")),
                 ..sched
             }),
@@ -432,7 +432,7 @@ impl Sampling {
         self.drain();
         let open_waits = self.account(&running, &threads, &clocks, end_ns, false)?;
         if sched_options(&self.session.options).is_some() {
-            self.sums.times.finish_run_queue(&queue_pairs, CpuHierarchy::find().as_ref());
+            self.sums.times.finish_run_queue(&queue_pairs, cgroups::controlled_by("cpu").as_ref());
         }
         // Files that this last look was the first to meet.
         self.drain();

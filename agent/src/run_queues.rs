@@ -11,7 +11,7 @@ use chokepoint_ebpf::run_queue::{
 use chokepoint_ebpf::sched::ThreadClock;
 
 use crate::drain::decode::comm;
-use crate::host::cgroups::CpuHierarchy;
+use crate::host::cgroups::Hierarchy;
 use crate::process;
 
 /// Processes and groups that are kept one by one; what further ones queued is added up. 500 bytes each.
@@ -61,7 +61,7 @@ impl RunQueues {
 
     /// What all of it comes to.
     #[must_use]
-    pub fn finish(&self, pairs: &[(QueuePair, Behind)], hierarchy: Option<&CpuHierarchy>) -> RunQueue {
+    pub fn finish(&self, pairs: &[(QueuePair, Behind)], hierarchy: Option<&Hierarchy>) -> RunQueue {
         // A CPU has told some of each.
         let mut sums: HashMap<(u32, u32), Behind> = HashMap::new();
         for (pair, what) in pairs {
@@ -108,7 +108,7 @@ impl RunQueues {
     fn cgroups(
         &self,
         mut by_group: HashMap<u64, Vec<(Option<u64>, u64)>>,
-        hierarchy: Option<&CpuHierarchy>,
+        hierarchy: Option<&Hierarchy>,
     ) -> Vec<Queue> {
         let runners = by_group.values().flatten().filter_map(|(runner, _)| *runner);
         let wanted: HashSet<u64> =

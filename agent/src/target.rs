@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use chokepoint_ebpf::COMM_LEN;
 use thiserror::Error;
 
+use crate::host::cgroups;
 use crate::load::Gate;
 use crate::load::layout::KernelLayout;
 use crate::process;
@@ -172,8 +173,7 @@ pub fn admits(gate: &Gate, target: &Target, tgid: u32, is_listed: impl FnOnce(u3
 fn is_in_cgroup(tgid: u32, path: &Path) -> bool {
     let directory = |path: &Path| find_cgroup(path).and_then(|(directory, _)| directory.canonicalize().ok());
     let Some(wanted) = directory(path) else { return false };
-    let groups = fs::read_to_string(format!("/proc/{tgid}/cgroup")).unwrap_or_default();
-    groups.lines().filter_map(|line| line.splitn(3, ':').nth(2)).any(|group| {
+    cgroups::of_process(tgid).iter().any(|(_, group)| {
         let group = Path::new(group);
         group
             .ancestors()
@@ -194,12 +194,14 @@ fn cgroup_gate(path: &Path, layout: &KernelLayout) -> Result<Gate, TargetError> 
     if is_v2 {
         return Ok(Gate::Cgroup { id, controller: None });
     }
-    let mounts = fs::read_to_string("/proc/self/mountinfo")
+    let hierarchies = cgroups::hierarchies()
         .map_err(|source| TargetError::Io { path: "/proc/self/mountinfo".into(), source })?;
     let directory = directory.canonicalize().map_err(failed)?;
-    controllers_at(&mounts, &directory)
-        .iter()
-        .find_map(|controller| layout.controller(controller))
+    let inside = hierarchies.iter().filter(|hierarchy| directory.starts_with(hierarchy.root()));
+    // Of mounts within each other, the innermost.
+    inside
+        .max_by_key(|hierarchy| hierarchy.root().as_os_str().len())
+        .and_then(|hierarchy| hierarchy.options().find_map(|option| layout.controller(option)))
         .map(|controller| Gate::Cgroup { id, controller: Some(controller) })
         .ok_or_else(|| TargetError::NamedHierarchy(path.to_owned()))
 }
@@ -236,39 +238,9 @@ fn file_system(directory: &Path) -> Option<i64> {
     (unsafe { libc::statfs(path.as_ptr(), &mut facts) } == 0).then_some(facts.f_type)
 }
 
-/// The controllers of the version 1 mount that a directory lies in: the options of its super block that name some.
-fn controllers_at(mountinfo: &str, directory: &Path) -> Vec<String> {
-    mountinfo
-        .lines()
-        .filter_map(|line| {
-            let (mount, super_block) = line.split_once(" - ")?;
-            let mount_point = mount.split(' ').nth(4)?;
-            let mut super_block = super_block.split(' ');
-            let is_v1 = super_block.next() == Some("cgroup");
-            let options = super_block.nth(1)?;
-            (is_v1 && directory.starts_with(mount_point)).then_some((mount_point.len(), options))
-        })
-        .max_by_key(|(length, _)| *length)
-        .map(|(_, options)| options.split(',').map(str::to_owned).collect())
-        .unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_innermost_version_one_mount_gives_the_controllers() {
-        let mounts = "\
-25 20 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n\
-26 25 0:23 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n\
-27 25 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
-28 25 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let at = |path| controllers_at(mounts, Path::new(path));
-        assert_eq!(at("/sys/fs/cgroup/cpu,cpuacct/a/b"), ["rw", "cpu", "cpuacct"]);
-        assert_eq!(at("/sys/fs/cgroup/systemd/x"), ["rw", "name=systemd"]);
-        assert_eq!(at("/sys/fs/cgroup/unified/x"), Vec::<String>::new());
-    }
 
     #[test]
     fn a_thread_id_stands_for_its_process() {

@@ -8,7 +8,7 @@ use chokepoint_ebpf::run_queue::{Behind, QueuePair};
 use chokepoint_ebpf::sched::{State, ThreadClock, ThreadRecord};
 
 use crate::drain::decode::comm;
-use crate::host::cgroups::CpuHierarchy;
+use crate::host::cgroups::Hierarchy;
 use crate::process;
 use crate::run_queues::RunQueues;
 
@@ -84,7 +84,7 @@ impl ThreadTimes {
     }
 
     /// Adds up run queues, when every thread has been added.
-    pub fn finish_run_queue(&mut self, pairs: &[(QueuePair, Behind)], hierarchy: Option<&CpuHierarchy>) {
+    pub fn finish_run_queue(&mut self, pairs: &[(QueuePair, Behind)], hierarchy: Option<&Hierarchy>) {
         self.run_queue = Some(self.queues.finish(pairs, hierarchy));
     }
 

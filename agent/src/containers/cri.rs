@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 use super::{Container, Pod};
 
 /// Where runtimes listen: containerd, CRI-O, Docker through its adapter, containerd as k3s and k0s have it.
-const USUAL_SOCKETS: &[&str] = &[
+pub const USUAL_SOCKETS: &[&str] = &[
     "/run/containerd/containerd.sock",
     "/run/crio/crio.sock",
     "/run/cri-dockerd.sock",

@@ -1,12 +1,10 @@
 //! Control groups of containers, told by their names.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories of each hierarchy that are looked at.
-const MAX_DIRECTORIES: usize = 20_000;
+use crate::host::cgroups::{Hierarchy, Step, hierarchies};
 
 /// Which program made a container's group, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -115,49 +113,23 @@ pub fn is_of_pod(group: &Path, uid: &str) -> bool {
 }
 
 /// The groups of all containers, those of version 2 first. What runs in a container makes groups of its own below; they belong to
-/// it.
+/// it. Groups of named hierarchies are left out: kernel programs cannot tell them.
 #[must_use]
 pub fn all() -> Vec<ContainerGroup> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut hierarchies = hierarchies().unwrap_or_default();
+    hierarchies.retain(|hierarchy| !hierarchy.is_named());
+    hierarchies.sort_by_key(Hierarchy::is_version_1);
     let mut found = Vec::new();
-    for mount in mounts(&mountinfo) {
-        let mut directories = vec![mount];
-        let mut seen = 0;
-        while let Some(directory) = directories.pop() {
-            seen += 1;
-            if seen > MAX_DIRECTORIES {
-                tracing::warn!(MAX_DIRECTORIES, "containers may be missing: there are more control groups");
-                break;
-            }
-            if let Some(group) = ContainerGroup::at(&directory) {
+    for hierarchy in hierarchies {
+        let is_all = hierarchy.walk(|directory| match ContainerGroup::at(directory) {
+            Some(group) => {
                 found.push(group);
-                continue;
+                Step::Past
             }
-            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-            let children = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            directories.extend(children.map(|child| child.path()));
-        }
-    }
-    found
-}
-
-/// Where hierarchies are mounted whose groups the kernel programs can tell: version 2, and those of version 1 that have a
-/// controller.
-fn mounts(mountinfo: &str) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for kind in ["cgroup2", "cgroup"] {
-        let mut seen = HashSet::new();
-        let lines = mountinfo.lines().filter_map(|line| line.split_once(" - "));
-        for (mount, super_block) in lines {
-            let mut super_block = super_block.split(' ');
-            let mut mount = mount.split(' ').skip(2);
-            let (Some(device), Some(place)) = (mount.next(), mount.nth(1)) else { continue };
-            let is_kind = super_block.next() == Some(kind);
-            let options = super_block.nth(1).unwrap_or_default();
-            let is_named = options.split(',').any(|option| option.starts_with("name="));
-            if is_kind && !is_named && seen.insert(device) {
-                found.push(PathBuf::from(place));
-            }
+            None => Step::Into,
+        });
+        if !is_all {
+            tracing::warn!(root = %hierarchy.root().display(), "containers may be missing: there are too many control groups");
         }
     }
     found
@@ -209,17 +181,5 @@ mod tests {
         assert!(!of("/kubepods/burstable/pod9f-1ab"));
         assert!(!of("/kubepods.slice/kubepods-pod9f_1ab.slice"));
         assert!(!is_of_pod(Path::new("/kubepods/pod"), ""));
-    }
-
-    #[test]
-    fn hierarchies_whose_groups_can_be_told() {
-        let mountinfo = "\
-26 25 0:23 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n\
-27 25 0:24 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
-28 25 0:25 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n\
-29 25 0:25 / /elsewhere rw - cgroup2 cgroup2 rw\n\
-30 25 0:26 / /tmp rw - tmpfs tmpfs rw\n";
-        let expected = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpu"].map(PathBuf::from);
-        assert_eq!(mounts(mountinfo), expected);
     }
 }

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use super::Check;
+use crate::containers::cri::USUAL_SOCKETS;
 use crate::failure::Kind;
+use crate::host::cgroups::{Hierarchy, hierarchies};
 use crate::host::{self, capabilities};
 use crate::load::layout::{KERNEL_BTF, KernelLayout, LayoutError};
 
@@ -35,7 +37,7 @@ pub(super) fn all() -> Vec<Check> {
         kptr_restrict(host::sysctl("kernel.kptr_restrict")),
         bpf_jit(host::sysctl("net.core.bpf_jit_enable")),
         memlock(host::memlock_limit_bytes(), host::parse_release(&release)),
-        cgroups(&read("/proc/self/mountinfo")),
+        cgroups(&hierarchies().unwrap_or_default()),
         container_runtime(),
     ]);
     checks
@@ -187,10 +189,9 @@ fn memlock(limit_bytes: u64, release: Option<(u32, u32)>) -> Check {
     }
 }
 
-fn cgroups(mountinfo: &str) -> Check {
-    let types = || mountinfo.lines().filter_map(|line| line.split_once(" - ")?.1.split(' ').next());
-    let v1 = types().any(|kind| kind == "cgroup");
-    let v2 = types().any(|kind| kind == "cgroup2");
+fn cgroups(hierarchies: &[Hierarchy]) -> Check {
+    let v1 = hierarchies.iter().any(Hierarchy::is_version_1);
+    let v2 = hierarchies.iter().any(|hierarchy| !hierarchy.is_version_1());
     let finding = match (v1, v2) {
         (true, true) => "versions 1 and 2 side by side",
         (true, false) => "version 1",
@@ -207,16 +208,10 @@ fn cgroups(mountinfo: &str) -> Check {
 }
 
 fn container_runtime() -> Check {
-    const SOCKETS: [&str; 5] = [
-        "/run/containerd/containerd.sock",
-        "/run/k3s/containerd/containerd.sock",
-        "/run/crio/crio.sock",
-        "/run/docker.sock",
-        "/run/podman/podman.sock",
-    ];
-    let found: Vec<&str> = SOCKETS.into_iter().filter(|socket| Path::new(socket).exists()).collect();
+    let found: Vec<&str> =
+        USUAL_SOCKETS.iter().copied().filter(|socket| Path::new(socket).exists()).collect();
     let finding = if found.is_empty() {
-        "no socket; containers are known by their cgroup".to_owned()
+        "no CRI socket; containers are known by their ids, pods not at all".to_owned()
     } else {
         found.join(", ")
     };
@@ -254,8 +249,8 @@ mod tests {
             (bpf_jit(Some(0)), Status::Warning),
             (memlock(64 << 10, Some((5, 10))), Status::Warning),
             (memlock(64 << 10, Some((6, 1))), Status::Ok),
-            (cgroups("1 0 0:1 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw"), Status::Ok),
-            (cgroups(""), Status::Warning),
+            (cgroups(&[Hierarchy::version_2_at(Path::new("/sys/fs/cgroup"))]), Status::Ok),
+            (cgroups(&[]), Status::Warning),
         ];
         for (check, expected) in cases {
             assert_eq!(check.status, expected, "{check:?}");

@@ -1,83 +1,48 @@
 //! Reads the files of control groups, of version 2 and of version 1, below every hierarchy that is mounted.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chokepoint_analysis::signals::reading::{Group, Pressure};
 
 use super::read_text;
 use super::text::{counters, pressure};
+use crate::host::cgroups::{Hierarchy, Step};
 
 /// Groups of each hierarchy that are read. A node full of pods has some hundred.
 const MAX_GROUPS: usize = 2_000;
 /// Version 1 says "no limit" by a number near the largest.
 const NO_LIMIT_BYTES: u64 = 1 << 60;
 
-/// A mounted hierarchy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hierarchy {
-    root: PathBuf,
-    /// What its controllers are called; `None` of version 2.
-    controllers: Option<Vec<String>>,
-}
-
-/// The mounted hierarchies, from `/proc/self/mountinfo`.
-pub fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
-    let hierarchy = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let root = PathBuf::from(before.split(' ').nth(4)?);
-        let mut fields = after.split(' ');
-        match fields.next()? {
-            "cgroup2" => Some(Hierarchy { root, controllers: None }),
-            "cgroup" => {
-                let options = fields.nth(1)?.split(',').map(str::to_owned).collect();
-                Some(Hierarchy { root, controllers: Some(options) })
-            }
-            _ => None,
-        }
-    };
-    let mut found: Vec<Hierarchy> = Vec::new();
-    for hierarchy in mountinfo.lines().filter_map(hierarchy) {
-        // The same hierarchy may be mounted again.
-        if !found.iter().any(|known| known.controllers == hierarchy.controllers) {
-            found.push(hierarchy);
-        }
-    }
-    found
-}
-
 /// Every group but the roots, which are the host. What is too much is told in `missing`.
 pub fn read(hierarchies: &[Hierarchy], missing: &mut Vec<String>) -> BTreeMap<String, Group> {
     let mut groups = BTreeMap::new();
-    for Hierarchy { root, controllers } in hierarchies {
-        let reads: Vec<fn(&Path, &mut Group)> = match controllers {
-            None => vec![read_v2],
-            Some(controllers) => controllers.iter().filter_map(|name| reader_v1(name)).collect(),
+    for hierarchy in hierarchies {
+        let reads: Vec<fn(&Path, &mut Group)> = if hierarchy.is_version_1() {
+            hierarchy.options().filter_map(reader_v1).collect()
+        } else {
+            vec![read_v2]
         };
         if reads.is_empty() {
             continue;
         }
-        let mut directories = vec![root.clone()];
         let mut seen = 0;
-        while let Some(directory) = directories.pop() {
-            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
-            let children = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-            directories.extend(children.map(|entry| entry.path()));
-            let Ok(path) = directory.strip_prefix(root) else { continue };
-            if path.as_os_str().is_empty() {
-                continue;
+        hierarchy.walk(|directory| {
+            if directory == hierarchy.root() {
+                return Step::Into;
             }
             seen += 1;
             if seen > MAX_GROUPS {
-                missing.push(format!("groups below {} beyond the first {MAX_GROUPS}", root.display()));
-                break;
+                let root = hierarchy.root().display();
+                missing.push(format!("groups below {root} beyond the first {MAX_GROUPS}"));
+                return Step::End;
             }
-            let group = groups.entry(format!("/{}", path.display())).or_default();
+            let group = groups.entry(hierarchy.path_of(directory)).or_default();
             for read in &reads {
-                read(&directory, group);
+                read(directory, group);
             }
-        }
+            Step::Into
+        });
     }
     // A hierarchy without controllers has nothing to tell.
     groups.retain(|_, group| *group != Group::default());
@@ -172,6 +137,7 @@ fn read_threads(directory: &Path, group: &mut Group) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn tree(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
@@ -181,20 +147,6 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         root
-    }
-
-    #[test]
-    fn hierarchies_of_a_mixed_host() {
-        let mountinfo = "\
-25 1 0:22 / /sys/fs/cgroup rw - tmpfs tmpfs rw
-26 25 0:23 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
-27 25 0:24 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
-28 25 0:24 / /elsewhere rw shared:1 - cgroup2 cgroup2 rw
-broken";
-        let found = hierarchies(mountinfo);
-        assert_eq!(found.len(), 2);
-        assert_eq!(found[0].controllers.as_deref().unwrap(), ["rw", "cpu", "cpuacct"]);
-        assert_eq!(found[1].root, Path::new("/sys/fs/cgroup/unified"));
     }
 
     #[test]
@@ -215,7 +167,7 @@ broken";
             ("pod/cpu.pressure", "some avg10=0 total=5\nfull avg10=0 total=4\n"),
             ("empty/x", ""),
         ]);
-        let hierarchy = Hierarchy { root: root.path().to_owned(), controllers: None };
+        let hierarchy = Hierarchy::version_2_at(root.path());
         let mut missing = Vec::new();
         let groups = read(&[hierarchy], &mut missing);
         assert_eq!((groups.len(), missing.len()), (1, 0), "{groups:?}");
@@ -247,10 +199,7 @@ broken";
             ("memory/a/b/memory.limit_in_bytes", "9223372036854771712\n"),
             ("memory/a/b/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
         ]);
-        let hierarchy = |name: &str, controllers: &[&str]| Hierarchy {
-            root: root.path().join(name),
-            controllers: Some(controllers.iter().map(|name| (*name).to_owned()).collect()),
-        };
+        let hierarchy = |name: &str, options| Hierarchy::version_1_at(&root.path().join(name), options);
         let hierarchies =
             [hierarchy("cpu", &["rw", "cpu", "cpuacct"]), hierarchy("memory", &["rw", "memory"])];
         let groups = read(&hierarchies, &mut Vec::new());

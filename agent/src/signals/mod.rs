@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use chokepoint_analysis::signals::reading::{FileSystem, Limits, Pressure, Reading, Sockets, Use};
 
-use crate::host::{self, clock::monotonic_ns};
+use crate::host::{self, cgroups, clock::monotonic_ns};
 use crate::process;
 
 /// Longest time between two readings.
@@ -94,7 +94,7 @@ pub fn read(depth: Depth) -> Reading {
     if depth == Depth::Everything {
         let mountinfo = file("/proc/self/mountinfo", "mounts");
         reading.filesystems = filesystems(&mountinfo);
-        reading.groups = groups::read(&groups::hierarchies(&mountinfo), &mut missing);
+        reading.groups = groups::read(&cgroups::hierarchies().unwrap_or_default(), &mut missing);
         (reading.sockets.ephemeral_ports, reading.sockets.ephemeral_ports_used) = ephemeral_ports();
         reading.limits.process_files = process_files(&mut missing);
     }

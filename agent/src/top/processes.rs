@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::snapshot::ProcessKey;
+use crate::host::cgroups::memberships;
 
 /// A process is looked up again after this many windows: it may be in another cgroup by then.
 const WINDOWS: u64 = 16;
@@ -73,13 +74,7 @@ fn parent(stat: &str) -> Option<u32> {
 
 /// The path by which people know the group.
 fn cgroup(text: &str) -> &str {
-    let groups: Vec<(&str, &str)> = text
-        .lines()
-        .filter_map(|line| {
-            let (_, group) = line.split_once(':')?;
-            group.split_once(':')
-        })
-        .collect();
+    let groups: Vec<(&str, &str)> = memberships(text).collect();
     let path_of = |controller: &str| {
         groups
             .iter()
