@@ -72,7 +72,7 @@ pub fn target_dir() -> PathBuf {
 /// correct profiler exceeds once in 1.7 million times, and the true share's own uncertainty.
 #[must_use]
 pub fn share_tolerance(p: f64, n: u64) -> f64 {
-    /// Truth and samples do not cover quite the same time: the workload starts before and ends after the recording.
+    /// What is truth of the rounds a workload does is so of its time only as far as calls and pages' first use take none.
     const TRUTH: f64 = 0.005;
     5.0 * (p * (1.0 - p) / n as f64).sqrt() + TRUTH
 }

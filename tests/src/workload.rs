@@ -117,7 +117,7 @@ impl Workload {
         self.child.id()
     }
 
-    /// Asks the workload to end, and returns what it says it has done: nanoseconds of CPU time by function.
+    /// Asks the workload to end, and returns what it says it has done: a number by name.
     #[must_use]
     pub fn truth(mut self) -> BTreeMap<String, f64> {
         // SAFETY: the child has not been waited for, so the number is still its own.
@@ -132,8 +132,8 @@ impl Workload {
         self.child.wait().expect("the workload ends");
         text.lines()
             .filter_map(|line| {
-                let (function, nanoseconds) = line.split_once(' ')?;
-                Some((function.to_owned(), nanoseconds.parse().ok()?))
+                let (name, number) = line.split_once(' ')?;
+                Some((name.to_owned(), number.parse().ok()?))
             })
             .collect()
     }

@@ -7,7 +7,7 @@ use chokepoint_tests::{Agent, Workload, agent, in_vm, live, share_tolerance, ski
 /// Samples that say enough of a share.
 const PLENTY: u64 = 500;
 
-/// A workload burns CPU time in three functions and keeps account; the profile must show the same shares.
+/// A workload does rounds of equal length in three functions and counts them; the profile must show the same shares.
 fn shares_are_true(workload: &str) {
     let _live = live();
     let workload = Workload::start(workload, &[]);
@@ -19,11 +19,11 @@ fn shares_are_true(workload: &str) {
     let samples = profile.total_count();
     let total: f64 = truth.values().sum();
     assert_eq!(truth.len(), 3, "{truth:?}");
-    // The time between the three, which none of them accounts for, is in no function of the truth.
+    // The time between the three is in no function of the truth.
     let in_functions: f64 = truth.keys().map(|function| share_with(&profile, function)).sum();
     assert!(in_functions > 0.9, "only {in_functions} of the samples show a function of the workload");
-    for (function, nanoseconds) in &truth {
-        let expected = nanoseconds / total;
+    for (function, rounds) in &truth {
+        let expected = rounds / total;
         let measured = share_with(&profile, function) / in_functions;
         let tolerance = share_tolerance(expected, samples);
         assert!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -406,9 +406,10 @@ fn it_agrees_with_offcputime() {
     let workload = Workload::start("waits_c", &["mix"]);
     let pid = workload.pid().to_string();
     let watch = RunShares::watch(workload.pid());
-    let peer =
-        Command::new("offcputime").args(["-p", &pid, "4"]).stdout(std::process::Stdio::piped()).spawn();
-    let peer = peer.expect("offcputime can be run");
+    let mut peer = Command::new("offcputime");
+    // On its errors' stream it tells of each stack that it could not take.
+    peer.args(["-p", &pid, "4"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let peer = peer.spawn().expect("offcputime can be run");
     let profile = agent::record(&["-e", "off-cpu", "--pid", &pid, "-d", "3"]);
     let output = peer.wait_with_output().unwrap();
     let spread = watch.spread(Duration::from_secs(3));
