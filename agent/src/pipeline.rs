@@ -850,11 +850,10 @@ fn looks_at_sockets(options: &Options) -> bool {
 /// What the memory source is to do; `None` where no event needs it.
 fn memory_options(options: &Options) -> Option<MemoryOptions> {
     let has = |event| options.events.contains(&event);
-    options
-        .events
-        .iter()
-        .any(|event| event.needs_memory())
-        .then(|| MemoryOptions { faults: has(Event::Fault), reclaim_stacks: has(Event::Reclaim) })
+    options.events.iter().any(|event| event.needs_memory()).then(|| MemoryOptions {
+        faults: has(Event::Fault) || has(Event::All),
+        reclaim_stacks: has(Event::Reclaim),
+    })
 }
 
 fn apply(budget: &MemoryBudget, programs: &mut Programs) -> Result<(), Failure> {

@@ -7,13 +7,13 @@ use chokepoint_analysis::coverage::Coverage;
 use chokepoint_analysis::kernel_frames;
 use chokepoint_analysis::profile::{
     Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Moment, Profile, Sample,
-    StackId, Thread, ThreadId,
+    StackId, Thread, ThreadId, Wake,
 };
 
 use chokepoint_ebpf::memory::ProcessKey;
 
 use crate::address::{AbsoluteAddress, FileOffset};
-use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, RawMoment, Waker, WakerId, cause};
+use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId, RawMoment, Sum, Waiting, WakerId, cause};
 use crate::connections::{Connection, Ends, Peer, peers};
 use crate::drain::decode::comm;
 use crate::memory::{MemorySeen, Scaled};
@@ -220,7 +220,15 @@ impl<'a> Assembly<'a> {
                 class_of.insert((entry.part, stack), entry.class);
             }
             let stack = self.stack(entry.stack, self.leaf(entry.class, entry.part));
-            self.builder.add(Sample { thread, stack, count: entry.sum.count, weight: entry.sum.weight });
+            let Sum { count, weight } = entry.sum;
+            self.builder.add(Sample { thread, stack, count, weight });
+            if self.event == Event::All
+                && let Part::Blocked(Waiting { waker: Some(waker), .. }) = entry.part
+            {
+                let (waker, waker_stack) = self.waking(waker);
+                let wake = Wake { thread, stack, waker, waker_stack, count, weight };
+                self.builder.add_wake(wake);
+            }
         }
         self.moments(window_start_ns, |assembly, moment| {
             let class = class_of.get(&(moment.part, moment.stack))?;
@@ -369,24 +377,39 @@ impl<'a> Assembly<'a> {
     /// What woke the thread, above what it waited in: its stack upside down, so that what is nearest to the wake-up is nearest to
     /// the wait.
     fn waker(&mut self, waker: WakerId, locations: &mut Vec<LocationId>) {
-        let Waker { thread, stack } = self.aggregate.wakers()[waker.index()];
-        let frames = self.stacks[stack as usize];
-        let interrupted = frames[..self.aggregate.kernel_frames(stack)]
-            .iter()
-            .rposition(|frame| self.names(frame.index()).any(kernel_frames::is_interrupt));
-        let process = comm(&self.aggregate.threads()[thread as usize].process_comm);
-        // What an interrupt interrupted has nothing to do with the wait.
-        let (shown, by) = match interrupted {
-            Some(entry) => (&frames[..=entry], "[woken by an interrupt]".to_owned()),
-            None => (frames, format!("[woken by {process}]")),
+        let (frames, by_interrupt) = self.waker_frames(waker);
+        let by = if by_interrupt {
+            "[woken by an interrupt]".to_owned()
+        } else {
+            let thread = self.aggregate.wakers()[waker.index()].thread;
+            format!("[woken by {}]", comm(&self.aggregate.threads()[thread as usize].process_comm))
         };
+        locations.extend(frames.iter().rev().map(|frame| self.location(frame.index())));
+        locations.push(self.activity(&by));
+    }
+
+    /// The thread that woke another, unless an interrupt did, and the stack of what did.
+    fn waking(&mut self, waker: WakerId) -> (Option<ThreadId>, StackId) {
+        let (frames, by_interrupt) = self.waker_frames(waker);
+        let locations = frames.iter().map(|frame| self.location(frame.index())).collect();
+        let thread = (!by_interrupt).then(|| self.thread(self.aggregate.wakers()[waker.index()].thread));
+        (thread, self.builder.stack(locations))
+    }
+
+    /// A waker's frames without those of the wake-up itself, and whether an interrupt woke: what that interrupted has nothing to do
+    /// with the wait, and is left out.
+    fn waker_frames(&self, waker: WakerId) -> (&'a [RawFrameId], bool) {
+        let stack = self.aggregate.wakers()[waker.index()].stack;
+        let frames = self.stacks[stack as usize];
+        let kernel = &frames[..self.aggregate.kernel_frames(stack)];
+        let is = |position: usize, what: fn(&str) -> bool| self.names(kernel[position].index()).any(what);
+        let interrupt = kernel_frames::interrupt(kernel.len(), is);
+        let shown = interrupt.map_or(frames, |entry| &frames[..=entry]);
         let skipped = shown
             .iter()
             .rposition(|frame| self.names(frame.index()).any(kernel_frames::is_waking))
             .map_or(0, |last| last + 1);
-        let shown: Vec<usize> = shown[skipped..].iter().map(|frame| frame.index()).collect();
-        locations.extend(shown.into_iter().rev().map(|frame| self.location(frame)).collect::<Vec<_>>());
-        locations.push(self.activity(&by));
+        (&shown[skipped..], interrupt.is_some())
     }
 
     /// Frames at a stack's leaf that belong to the interrupt in which it was taken, and to the scheduler.

@@ -113,6 +113,37 @@ pub fn is_interrupt(function: &str) -> bool {
     RULES.iter().any(|rule| rule.holds(plain(function)))
 }
 
+/// The frame of an interrupt's entry among a stack's kernel frames, leaf first. `is` tells whether a frame, by its position, has a
+/// function of this kind.
+///
+/// What a thread sends to the host itself is received in a deferred part of an interrupt that the thread runs on its way out of
+/// sending: that is its own doing, and no interrupt.
+#[must_use]
+pub fn interrupt(frames: usize, is: impl Fn(usize, fn(&str) -> bool) -> bool) -> Option<usize> {
+    let entry = (0..frames).rev().find(|frame| is(*frame, is_interrupt))?;
+    let is_own = is(entry, is_deferred)
+        && (entry + 1..frames).any(|caller| is(caller, is_sending))
+        && (0..entry).any(|called| is(called, is_receiving_own));
+    (!is_own).then_some(entry)
+}
+
+/// Deferred parts of interrupts, which also run where a thread enables them again.
+fn is_deferred(function: &str) -> bool {
+    const RULES: &[Rule] =
+        &[Is("handle_softirqs"), Is("__do_softirq"), Is("__softirqentry_text_start"), Is("do_softirq")];
+    RULES.iter().any(|rule| rule.holds(plain(function)))
+}
+
+fn is_sending(function: &str) -> bool {
+    const RULES: &[Rule] = &[Is("__dev_queue_xmit"), Is("ip_finish_output2"), Is("ip6_finish_output2")];
+    RULES.iter().any(|rule| rule.holds(plain(function)))
+}
+
+/// Packets of a real device come by its own poll function, those of this host's own sockets by the backlog.
+fn is_receiving_own(function: &str) -> bool {
+    Is("process_backlog").holds(plain(function))
+}
+
 /// Whether a function of the kernel is part of waking a thread, and says nothing of why.
 #[must_use]
 pub fn is_waking(function: &str) -> bool {
@@ -511,5 +542,24 @@ mod tests {
         }
         let kernel_thread = Blocked { kernel_thread: true, ..SLEEP };
         assert_eq!(classify(["schedule", "some_thread_fn", "kthread"], kernel_thread), Class::Idle);
+    }
+
+    #[test]
+    fn what_a_thread_sends_to_its_own_host_is_no_interrupt() {
+        let softirq =
+            ["process_backlog", "__napi_poll", "net_rx_action", "handle_softirqs", "do_softirq.part.0"];
+        let entry = |frames: &[&str]| interrupt(frames.len(), |at, what| what(frames[at]));
+        let sent = [&softirq[..], &["__local_bh_enable_ip", "__dev_queue_xmit", "tcp_sendmsg"]].concat();
+        assert_eq!(entry(&sent), None);
+        // On its way out of sending, a thread also receives what came from elsewhere.
+        let received = [&["igb_poll"], &softirq[1..], &["__local_bh_enable_ip", "__dev_queue_xmit"]].concat();
+        assert_eq!(entry(&received), Some(4));
+        let interrupted = [
+            &softirq[..],
+            &["__irq_exit_rcu", "sysvec_call_function_single", "asm_sysvec_call_function_single"],
+        ]
+        .concat();
+        assert_eq!(entry(&interrupted), Some(7));
+        assert_eq!(entry(&["pipe_write", "vfs_write"]), None);
     }
 }

@@ -11,6 +11,7 @@ use crate::connections::Connection;
 use crate::coverage::Coverage;
 use crate::memory::Memory;
 use crate::run_queue::RunQueue;
+use crate::signals::Signals;
 use crate::thread_time::ThreadTime;
 
 macro_rules! index {
@@ -157,6 +158,23 @@ pub struct Moment {
     pub weight: u64,
 }
 
+/// What ended waits: those of one thread with one stack that one thread ended from one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wake {
+    /// The thread that waited.
+    pub thread: ThreadId,
+    /// The stack that it waited with, as in the samples.
+    pub stack: StackId,
+    /// The thread that ended them; `None` where an interrupt did.
+    pub waker: Option<ThreadId>,
+    /// Its stack, or the interrupt's, without what belongs to the wake-up itself.
+    pub waker_stack: StackId,
+    /// How many waits.
+    pub count: u64,
+    /// How long they were, nanoseconds. At most the sample's weight: what ended some waits is not known.
+    pub weight: u64,
+}
+
 /// What readers are to count a profile in, where they count in one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
@@ -225,6 +243,10 @@ pub struct Profile {
     pub run_queue: Option<RunQueue>,
     /// What processes did with memory; `None` unless the recording accounts for it.
     pub memory: Option<Memory>,
+    /// What ended waits; empty unless the recording takes wakers apart from the stacks.
+    pub wakes: Vec<Wake>,
+    /// Saturation signals of the host meanwhile; `None` unless the recording reads them.
+    pub signals: Option<Signals>,
     /// TCP connections, those that carried most first; empty unless the recording looks at them.
     pub connections: Vec<Connection>,
     /// What block devices did; `None` unless the recording watches them.
@@ -275,6 +297,9 @@ impl Profile {
     }
 }
 
+/// Waiting thread and stack, waker and stack.
+type WakeKey = (ThreadId, StackId, Option<ThreadId>, StackId);
+
 /// Makes a [`Profile`], storing each dictionary entry once.
 #[derive(Debug, Default)]
 pub struct Builder {
@@ -284,6 +309,7 @@ pub struct Builder {
     stacks: Interner<Stack>,
     threads: Interner<Thread>,
     sums: HashMap<(ThreadId, StackId), (u64, u64)>,
+    wakes: HashMap<WakeKey, (u64, u64)>,
     timeline: Vec<Moment>,
 }
 
@@ -326,6 +352,14 @@ impl Builder {
         sum.1 += sample.weight;
     }
 
+    /// Adds to what ended waits, which does not count as a sample.
+    pub fn add_wake(&mut self, wake: Wake) {
+        let Wake { thread, stack, waker, waker_stack, count, weight } = wake;
+        let sum = self.wakes.entry((thread, stack, waker, waker_stack)).or_default();
+        sum.0 += count;
+        sum.1 += weight;
+    }
+
     /// Adds one entry to the timeline, which does not count as a sample.
     pub fn add_moment(&mut self, moment: Moment) {
         self.timeline.push(moment);
@@ -340,6 +374,19 @@ impl Builder {
             .map(|((thread, stack), (count, weight))| Sample { thread, stack, count, weight })
             .collect();
         samples.sort_unstable_by_key(|sample| (sample.thread, sample.stack));
+        let mut wakes: Vec<Wake> = self
+            .wakes
+            .into_iter()
+            .map(|((thread, stack, waker, waker_stack), (count, weight))| Wake {
+                thread,
+                stack,
+                waker,
+                waker_stack,
+                count,
+                weight,
+            })
+            .collect();
+        wakes.sort_unstable_by_key(|wake| (wake.thread, wake.stack, wake.waker, wake.waker_stack));
         self.timeline.sort_by_key(|moment| moment.offset_ns);
         Profile {
             header,
@@ -354,6 +401,8 @@ impl Builder {
             thread_times: Vec::new(),
             run_queue: None,
             memory: None,
+            wakes,
+            signals: None,
             connections: Vec::new(),
             block: None,
         }

@@ -3,6 +3,7 @@
 pub mod doctor;
 pub mod log;
 pub mod record;
+pub mod recording;
 pub mod signals;
 pub mod stopping;
 pub mod target;

@@ -3,22 +3,19 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use chokepoint_analysis::export::{self, Format};
 use clap::Args;
 
-use super::stopping::{Signals, Stopping, restore_signals};
+use super::recording;
 use super::target::TargetArguments;
 use crate::failure::{Failure, Kind};
 use crate::host::cost::{Cost, log_phase};
 use crate::load::Stacks;
-use crate::pipeline::{End, Session, Symbolizing};
 use crate::record::event::Event;
 use crate::record::output::{Destination, Output};
-use crate::record::progress::Progress;
 use crate::record::summary::{self, Finished};
-use crate::record::workload::{self, HeldCommand};
 use crate::record::{DEFAULT_DURATION, DEFAULT_FREQUENCY_HZ, Options};
 use crate::target::Target;
 use crate::unwind::{self, CacheDirectory};
@@ -47,8 +44,9 @@ pub struct Arguments {
     command: Vec<OsString>,
 
     /// What to record; separate several by commas. cpu: what threads execute; off-cpu: all time they do not; run-queue, io, lock,
-    /// net: the parts of that; wall: all time of all threads, by class; offwake: waits with what ended them; retransmit: what TCP connections send again; fault: page
-    /// faults; reclaim: time that threads are made to free memory. Of several, each
+    /// net: the parts of that; wall: all time of all threads, by class; offwake: waits with what ended them; retransmit: what TCP
+    /// connections send again; fault: page faults; reclaim: time that threads are made to free memory; all: everything that `diagnose`
+    /// needs, for a .json file. Of several, each
     /// gets a file of its own, with the event's name before the end of the file's.
     #[arg(short, long, value_name = "EVENT", value_delimiter = ',', default_value = "cpu")]
     event: Vec<Event>,
@@ -176,67 +174,24 @@ pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> 
         .map_err(|error| Failure::unexpected(&error))?;
     let target = runtime.block_on(arguments.target.target())?;
     let options = arguments.options(target, output.format, kernel_log);
-    runtime.block_on(record(&arguments.command, options, &outputs))?;
+    runtime.block_on(record(&arguments.command, &options, &outputs))?;
     Ok(ExitCode::SUCCESS)
 }
 
-async fn record(command: &[OsString], options: Options, outputs: &[Output]) -> Result<(), Failure> {
-    let mut signals = Signals::listen()?;
-    let held = if command.is_empty() { None } else { Some(HeldCommand::fork(command)?) };
-    let (session, target) = match &held {
-        Some(held) => (Session::load_for_command(options.clone(), held.pid())?, describe_command(command)),
-        None => (Session::load(options.clone())?, options.target.describe()),
-    };
-    let mut watched = session.target_processes().to_vec();
-    let sampling = session.start()?;
-    log_phase("loaded", Cost::of_this_process().cpu);
-    let mut running = held.map(HeldCommand::release).transpose()?;
-    if let Some(running) = &running {
-        watched = vec![running.pid()];
-    }
-    let mut stop = Stopping::new(&mut signals, &watched)?;
-    let symbolizing = Symbolizing::begin(&options)?;
-
-    let progress = Progress::new(options.duration);
-    let recording =
-        sampling.finish(target, &mut stop, |elapsed, samples| progress.update(elapsed, samples)).await;
-    progress.finish();
-    let recording = recording?;
-    // From here on a signal ends the process at once.
-    drop(signals);
-    restore_signals();
-
-    let finishing = Instant::now();
-    let facts = recording.facts();
-    let profiles = symbolizing.profiles(recording)?;
-    log_phase("symbolized", Cost::of_this_process().cpu);
-    for ((_, profile), output) in profiles.profiles.iter().zip(outputs) {
+async fn record(command: &[OsString], options: &Options, outputs: &[Output]) -> Result<(), Failure> {
+    let taken = recording::take(command, options).await?;
+    for ((_, profile), output) in taken.profiles.profiles.iter().zip(outputs) {
         output.write(profile)?;
     }
     log_phase("written", Cost::of_this_process().cpu);
     summary::print(&Finished {
-        profiles: &profiles,
-        facts,
+        profiles: &taken.profiles,
+        facts: taken.facts,
         outputs,
-        finishing: finishing.elapsed(),
+        finishing: taken.ended.elapsed(),
         cost: Cost::of_this_process(),
     });
-    if let Some(running) = &mut running {
-        match facts.end {
-            End::Interrupted => running.terminate(),
-            // It is the user's own command: to end it is not for the profiler to decide.
-            End::Elapsed => eprintln!("waiting for {} to end; Ctrl-C ends it", command[0].to_string_lossy()),
-            End::TargetEnded => {}
-        }
-        let status = running.wait().map_err(|error| Failure::unexpected(&error))?;
-        eprintln!("{} {}", command[0].to_string_lossy(), workload::describe(status));
-    }
-    Ok(())
-}
-
-fn describe_command(command: &[OsString]) -> String {
-    let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
-    format!("command {}", words.join(" "))
+    taken.end_command()
 }
 
 #[cfg(test)]

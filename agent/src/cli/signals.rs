@@ -167,8 +167,8 @@ fn render(signals: &Signals, all: bool, colour: bool) -> String {
         "level", "signal", "value", "p50", "p95", "max"
     );
     let is_shown = |signal: &&Signal| {
-        let is_busy =
-            ALWAYS_SHOWN.contains(&signal.name) && (signal.instance.is_empty() || signal.value > 0.0);
+        let is_busy = ALWAYS_SHOWN.contains(&signal.name.as_str())
+            && (signal.instance.is_empty() || signal.value > 0.0);
         let has_failed = signal.kind == Kind::Errors && signal.value > 0.0;
         all || signal.level > Level::None || is_busy || has_failed
     };

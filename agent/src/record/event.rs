@@ -31,6 +31,8 @@ pub enum Event {
     Fault,
     /// Time that threads are made to reclaim memory.
     Reclaim,
+    /// Everything that a verdict needs: all time of all threads with what ended waits, and what the resources did.
+    All,
 }
 
 /// Why there is no such event.
@@ -40,7 +42,7 @@ pub struct UnknownEvent(String);
 
 impl Event {
     /// Every event.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Cpu,
         Self::OffCpu,
         Self::RunQueue,
@@ -52,6 +54,7 @@ impl Event {
         Self::Retransmit,
         Self::Fault,
         Self::Reclaim,
+        Self::All,
     ];
 
     /// The name that users and tools know it by.
@@ -69,6 +72,7 @@ impl Event {
             Self::Retransmit => "retransmit",
             Self::Fault => "fault",
             Self::Reclaim => "reclaim",
+            Self::All => "all",
         }
     }
 
@@ -82,7 +86,7 @@ impl Event {
             Self::Io => "I/O wait",
             Self::Lock => "Lock wait",
             Self::Net => "Network wait",
-            Self::Wall => "Thread time",
+            Self::Wall | Self::All => "Thread time",
             Self::OffWake => "Blocked time and wakers",
             Self::Retransmit => "TCP retransmits",
             Self::Fault => "Page faults",
@@ -94,7 +98,7 @@ impl Event {
     #[must_use]
     pub fn has(self, class: Class) -> bool {
         match self {
-            Self::Wall => true,
+            Self::Wall | Self::All => true,
             Self::Cpu => class.group() == Group::Cpu,
             Self::OffCpu => class.group() != Group::Cpu,
             Self::RunQueue => class.group() == Group::Queue,
@@ -109,7 +113,7 @@ impl Event {
     /// Whether it takes samples of the CPUs.
     #[must_use]
     pub const fn needs_on_cpu(self) -> bool {
-        matches!(self, Self::Cpu | Self::Wall)
+        matches!(self, Self::Cpu | Self::Wall | Self::All)
     }
 
     /// Whether it takes the scheduler's events.
@@ -121,7 +125,7 @@ impl Event {
     /// Whether it shows run queues.
     #[must_use]
     pub const fn shows_run_queue(self) -> bool {
-        matches!(self, Self::RunQueue | Self::Wall)
+        matches!(self, Self::RunQueue | Self::Wall | Self::All)
     }
 
     /// Whether it takes the events of TCP connections.
@@ -133,13 +137,13 @@ impl Event {
     /// Whether it looks at the statistics of TCP connections.
     #[must_use]
     pub const fn looks_at_sockets(self) -> bool {
-        matches!(self, Self::Retransmit | Self::Net)
+        matches!(self, Self::Retransmit | Self::Net | Self::All)
     }
 
     /// Whether it takes what processes do with memory.
     #[must_use]
     pub const fn needs_memory(self) -> bool {
-        matches!(self, Self::Fault | Self::Reclaim)
+        matches!(self, Self::Fault | Self::Reclaim | Self::All)
     }
 
     /// Whether its weights are numbers of what the title names, not time.
@@ -151,13 +155,19 @@ impl Event {
     /// Whether it takes the requests of block devices.
     #[must_use]
     pub const fn needs_block(self) -> bool {
-        matches!(self, Self::Io)
+        matches!(self, Self::Io | Self::All)
     }
 
     /// Whether it takes stacks of what ends waits.
     #[must_use]
     pub const fn needs_wakers(self) -> bool {
-        matches!(self, Self::OffWake)
+        matches!(self, Self::OffWake | Self::All)
+    }
+
+    /// Whether the host's saturation signals are read meanwhile.
+    #[must_use]
+    pub const fn reads_signals(self) -> bool {
+        matches!(self, Self::All)
     }
 
     fn names() -> String {
@@ -190,7 +200,9 @@ mod tests {
         }
         let error = "disk".parse::<Event>().unwrap_err().to_string();
         assert!(
-            error.ends_with("off-cpu, run-queue, io, lock, net, wall, offwake, retransmit, fault, reclaim"),
+            error.ends_with(
+                "off-cpu, run-queue, io, lock, net, wall, offwake, retransmit, fault, reclaim, all"
+            ),
             "{error}"
         );
     }

@@ -1,9 +1,10 @@
 //! Reads what the kernel says of the host's resources: [`Reading`]s for [`chokepoint_analysis::signals`].
 //!
-//! [`text`] knows the forms of the files, [`groups`] those of control groups; here is which files are read, and how often.
+//! [`text`] knows the forms of the files, [`groups`] those of control groups, [`watch`] reads beside a recording; here is which files are read, and how often.
 
 mod groups;
 mod text;
+pub mod watch;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::CString;

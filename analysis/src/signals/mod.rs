@@ -15,12 +15,12 @@ pub mod reading;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use reading::Reading;
 
 /// What is used up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resource {
     /// The host's CPUs.
@@ -44,7 +44,7 @@ pub enum Resource {
 }
 
 /// Which of the three questions of the USE method a signal answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// How much of the resource is in use, or how much it does.
@@ -56,7 +56,7 @@ pub enum Kind {
 }
 
 /// What a value counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Unit {
     /// Per cent of what there is.
     #[serde(rename = "%")]
@@ -76,7 +76,7 @@ pub enum Unit {
 }
 
 /// How urgent a value is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// As it should be, or a value that has no thresholds.
@@ -89,7 +89,7 @@ pub enum Level {
 }
 
 /// From where on a value has a level.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// At and above this it is a warning.
     pub warning: f64,
@@ -271,12 +271,12 @@ fn percent_grown(part: (Option<u64>, Option<u64>), whole: (Option<u64>, Option<u
 }
 
 /// A signal over a window.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signal {
     /// Its definition's name.
-    pub name: &'static str,
+    pub name: String,
     /// Which one, where there are several: a device, an interface, a group. Empty of the host as a whole.
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub instance: String,
     /// What it is of.
     pub resource: Resource,
@@ -291,12 +291,12 @@ pub struct Signal {
     /// How urgent the window's value is.
     pub level: Level,
     /// The thresholds that it was judged by.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub thresholds: Option<Thresholds>,
 }
 
 /// Values of a window's steps. Of fewer than a hundred steps, the high percentiles are the highest value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Distribution {
     /// Half of the steps are not above this.
     pub p50: f64,
@@ -324,7 +324,7 @@ impl Distribution {
 }
 
 /// The signals of a window.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Signals {
     /// Version of this structure: 1. Fields may be added without a new version.
     pub schema: u32,
@@ -361,7 +361,7 @@ pub fn evaluate(readings: &[Reading], levels: &Levels) -> Signals {
             };
             let thresholds = levels.get(definition.name).copied().or(definition.thresholds);
             Signal {
-                name: definition.name,
+                name: definition.name.to_owned(),
                 instance,
                 resource: definition.resource,
                 kind: definition.kind,

@@ -68,8 +68,8 @@ fn the_most_urgent_comes_first_by_the_users_thresholds() {
     ];
     let levels = Levels::from([("cpu.busiest".to_owned(), Thresholds { warning: 10.0, critical: 50.0 })]);
     let signals = evaluate(&readings, &levels);
-    assert_eq!((signals.signals[0].name, signals.signals[0].level), ("cpu.busiest", Level::Critical));
-    assert_eq!((signals.signals[1].name, signals.signals[1].level), ("cpu.utilization", Level::Warning));
+    assert_eq!((&*signals.signals[0].name, signals.signals[0].level), ("cpu.busiest", Level::Critical));
+    assert_eq!((&*signals.signals[1].name, signals.signals[1].level), ("cpu.utilization", Level::Warning));
     assert!(signals.signals[2..].iter().all(|signal| signal.level == Level::None));
 }
 

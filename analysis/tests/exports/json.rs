@@ -1,7 +1,9 @@
 use chokepoint_analysis::export::json::{self, ReadError};
 use chokepoint_analysis::export::{Format, Options};
-use chokepoint_analysis::profile::Profile;
+use chokepoint_analysis::profile::{Profile, Wake};
 use chokepoint_analysis::run_queue::{Bucket, Latencies, Queue, RunQueue, Runner};
+use chokepoint_analysis::signals::reading::Reading;
+use chokepoint_analysis::signals::{Levels, evaluate};
 
 use crate::{check, export, recording, text, value};
 
@@ -127,6 +129,24 @@ fn thread_times_are_read_back() {
         ended: true,
     }];
     profile.run_queue = Some(run_queue());
+    let sample = profile.samples[0];
+    let wake = Wake {
+        thread: sample.thread,
+        stack: sample.stack,
+        waker: Some(sample.thread),
+        waker_stack: sample.stack,
+        count: 1,
+        weight: 9,
+    };
+    profile.wakes = vec![wake, Wake { waker: None, ..wake }];
+    let reading = |time_ns| Reading {
+        time_ns,
+        memory: [("MemTotal", 100), ("MemAvailable", 10)].map(|(name, kb)| (name.to_owned(), kb)).into(),
+        ..Reading::default()
+    };
+    let signals = evaluate(&[reading(0), reading(1_000_000_000)], &Levels::new());
+    assert!(!signals.signals.is_empty());
+    profile.signals = Some(signals);
     let written = text(&profile, Format::Json, &Options::default());
     let read = json::read(&mut written.as_bytes()).expect("it is what was written");
     assert_eq!(read.run_queue, profile.run_queue);
@@ -190,7 +210,7 @@ fn memory_and_connections_are_read_back_and_documented() {
     check_documented(&value(&profile, Format::Json, &Options::default()));
     // As earlier programs of this version wrote it.
     let without = text(&recording::everything(), Format::Json, &Options::default())
-        .replace(",\"memory\":null,\"connections\":[]", "");
+        .replace(",\"memory\":null,\"wakes\":[],\"signals\":null,\"connections\":[]", "");
     assert!(!without.contains("\"memory\"") && !without.contains("\"connections\""));
     assert_eq!(json::read(&mut without.as_bytes()).expect("it can be read").memory, None);
 }

@@ -12,6 +12,7 @@ use crate::coverage::{self, Coverage};
 use crate::interpreters;
 use crate::memory;
 use crate::profile::{self, ModuleKind, Profile};
+use crate::signals::Signals;
 use crate::thread_time;
 
 mod block;
@@ -45,6 +46,10 @@ struct File<'p> {
     /// Files of earlier programs have none.
     #[serde(default)]
     memory: Option<Memory<'p>>,
+    #[serde(default)]
+    wakes: Vec<Wake>,
+    #[serde(default)]
+    signals: Option<Cow<'p, Signals>>,
     #[serde(default)]
     connections: Vec<Connection<'p>>,
     #[serde(default)]
@@ -132,6 +137,16 @@ struct Thread<'p> {
 struct Sample {
     thread: u32,
     stack: u32,
+    count: u64,
+    weight: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Wake {
+    thread: u32,
+    stack: u32,
+    waker: Option<u32>,
+    waker_stack: u32,
     count: u64,
     weight: u64,
 }
@@ -432,6 +447,19 @@ impl<'p> From<&'p Profile> for File<'p> {
             thread_times: profile.thread_times.iter().map(ThreadTime::from).collect(),
             run_queue: profile.run_queue.as_ref().map(run_queue::RunQueue::from),
             memory: profile.memory.as_ref().map(Memory::from),
+            wakes: profile
+                .wakes
+                .iter()
+                .map(|wake| Wake {
+                    thread: wire(wake.thread.index()),
+                    stack: wire(wake.stack.index()),
+                    waker: wake.waker.map(|waker| wire(waker.index())),
+                    waker_stack: wire(wake.waker_stack.index()),
+                    count: wake.count,
+                    weight: wake.weight,
+                })
+                .collect(),
+            signals: profile.signals.as_ref().map(Cow::Borrowed),
             connections: profile.connections.iter().map(Connection::from).collect(),
             block: profile.block.as_ref().map(block::Block::from),
         }

@@ -13,7 +13,7 @@ use crate::thread_time::{self, Parts};
 
 use super::{
     Basis, Connection, File, Function, Group, Header, Kill, Kind, Line, Location, Loss, Memory, Module,
-    Moment, Outcomes, ProcessMemory, Reclaim, Sample, Seen, Thread, ThreadTime, Unit,
+    Moment, Outcomes, ProcessMemory, Reclaim, Sample, Seen, Thread, ThreadTime, Unit, Wake,
 };
 use super::{SCHEMA, VERSION};
 
@@ -86,6 +86,8 @@ impl File<'_> {
     fn into_profile(self) -> Result<Profile, ReadError> {
         add_up(self.samples.iter().map(|sample| sample.count))?;
         add_up(self.samples.iter().map(|sample| sample.weight))?;
+        add_up(self.wakes.iter().map(|wake| wake.count))?;
+        add_up(self.wakes.iter().map(|wake| wake.weight))?;
         add_up(self.timeline.iter().map(|moment| moment.weight))?;
         let mut builder = Builder::new();
         let functions: Vec<_> = self
@@ -143,10 +145,21 @@ impl File<'_> {
             let stack = entry(&stacks, "stacks", stack)?;
             builder.add_moment(profile::Moment { offset_ns, thread, stack, weight });
         }
+        for Wake { thread, stack, waker, waker_stack, count, weight } in self.wakes {
+            builder.add_wake(profile::Wake {
+                thread: entry(&threads, "threads", thread)?,
+                stack: entry(&stacks, "stacks", stack)?,
+                waker: waker.map(|waker| entry(&threads, "threads", waker)).transpose()?,
+                waker_stack: entry(&stacks, "stacks", waker_stack)?,
+                count,
+                weight,
+            });
+        }
         let mut profile = builder.finish(self.header.into_model(), self.coverage.into_model());
         profile.thread_times = self.thread_times.into_iter().map(ThreadTime::into_model).collect();
         profile.run_queue = self.run_queue.map(super::run_queue::RunQueue::into_model);
         profile.memory = self.memory.map(Memory::into_model);
+        profile.signals = self.signals.map(Cow::into_owned);
         profile.connections = self.connections.into_iter().map(Connection::into_model).collect();
         profile.block = self.block.map(|block| block.into_model()).transpose()?;
         Ok(profile)
