@@ -478,6 +478,7 @@ impl Sampling {
                     duration_ns: window.duration.as_nanos() as u64,
                     host: host::name(),
                     target: target.clone(),
+                    cpus: self.session.cpus.len() as u32,
                 },
                 coverage: window.coverage(*event),
             })

@@ -127,6 +127,14 @@ pub fn interrupt(frames: usize, is: impl Fn(usize, fn(&str) -> bool) -> bool) ->
     (!is_own).then_some(entry)
 }
 
+/// Whether a function of the kernel is where a timer that a thread set comes due.
+#[must_use]
+pub fn is_timer(function: &str) -> bool {
+    const RULES: &[Rule] =
+        &[Is("hrtimer_wakeup"), Is("process_timeout"), Is("it_real_fn"), Is("timerfd_tmrproc")];
+    RULES.iter().any(|rule| rule.holds(plain(function)))
+}
+
 /// Deferred parts of interrupts, which also run where a thread enables them again.
 fn is_deferred(function: &str) -> bool {
     const RULES: &[Rule] =

@@ -21,3 +21,4 @@ pub mod run_queue;
 pub mod signals;
 pub mod thread_time;
 pub mod top;
+pub mod verdict;

@@ -214,6 +214,8 @@ pub struct Header {
     pub host: String,
     /// What was asked for, in words: `host`, `pid 42`.
     pub target: String,
+    /// CPUs of the host that were online; 0 where that is not known.
+    pub cpus: u32,
 }
 
 /// Samples summed by thread and stack. See the module's documentation.
@@ -464,6 +466,7 @@ mod tests {
             duration_ns: 1,
             host: "h".into(),
             target: "host".into(),
+            cpus: 2,
         };
         let profile = builder.finish(header, Coverage::default());
         assert_eq!((profile.total_count(), profile.total_weight()), (2, 7));

@@ -1,5 +1,6 @@
 //! The command line: arguments in, one exit code out.
 
+pub mod diagnose;
 pub mod doctor;
 pub mod log;
 pub mod record;
@@ -44,6 +45,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Name what limits the host, a process or a pod now, prove it, and say what to do next.
+    Diagnose(Box<diagnose::Arguments>),
     /// Sample stacks for a while and write a flame graph or another profile.
     Record(Box<record::Arguments>),
     /// Watch every resource of the host for a while: utilization, saturation, errors, and what of it is a warning or critical.
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         .with_writer(|| log::Log)
         .init();
     let result = match arguments.command {
+        Command::Diagnose(arguments) => diagnose::run(&arguments, kernel_log),
         Command::Record(arguments) => record::run(*arguments, kernel_log),
         Command::Signals(arguments) => signals::run(&arguments),
         Command::Top(arguments) => top::run(&arguments, kernel_log),

@@ -55,6 +55,7 @@ impl Recording {
             duration_ns: 5_000_000_000,
             host: "web-1".to_owned(),
             target: "host".to_owned(),
+            cpus: 2,
         };
         Self { builder: Builder::new(), header, coverage: Coverage::default(), captured: 0 }
     }

@@ -67,6 +67,8 @@ struct Header<'p> {
     duration_ns: u64,
     host: Cow<'p, str>,
     target: Cow<'p, str>,
+    #[serde(default)]
+    cpus: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -396,6 +398,7 @@ impl<'p> From<&'p Profile> for File<'p> {
                 duration_ns: header.duration_ns,
                 host: Cow::Borrowed(&header.host),
                 target: Cow::Borrowed(&header.target),
+                cpus: header.cpus,
             },
             coverage: Seen::from(&profile.coverage),
             functions: profile

@@ -228,6 +228,7 @@ impl Header<'_> {
             duration_ns: self.duration_ns,
             host: self.host.into_owned(),
             target: self.target.into_owned(),
+            cpus: self.cpus,
         }
     }
 }

@@ -1,0 +1,125 @@
+//! `chokepoint diagnose`.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use chokepoint_analysis::export::json;
+use chokepoint_analysis::profile::Profile;
+use chokepoint_analysis::verdict::text::{Style, page};
+use chokepoint_analysis::verdict::{Diagnosis, diagnose};
+use clap::Args;
+
+use super::record::{DEFAULT_UNWIND_CACHE, parse_duration};
+use super::recording;
+use super::target::TargetArguments;
+use crate::failure::{Failure, Kind};
+use crate::record::event::Event;
+use crate::record::{DEFAULT_DURATION, Options};
+use crate::unwind::{self, CacheDirectory};
+
+/// Of a recording more than this is not read.
+const MAX_RECORDING_BYTES: u64 = 1 << 30;
+
+/// Arguments of `chokepoint diagnose`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  chokepoint diagnose                               what limits this host
+  chokepoint diagnose --pid 4242 -d 30              one process, for half a minute
+  chokepoint diagnose --pod shop/web-0 --json       a pod, for a machine to read
+  chokepoint diagnose -- make -j4                   a command and its children, until it ends
+  chokepoint record -e all -o host.json             a recording, and what it says, on any machine and without root:
+  chokepoint diagnose host.json")]
+pub struct Arguments {
+    #[command(flatten)]
+    target: TargetArguments,
+    /// A recording of everything (`record -e all -o FILE.json`) to diagnose in place of this host.
+    #[arg(value_name = "FILE", group = "target")]
+    recording: Option<PathBuf>,
+    /// Start this command, and diagnose it and its children until it ends.
+    #[arg(last = true, value_name = "COMMAND", group = "target")]
+    command: Vec<OsString>,
+    /// How long to look: seconds, or with a unit (500ms, 30s, 5m) [default: 10s; with COMMAND: until it ends].
+    #[arg(short, long, value_name = "TIME", value_parser = parse_duration, conflicts_with = "recording")]
+    duration: Option<Duration>,
+    /// Print the diagnosis as JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print every number, and where it is from.
+    #[arg(long, conflicts_with = "json")]
+    explain: bool,
+}
+
+/// Diagnoses and prints the verdict to standard output.
+///
+/// # Errors
+/// A [`Failure`] that says what to do.
+pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
+    if let Some(path) = &arguments.recording {
+        let profile = read(path)?;
+        arguments.print(&diagnose(&profile))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unexpected(&error))?;
+    runtime.block_on(async {
+        let target = arguments.target.target().await?;
+        let options = Options {
+            target,
+            duration: arguments.duration.or(arguments.command.is_empty().then_some(DEFAULT_DURATION)),
+            events: vec![Event::All],
+            unwind: unwind::Options {
+                cache: Some(CacheDirectory::Usual(DEFAULT_UNWIND_CACHE.into())),
+                ..unwind::Options::default()
+            },
+            // A verdict names functions, not lines.
+            inlined: false,
+            kernel_log,
+            ..Options::default()
+        };
+        let taken = recording::take(&arguments.command, &options).await?;
+        for (_, profile) in &taken.profiles.profiles {
+            arguments.print(&diagnose(profile))?;
+        }
+        taken.end_command()
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Arguments {
+    fn print(&self, diagnosis: &Diagnosis) -> Result<(), Failure> {
+        let text = if self.json {
+            serde_json::to_string_pretty(diagnosis).map_err(|error| Failure::unexpected(&error))? + "\n"
+        } else {
+            page(diagnosis, Style { colour: std::io::stdout().is_terminal(), explain: self.explain })
+        };
+        std::io::stdout()
+            .write_all(text.as_bytes())
+            .map_err(|error| Failure::new(Kind::Output, format!("cannot print: {error}")))
+    }
+}
+
+fn read(path: &PathBuf) -> Result<Profile, Failure> {
+    let refused = |error: &dyn std::fmt::Display| {
+        Failure::new(Kind::Target, format!("cannot read the recording {}: {error}", path.display()))
+    };
+    let file = File::open(path).map_err(|error| refused(&error))?;
+    let profile = json::read(&mut file.take(MAX_RECORDING_BYTES)).map_err(|error| refused(&error))?;
+    if profile.header.kind != Event::All.name() {
+        return Err(Failure::new(
+            Kind::Target,
+            format!(
+                "{} is a recording of {}: a verdict needs one of everything, record -e all",
+                path.display(),
+                profile.header.kind
+            ),
+        ));
+    }
+    Ok(profile)
+}

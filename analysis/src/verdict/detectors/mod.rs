@@ -1,0 +1,106 @@
+//! Each looks for one family of constraints, and is silent where its gate is not reached.
+
+mod cpu;
+mod io;
+mod limits;
+mod lock;
+mod memory;
+mod net;
+mod process;
+mod wait;
+
+use super::account::Account;
+use super::finding::Finding;
+use super::flow::{Flow, Part, Root};
+
+/// What detectors look at.
+pub(super) struct Case<'a> {
+    pub account: &'a Account<'a>,
+    pub flow: &'a Flow,
+    /// Time of the target that somebody wants shorter, nanoseconds.
+    pub demand_ns: f64,
+    /// CPUs of the host; `None` where that is not known.
+    pub cpus: Option<f64>,
+    /// Whether the target is the whole host.
+    pub is_host: bool,
+}
+
+impl Case<'_> {
+    /// A time's part of the demand, 0 to 1.
+    fn share(&self, ns: f64) -> f64 {
+        (ns / self.demand_ns.max(1.0)).min(1.0)
+    }
+
+    /// From the wait that takes longest to what is behind it, in words.
+    fn path(&self, holds: impl Fn(&Part) -> bool) -> Vec<String> {
+        let Some(part) = self.flow.longest(holds) else { return Vec::new() };
+        let mut path = vec![self.account.nodes[part.from].name()];
+        for hop in &part.hops {
+            let object = hop.object.as_deref().map(|object| format!(" {}", crate::names::printable(object)));
+            let node = self.account.nodes[hop.to].name();
+            path.push(format!("{}{} of {node}", hop.via.name(), object.unwrap_or_default()));
+        }
+        path.push(root_name(part.root).to_owned());
+        path
+    }
+}
+
+fn root_name(root: Root) -> &'static str {
+    match root {
+        Root::OnCpu => "runs",
+        Root::Stolen => "CPU taken by the hypervisor",
+        Root::RunQueue => "queue for a CPU",
+        Root::Throttled => "CPU quota",
+        Root::Io(class) | Root::Unexplained(class) => class.name(),
+        Root::FaultIo => "page fault that reads",
+        Root::Memory => "memory to be freed",
+        Root::Held(via) => via.name(),
+        Root::Timer => "pause",
+        Root::Downstream => "another service",
+        Root::Outside => "a process outside of the target",
+        Root::Work => "work to come",
+        Root::Idle => "nothing",
+    }
+}
+
+type Detector = fn(&Case<'_>) -> Option<Finding>;
+
+/// Every detector.
+const ALL: &[Detector] = &[
+    cpu::single_thread,
+    cpu::queueing,
+    cpu::all_busy,
+    cpu::quota,
+    cpu::steal,
+    cpu::kernel,
+    process::churn,
+    io::device,
+    memory::reclaim,
+    memory::faults,
+    lock::program,
+    lock::pool,
+    lock::system,
+    lock::spin,
+    net::downstream,
+    net::loss,
+    limits::files,
+    limits::processes,
+    limits::listen_overflow,
+    wait::ipc,
+    wait::child,
+    wait::timer,
+];
+
+/// Those that need no demand: who meets a limit may look idle.
+const OF_LIMITS: &[Detector] = &[limits::files, limits::processes, limits::listen_overflow];
+
+/// What all detectors find; of a target without demand, what those of limits do.
+pub(super) fn all(case: &Case<'_>, has_demand: bool) -> Vec<Finding> {
+    let detectors = if has_demand { ALL } else { OF_LIMITS };
+    detectors.iter().filter_map(|detector| detector(case)).collect()
+}
+
+/// `42 %`.
+fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
+}

@@ -1,0 +1,122 @@
+//! Constraints of the network and of services behind it.
+
+use super::{Case, cpu::names, percent};
+use crate::activity::Group;
+use crate::verdict::code::Code;
+use crate::verdict::finding::Finding;
+use crate::verdict::flow::{Part, Root, Via};
+
+/// Two fifths of the time: services wait for others as a matter of course.
+const DOWNSTREAM: f64 = 0.4;
+/// One segment in a hundred: below, TCP makes up for it within a round trip.
+const LOST_PCT: f64 = 1.0;
+/// Fewer segments say nothing of a share.
+const SEGMENTS_PER_S: f64 = 10.0;
+
+pub(super) fn downstream(case: &Case<'_>) -> Option<Finding> {
+    let account = case.account;
+    // A peer within the target that naps is as good as another host's.
+    let is_it = |part: &Part| {
+        part.root == Root::Downstream
+            || (part.root == Root::Timer
+                && part
+                    .hops
+                    .first()
+                    .is_some_and(|hop| hop.asks && matches!(hop.via, Via::Socket | Via::Event)))
+    };
+    let share = case.share(case.flow.sum(is_it));
+    if share < DOWNSTREAM {
+        return None;
+    }
+    let worst = case.flow.longest(is_it)?;
+    let peer = worst.hops.last().and_then(|hop| hop.object.clone()).or_else(|| worst.object.clone());
+    let peer =
+        peer.map_or_else(|| "another service".to_owned(), |peer| crate::names::printable(&remote(&peer)));
+    let mut finding = Finding::new(
+        Code::NetDownstream,
+        share,
+        format!("threads wait {} of their time for answers from {peer}", percent(share)),
+    )
+    .proves("of the demand, waiting for answers", share * 100.0, "%", "threads");
+    if let Some(lost) = account.signal("tcp.retransmit_share") {
+        // What is lost is the network's doing, not the service's.
+        finding = finding.weighs(
+            lost < LOST_PCT,
+            "of the segments, sent again",
+            lost,
+            "%",
+            "signal tcp.retransmit_share",
+        );
+    }
+    let rtt =
+        account.profile.connections.iter().filter(|c| c.pid.is_some_and(|pid| account.has_process(pid)));
+    if let Some(worst) = rtt.max_by_key(|connection| connection.bytes()) {
+        finding = finding.proves(
+            "round-trip time of the busiest connection",
+            f64::from(worst.rtt_us) / 1e3,
+            "ms",
+            "connections",
+        );
+    }
+    let stacks = account
+        .waits
+        .iter()
+        .filter(|wait| wait.class.group() == Group::Net)
+        .map(|wait| (wait.stack, wait.ns));
+    finding.functions = names(account.top_functions(stacks, |stack| account.own_function(stack)));
+    finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
+    // Where the peer's process is seen, it is the one to ask.
+    finding.culprits =
+        account.processes(case.flow.nodes(|part| part.at, |part| is_it(part) && part.at != part.from));
+    finding.path = case.path(is_it);
+    finding.path.push(peer);
+    Some(finding)
+}
+
+/// The far end of a connection's name.
+fn remote(object: &str) -> String {
+    match (object.split_once(' '), object.split_once('-')) {
+        (Some((kind, _)), Some((_, remote))) if kind == "tcp" || kind == "udp" => format!("{kind} {remote}"),
+        _ => object.to_owned(),
+    }
+}
+
+pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
+    let account = case.account;
+    let lost = account.signal("tcp.retransmit_share")?;
+    let sent = account.signal("tcp.segments_sent")?;
+    if lost < LOST_PCT || sent < SEGMENTS_PER_S {
+        return None;
+    }
+    let mut connections: Vec<_> = account
+        .profile
+        .connections
+        .iter()
+        .filter(|c| c.retransmits > 0 && (case.is_host || c.pid.is_some_and(|pid| account.has_process(pid))))
+        .collect();
+    connections.sort_by_key(|connection| std::cmp::Reverse(connection.retransmits));
+    let worst = connections.first()?;
+    // What threads wait for on the network while segments are sent again.
+    let is_network = |part: &Part| matches!(part.root, Root::Downstream) || part.is_via(Via::Socket);
+    let share = case.share(case.flow.sum(is_network));
+    let peer = format!("tcp {}", worst.remote);
+    let mut finding = Finding::new(
+        Code::NetLoss,
+        share,
+        format!("{lost:.1} % of the TCP segments are lost and sent again, most to {peer}"),
+    )
+    .proves("of the segments, sent again", lost, "%", "signal tcp.retransmit_share")
+    .proves("segments sent again on the worst connection", worst.retransmits as f64, "1", "connections")
+    .proves("of the demand, waiting for the network", share * 100.0, "%", "threads")
+    .proves(
+        "round-trip time of the worst connection",
+        f64::from(worst.rtt_us) / 1e3,
+        "ms",
+        "connections",
+    );
+    finding.processes = vec![crate::names::printable(&worst.process_name)];
+    finding.path = case.path(is_network);
+    finding.path.push(peer);
+    finding.gain_upper_bound = None;
+    Some(finding)
+}

@@ -1,0 +1,244 @@
+//! The verdict: what limits a target now, how sure that is, and what to do.
+//!
+//! [`Account`] says what the time of the target's threads went into and who ended their waits, [`Flow`] follows the waits to what is
+//! behind them, detectors look for one constraint each, and [`diagnose`] ranks what they found. A false alarm is worse than silence:
+//! below its gate a detector says nothing, and `none.idle`, `none.healthy` and `unknown` are answers.
+
+pub mod account;
+mod advice;
+pub mod code;
+mod detectors;
+pub mod finding;
+pub mod flow;
+pub mod text;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::profile::Profile;
+use account::Account;
+use code::Code;
+use detectors::Case;
+use finding::{Fact, Finding, Severity, round};
+use flow::{Flow, Root};
+
+/// Version of the JSON of a diagnosis.
+const SCHEMA: u32 = 1;
+/// Findings that are told.
+const TOLD: usize = 5;
+/// Below this part of one CPU's time a target does next to nothing.
+const IDLE: f64 = 0.05;
+/// Two scores that differ by less are the same: the order is then by what is cheapest to test.
+const SAME: f64 = 0.1;
+/// A window that holds several bursts and pauses of most loads.
+const LONG_WINDOW_S: f64 = 10.0;
+/// Samples from which on a share's error is below a twentieth: 0.5 / sqrt(100).
+const ENOUGH_SAMPLES: f64 = 100.0;
+
+/// Everything that is said of a target.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Diagnosis {
+    /// Version of this structure. Fields may be added without a new one.
+    pub schema: u32,
+    /// Name of the host.
+    pub host: String,
+    /// What was looked at, in words.
+    pub target: String,
+    /// Length of the window, seconds.
+    pub window_s: f64,
+    /// What limits the target.
+    pub verdict: Finding,
+    /// The verdict, and what else was found, the most important first.
+    pub ranked: Vec<Finding>,
+    /// Seconds of the target's threads by class.
+    pub decomposition: BTreeMap<&'static str, f64>,
+    /// The same after waits for other threads were followed: by what is at their end.
+    pub behind: BTreeMap<String, f64>,
+    /// What the verdict rests on.
+    pub coverage: Basis,
+}
+
+/// What a verdict rests on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Basis {
+    /// Threads of the target.
+    pub threads: usize,
+    /// Samples of running and waiting threads.
+    pub samples: u64,
+    /// Samples that were lost.
+    pub lost: u64,
+    /// Share of the waiting time of which it is known what ended it, 0 to 1.
+    pub ends_known: f64,
+    /// What is missing, in sentences.
+    pub missing: Vec<String>,
+}
+
+/// Draws the verdict from a recording of everything (`-e all`).
+#[must_use]
+pub fn diagnose(profile: &Profile) -> Diagnosis {
+    let account = Account::of(profile);
+    let flow = Flow::of(&account);
+    let demand_ns = flow.demand_ns();
+    let case = Case {
+        account: &account,
+        flow: &flow,
+        demand_ns,
+        cpus: (profile.header.cpus > 0).then(|| f64::from(profile.header.cpus)),
+        is_host: profile.header.target == "host",
+    };
+    let coverage = Basis::of(&account);
+    let has_demand = demand_ns >= IDLE * account.window_ns as f64;
+    let mut ranked: Vec<Finding> = detectors::all(&case, has_demand)
+        .into_iter()
+        .map(|finding| advice::advise(judged(finding, &account, &coverage)))
+        .collect();
+    rank(&mut ranked);
+    ranked.truncate(TOLD);
+    let is_verdict = |finding: &Finding| finding.severity > Severity::Low;
+    let verdict = match ranked.first().filter(|finding| is_verdict(finding)) {
+        Some(first) => first.clone(),
+        None => {
+            let none = advice::advise(without_constraint(&case, has_demand));
+            ranked.insert(0, none.clone());
+            none
+        }
+    };
+    let mut behind: BTreeMap<String, f64> = BTreeMap::new();
+    for part in &flow.parts {
+        *behind.entry(root_code(part.root)).or_default() += part.ns / 1e9;
+    }
+    Diagnosis {
+        schema: SCHEMA,
+        host: profile.header.host.clone(),
+        target: profile.header.target.clone(),
+        window_s: account.window_ns as f64 / 1e9,
+        verdict,
+        ranked,
+        decomposition: account
+            .by_class()
+            .into_iter()
+            .map(|(class, ns)| (class.name(), round(ns as f64 / 1e9)))
+            .collect(),
+        behind: behind.into_iter().map(|(root, seconds)| (root, round(seconds))).collect(),
+        coverage,
+    }
+}
+
+/// How sure a finding is: 0.4 for what it was found by, 0.3 for a number of another source that agrees, 0.2 for a window long enough,
+/// 0.1 for enough samples; less 0.3 for each number that speaks against it.
+fn judged(mut finding: Finding, account: &Account<'_>, basis: &Basis) -> Finding {
+    let is_other = |fact: &Fact| fact.source != finding.evidence[0].source;
+    let agrees = finding.evidence.iter().any(is_other);
+    let window = (account.window_ns as f64 / 1e9 / LONG_WINDOW_S).min(1.0);
+    let samples = (basis.samples as f64 / ENOUGH_SAMPLES).min(1.0);
+    let confidence = 0.4 + if agrees { 0.3 } else { 0.0 } + 0.2 * window + 0.1 * samples;
+    let against = 0.3 * finding.counter_evidence.len() as f64;
+    finding.confidence = (confidence - against).clamp(0.05, 1.0);
+    finding
+}
+
+/// The most important first.
+fn rank(findings: &mut [Finding]) {
+    let score = |finding: &Finding| finding.share * finding.confidence;
+    findings.sort_by(|a, b| score(b).total_cmp(&score(a)));
+    let Some(best) = findings.first().map(score) else { return };
+    let is_same = |finding: &Finding| score(finding) >= best * (1.0 - SAME);
+    let same = findings.iter().take_while(|finding| is_same(finding)).count();
+    findings[..same].sort_by_key(|finding| finding.code.precedence());
+}
+
+/// What is said where nothing limits the target, or nothing is known to.
+fn without_constraint(case: &Case<'_>, has_demand: bool) -> Finding {
+    let account = case.account;
+    let window = account.window_ns as f64;
+    let of_cpu = case.flow.sum(|part| part.root == Root::OnCpu && part.hops.is_empty()) / window;
+    let unexplained = case.flow.sum(|part| matches!(part.root, Root::Unexplained(_) | Root::Held(_)));
+    let demand = case.demand_ns / window;
+    let mut finding = if !has_demand {
+        Finding::new(
+            Code::NoneIdle,
+            0.0,
+            format!("there is next to nothing to do: {demand:.2} of one thread's time"),
+        )
+    } else if unexplained > case.demand_ns {
+        Finding::new(
+            Code::Unknown,
+            0.0,
+            "more of the time is waited for something unknown than is explained".to_owned(),
+        )
+    } else {
+        Finding::new(
+            Code::NoneHealthy,
+            0.0,
+            format!("there is work for {demand:.2} threads at a time, and nothing holds it up"),
+        )
+    }
+    .proves("demand, in threads at a time", demand, "1", "threads")
+    .proves("CPUs used", of_cpu, "1", "threads")
+    .proves("time that is not explained, in threads at a time", unexplained / window, "1", "threads");
+    if let Some(cpus) = case.cpus {
+        finding = finding.proves("CPUs of the host", cpus, "1", "host");
+    }
+    if let Some(busy) = account.host_busy() {
+        finding = finding.proves("host CPUs busy", busy * 100.0, "%", "signal cpu.utilization");
+    }
+    finding.severity = Severity::None;
+    finding.gain_upper_bound = None;
+    // As much as the explained part.
+    let known = case.demand_ns + unexplained;
+    let certain = if has_demand { case.demand_ns / known.max(1.0) } else { 1.0 };
+    finding.confidence = if finding.code == Code::Unknown { 0.3 } else { 0.4 + 0.5 * certain };
+    finding
+}
+
+impl Basis {
+    fn of(account: &Account<'_>) -> Self {
+        let profile = account.profile;
+        let (mut waited, mut known) = (0, 0);
+        for wait in &account.waits {
+            waited += wait.ns;
+            let ends = wait.ends.iter().filter(|end| end.by != account::Ender::Unknown);
+            known += ends.map(|end| end.ns).sum::<u64>();
+        }
+        let mut missing = profile.coverage.notes.clone();
+        if profile.signals.is_none() {
+            missing.push("the host's saturation signals were not read".to_owned());
+        }
+        if profile.block.is_none() {
+            missing.push("requests of block devices were not watched".to_owned());
+        }
+        if profile.thread_times.is_empty() {
+            missing.push("the times of threads were not recorded: record with -e all".to_owned());
+        }
+        Self {
+            threads: account.threads.len(),
+            samples: profile.coverage.captured,
+            lost: profile.coverage.total_lost(),
+            ends_known: round(known as f64 / waited.max(1) as f64),
+            missing,
+        }
+    }
+}
+
+fn root_code(root: Root) -> String {
+    match root {
+        Root::OnCpu => "cpu".to_owned(),
+        Root::Stolen => "cpu.stolen".to_owned(),
+        Root::RunQueue => "run-queue".to_owned(),
+        Root::Throttled => "throttled".to_owned(),
+        Root::Io(class) => class.name().to_owned(),
+        Root::FaultIo => "io.fault".to_owned(),
+        Root::Memory => "mem.reclaim".to_owned(),
+        Root::Held(via) => via.name().replace(' ', "-"),
+        Root::Timer => "wait.timer".to_owned(),
+        Root::Downstream => "net.downstream".to_owned(),
+        Root::Outside => "outside".to_owned(),
+        Root::Work => "work".to_owned(),
+        Root::Idle => "idle".to_owned(),
+        Root::Unexplained(class) => format!("unexplained.{class}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

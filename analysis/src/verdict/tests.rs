@@ -1,0 +1,379 @@
+//! Verdicts of recordings whose truth is known, and what holds of every recording.
+
+use super::*;
+use crate::activity::Class;
+use crate::coverage::Coverage;
+use crate::profile::{
+    Basis as Counted, Builder, Function, Header, Line, Location, Module, ModuleKind, Sample, StackId, Thread,
+    ThreadId, Unit, Wake,
+};
+use crate::run_queue::{Latencies, Queue, RunQueue, Runner};
+use crate::thread_time::{Parts, ThreadTime};
+
+const SECOND: u64 = 1_000_000_000;
+const WINDOW: u64 = 10 * SECOND;
+
+/// A recording in the making.
+struct Recording {
+    builder: Builder,
+    times: Vec<ThreadTime>,
+    run_queue: Option<RunQueue>,
+    target: &'static str,
+}
+
+#[derive(Clone, Copy)]
+struct Who {
+    id: ThreadId,
+    time: Option<usize>,
+}
+
+impl Recording {
+    fn new() -> Self {
+        Self { builder: Builder::new(), times: Vec::new(), run_queue: None, target: "pid 1" }
+    }
+
+    fn outsider(&mut self, pid: u32, name: &str) -> Who {
+        let thread = Thread { pid, tid: pid, process_name: name.into(), thread_name: name.into() };
+        Who { id: self.builder.thread(thread), time: None }
+    }
+
+    fn thread(&mut self, pid: u32, tid: u32, name: &str) -> Who {
+        let thread = Thread { pid, tid, process_name: name.into(), thread_name: name.into() };
+        self.times.push(ThreadTime {
+            pid,
+            tid,
+            process_name: name.into(),
+            thread_name: name.into(),
+            cgroup_id: 0,
+            elapsed_ns: 0,
+            parts: Parts::default(),
+            user_share: None,
+            switches: 0,
+            ended: false,
+        });
+        Who { id: self.builder.thread(thread), time: Some(self.times.len() - 1) }
+    }
+
+    fn stack(&mut self, class: Option<Class>, object: Option<&str>, functions: &[&str]) -> StackId {
+        let mut locations = Vec::new();
+        let object = object.map(|object| format!("[{object}]"));
+        for name in object.into_iter().chain(class.map(Class::frame)) {
+            locations.push(self.location(ModuleKind::Activity, "[activity]", &name));
+        }
+        for name in functions {
+            let (kind, path) = match name.strip_suffix("_[k]") {
+                Some(_) => (ModuleKind::Kernel, "[kernel]"),
+                None => (ModuleKind::Binary, "/bin/program"),
+            };
+            locations.push(self.location(kind, path, name.trim_end_matches("_[k]")));
+        }
+        self.builder.stack(locations)
+    }
+
+    fn location(&mut self, kind: ModuleKind, path: &str, name: &str) -> crate::profile::LocationId {
+        let module = self.builder.module(Module { kind, path: path.into(), build_id: Vec::new() });
+        let function = self.builder.function(Function { name: name.into(), file: String::new() });
+        self.builder.location(Location { module, address: 1, lines: vec![Line { function, line: 0 }] })
+    }
+
+    fn spends(
+        &mut self,
+        who: Who,
+        class: Class,
+        object: Option<&str>,
+        functions: &[&str],
+        ns: u64,
+    ) -> StackId {
+        let stack = self.stack(Some(class), object, functions);
+        self.builder.add(Sample { thread: who.id, stack, count: ns / 10_000_000, weight: ns });
+        if let Some(time) = who.time {
+            let time = &mut self.times[time];
+            time.elapsed_ns += ns;
+            match class {
+                Class::CpuUser | Class::CpuKernel => time.parts.on_cpu_ns += ns,
+                Class::CpuStolen => time.parts.stolen_ns += ns,
+                Class::RunQueue => time.parts.preempted_ns += ns,
+                Class::Throttled => time.parts.throttled_ns += ns,
+                _ => time.parts.interruptible_ns += ns,
+            }
+        }
+        stack
+    }
+
+    /// A wait that another ended.
+    fn waits(
+        &mut self,
+        who: Who,
+        class: Class,
+        object: Option<&str>,
+        functions: &[&str],
+        ns: u64,
+        enders: &[(Who, u64)],
+    ) {
+        let stack = self.spends(who, class, object, functions, ns);
+        let waker_stack = self.stack(None, None, &["gives_back"]);
+        for (ender, weight) in enders {
+            let waker = Some(ender.id);
+            self.builder.add_wake(Wake {
+                thread: who.id,
+                stack,
+                waker,
+                waker_stack,
+                count: 10,
+                weight: *weight,
+            });
+        }
+    }
+
+    fn finish(self) -> Profile {
+        let header = Header {
+            title: "Thread time".into(),
+            kind: "all".into(),
+            unit: Unit::Nanoseconds,
+            basis: Counted::Weight,
+            period: 10_000_000,
+            start_unix_ns: 0,
+            duration_ns: WINDOW,
+            host: "h".into(),
+            target: self.target.into(),
+            cpus: 4,
+        };
+        let coverage = Coverage { attempted: 1000, captured: 1000, ..Coverage::default() };
+        let mut profile = self.builder.finish(header, coverage);
+        (profile.thread_times, profile.run_queue) = (self.times, self.run_queue);
+        profile
+    }
+}
+
+const MUTEX: &[&str] = &["pthread_mutex_lock", "takes_turn"];
+
+/// Four threads that take turns at one lock; the holder spends its time as it is told.
+fn convoy(of_holder: Class) -> Profile {
+    let mut r = Recording::new();
+    let threads: Vec<Who> = (0..4).map(|n| r.thread(1, 10 + n, "worker")).collect();
+    for (n, who) in threads.iter().enumerate() {
+        r.spends(*who, of_holder, None, &["holds"], WINDOW / 4);
+        let others: Vec<(Who, u64)> = threads
+            .iter()
+            .enumerate()
+            .filter(|(m, _)| *m != n)
+            .map(|(_, other)| (*other, WINDOW / 4))
+            .collect();
+        r.waits(*who, Class::Futex, Some("futex 0x10"), MUTEX, 3 * WINDOW / 4, &others);
+    }
+    r.finish()
+}
+
+#[test]
+fn a_lock_is_the_constraint_while_its_holder_works() {
+    let diagnosis = diagnose(&convoy(Class::CpuUser));
+    let verdict = &diagnosis.verdict;
+    assert_eq!((verdict.code, verdict.severity), (Code::LockMutex, Severity::Critical));
+    assert!((verdict.share - 0.75).abs() < 1e-9, "{}", verdict.share);
+    assert_eq!(verdict.gain_upper_bound, Some(4.0));
+    assert_eq!(verdict.functions, ["pthread_mutex_lock", "gives_back"]);
+    assert!(verdict.path.iter().any(|step| step.contains("futex 0x10")), "{:?}", verdict.path);
+}
+
+#[test]
+fn behind_a_lock_is_what_its_holder_waits_for() {
+    for (class, code) in [
+        (Class::Throttled, Code::CpuQuota),
+        (Class::IoSync, Code::IoSyncWrite),
+        (Class::RunQueue, Code::CpuSaturated),
+        (Class::MemoryReclaim, Code::MemReclaim),
+    ] {
+        let verdict = diagnose(&convoy(class)).verdict;
+        assert_eq!(verdict.code, code, "{verdict:#?}");
+        assert!((verdict.share - 1.0).abs() < 1e-9, "{}", verdict.share);
+    }
+}
+
+#[test]
+fn a_client_and_its_server_are_limited_by_the_server() {
+    let mut r = Recording::new();
+    let (client, server) = (r.thread(1, 1, "client"), r.thread(2, 2, "server"));
+    let ends = |a, b| format!("tcp 127.0.0.1:{a}-127.0.0.1:{b}");
+    r.spends(client, Class::CpuUser, None, &["asks"], WINDOW / 20);
+    r.waits(
+        client,
+        Class::NetReceive,
+        Some(&ends(40_000, 80)),
+        &["asks"],
+        19 * WINDOW / 20,
+        &[(server, 19 * WINDOW / 20)],
+    );
+    r.spends(server, Class::CpuUser, None, &["answers"], 19 * WINDOW / 20);
+    r.waits(
+        server,
+        Class::NetReceive,
+        Some(&ends(80, 40_000)),
+        &["serves"],
+        WINDOW / 20,
+        &[(client, WINDOW / 20)],
+    );
+    let verdict = diagnose(&r.finish()).verdict;
+    assert_eq!((verdict.code, &verdict.culprits[..]), (Code::CpuSingleThread, &["server".to_owned()][..]));
+    assert_eq!(verdict.functions, ["answers"]);
+}
+
+#[test]
+fn an_answer_from_outside_is_waited_for_and_a_request_is_not() {
+    let record = |object: &str| {
+        let mut r = Recording::new();
+        let (own, other) = (r.thread(1, 1, "own"), r.outsider(2, "other"));
+        r.spends(own, Class::CpuUser, None, &["works"], WINDOW / 10);
+        r.waits(
+            own,
+            Class::NetReceive,
+            Some(object),
+            &["reads"],
+            9 * WINDOW / 10,
+            &[(other, 9 * WINDOW / 10)],
+        );
+        diagnose(&r.finish()).verdict
+    };
+    let client = record("tcp 10.0.0.1:40000-10.0.0.2:5432");
+    assert_eq!((client.code, &client.culprits[..]), (Code::NetDownstream, &["other".to_owned()][..]));
+    assert!(client.path.contains(&"tcp 10.0.0.2:5432".to_owned()), "{:?}", client.path);
+    let server = record("tcp 10.0.0.1:80-10.0.0.2:40000");
+    assert_eq!(server.code, Code::NoneHealthy, "{server:#?}");
+}
+
+#[test]
+fn who_ran_meanwhile_tells_a_neighbour_from_too_many_threads() {
+    for (runner, code) in [(1, Code::CpuSaturated), (9, Code::CpuNoisyNeighbour)] {
+        let mut r = Recording::new();
+        for n in 0..4 {
+            let who = r.thread(1, 1 + n, "worker");
+            r.spends(who, Class::CpuUser, None, &["works"], WINDOW / 2);
+            r.spends(who, Class::RunQueue, None, &["works"], WINDOW / 2);
+        }
+        r.run_queue = Some(RunQueue {
+            processes: vec![Queue {
+                id: 1,
+                name: "worker".into(),
+                queued_ns: 2 * WINDOW,
+                latencies: Latencies { buckets: Vec::new(), max_ns: 0 },
+                behind: vec![(Runner::One { id: runner, name: "runner".into() }, 2 * WINDOW)],
+            }],
+            cgroups: Vec::new(),
+        });
+        let verdict = diagnose(&r.finish()).verdict;
+        assert_eq!(verdict.code, code, "{verdict:#?}");
+        assert!((verdict.share - 0.5).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn who_waits_for_work_or_for_a_time_is_idle() {
+    let mut r = Recording::new();
+    r.target = "host";
+    let [epoll, sleeper, hung] = [1, 2, 3].map(|pid| r.thread(pid, pid, "daemon"));
+    r.spends(epoll, Class::Event, None, &["loop"], WINDOW);
+    r.spends(sleeper, Class::Timer, None, &["sleeps"], WINDOW);
+    r.spends(hung, Class::Futex, Some("futex 0x1"), &["waits"], WINDOW);
+    let diagnosis = diagnose(&r.finish());
+    let verdict = &diagnosis.verdict;
+    assert_eq!((verdict.code, verdict.severity), (Code::NoneIdle, Severity::None));
+    assert!(diagnosis.ranked.iter().all(|finding| finding.severity <= Severity::Low));
+}
+
+#[test]
+fn without_times_nothing_is_claimed() {
+    let verdict = diagnose(&Recording::new().finish()).verdict;
+    assert!(!verdict.code.is_constraint());
+}
+
+/// Threads with waits among each other, by a generator with this seed.
+fn random(seed: u64, threads: u32, reversed: bool) -> Profile {
+    let mut r = Recording::new();
+    let mut state = seed;
+    let mut next = move |below: u64| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) % below
+    };
+    let who: Vec<Who> =
+        (0..threads).map(|n| r.thread(1 + n / 8, 1 + n, ["a", "b1", "b2", "c"][n as usize % 4])).collect();
+    let mut waits: Vec<(Who, Class, String, u64, Who)> = Vec::new();
+    for own in &who {
+        r.spends(*own, Class::CpuUser, None, &["f"], 1 + next(SECOND));
+        for _ in 0..next(5) {
+            let class = Class::ALL[3 + next(20) as usize];
+            let object = format!("futex {:#x}", next(4));
+            waits.push((*own, class, object, 1 + next(SECOND), who[next(u64::from(threads)) as usize]));
+        }
+    }
+    if reversed {
+        waits.reverse();
+    }
+    for (own, class, object, ns, ender) in waits {
+        r.waits(own, class, Some(&object), &["g"], ns, &[(ender, ns / 2)]);
+    }
+    r.finish()
+}
+
+#[test]
+fn every_nanosecond_has_one_root_and_the_order_of_events_does_not_matter() {
+    for seed in 0..50 {
+        let profile = random(seed, 40, false);
+        let account = Account::of(&profile);
+        let flow = Flow::of(&account);
+        let (told, there) = (flow.sum(|_| true), profile.total_weight() as f64);
+        assert!((told - there).abs() < 1e-6 * there, "seed {seed}: {told} of {there}");
+        let decomposed: u64 = account.by_class().iter().map(|(_, ns)| ns).sum();
+        assert_eq!(decomposed, profile.total_weight());
+
+        let (one, other) = (diagnose(&profile), diagnose(&random(seed, 40, true)));
+        assert_eq!(one.verdict.code, other.verdict.code, "seed {seed}");
+        assert!((one.verdict.share - other.verdict.share).abs() < 1e-6, "seed {seed}");
+    }
+}
+
+#[test]
+fn ten_thousand_threads_and_one_are_answered() {
+    assert!(diagnose(&random(1, 10_000, false)).verdict.confidence > 0.0);
+    assert!(diagnose(&random(1, 1, false)).verdict.confidence > 0.0);
+}
+
+#[test]
+fn the_contract_of_the_json() {
+    let value = serde_json::to_value(diagnose(&convoy(Class::CpuUser))).unwrap();
+    assert_eq!(value["schema"], 1);
+    for field in [
+        "code",
+        "confidence",
+        "severity",
+        "share",
+        "gain_upper_bound",
+        "processes",
+        "culprits",
+        "functions",
+        "path",
+        "hypothesis",
+        "next_steps",
+    ] {
+        assert!(value["verdict"].get(field).is_some(), "{field}");
+        assert!(value["ranked"][0].get(field).is_some(), "{field}");
+    }
+    assert_eq!(value["verdict"]["severity"], "critical");
+    assert_eq!(value["decomposition"]["cpu.user"], 10.0);
+    assert!(value["coverage"].is_object());
+}
+
+#[test]
+fn codes_have_names_of_their_own() {
+    let names: std::collections::HashSet<&str> = Code::ALL.into_iter().map(Code::name).collect();
+    assert_eq!(names.len(), Code::ALL.len());
+}
+
+#[test]
+fn the_page_says_what_the_json_says() {
+    let diagnosis = diagnose(&convoy(Class::CpuUser));
+    let page = text::page(&diagnosis, text::Style::default());
+    for part in
+        ["lock.mutex", "critical", "75 %", "at most 4.0 times", "futex", "Next", "Time of the threads"]
+    {
+        assert!(page.contains(part), "{part}:\n{page}");
+    }
+}
