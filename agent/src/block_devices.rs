@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chokepoint_analysis::block::{
-    Block, Bucket, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay,
-};
+use chokepoint_analysis::block::{Block, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay};
+use chokepoint_analysis::durations::{Bucket, Durations};
 use chokepoint_ebpf::block::{
     self, BUCKETS, ErrorKind, HeldBio, Histogram, Holds, Key, Request, Stage, Sums,
 };
@@ -254,7 +253,7 @@ fn latency(histogram: &Histogram, total_ns: u64, max_ns: u64) -> Latency {
     let buckets: Vec<Bucket> = counts.map(bucket).collect();
     // The kernel programs may lose the longest of two times at once, but not its bucket.
     let longest_ns = buckets.last().map_or(0, |bucket| bucket.from_ns);
-    Latency { total_ns, max_ns: max_ns.max(longest_ns), buckets }
+    Latency { total_ns, times: Durations { buckets, max_ns: max_ns.max(longest_ns) } }
 }
 
 const fn error_name(kind: ErrorKind) -> &'static str {
@@ -344,7 +343,10 @@ mod tests {
         assert_eq!(settle(&mut maps, &mut Kernel, fields), 1);
         assert_eq!(maps.requests.iter().map(|(address, _)| *address).collect::<Vec<_>>(), [100]);
         let totals = totals(&maps.sums[0].1);
-        assert_eq!((totals.requests, totals.untimed, totals.bytes, totals.device.count()), (1, 1, 4096, 0));
+        assert_eq!(
+            (totals.requests, totals.untimed, totals.bytes, totals.device.times.count()),
+            (1, 1, 4096, 0)
+        );
         // One that is idle is not with its device.
         let fields = RequestFields { state: Some(8), start: None };
         assert_eq!(settle(&mut maps, &mut Zeros, fields), 1);
@@ -371,7 +373,7 @@ mod tests {
     fn the_longest_time_is_at_least_its_buckets() {
         let mut histogram = Histogram([0; BUCKETS]);
         histogram.0[Histogram::bucket(5_000)] = 2;
-        let latency = latency(&histogram, 10_000, 0);
-        assert_eq!((latency.count(), latency.max_ns), (2, Histogram::lower_ns(Histogram::bucket(5_000))));
+        let Durations { buckets, max_ns } = latency(&histogram, 10_000, 0).times;
+        assert_eq!((buckets[0].count, max_ns), (2, Histogram::lower_ns(Histogram::bucket(5_000))));
     }
 }

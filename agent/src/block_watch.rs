@@ -10,8 +10,9 @@ use crate::held_bios::{Fields, HeldBios};
 use crate::host::clock::monotonic_ns;
 use crate::host::devices::Devices;
 use crate::host::io_groups;
+use crate::load::block::BlockOptions;
 use crate::load::layout::KernelLayout;
-use crate::load::{BlockOptions, Gate, Programs};
+use crate::load::{Gate, Programs};
 
 /// Time between two looks at bios that limits hold back, while there are any. The kernel counts these waits in ticks, of which this
 /// is one to ten.

@@ -1,7 +1,8 @@
 //! The host agent: loads the kernel programs, drains their records, and turns them into profiles.
 //!
 //! The stages, in the order data flows: [`load`], [`drain`], [`process`], [`aggregate`], [`symbolize`], and then the
-//! `chokepoint-analysis` crate; [`unwind`] goes the other way, from files to the tables that the kernel programs unwind by. `pipeline` wires them.
+//! `chokepoint-analysis` crate; [`unwind`] goes the other way, from files to the tables that the kernel programs unwind by.
+//! [`pipeline`] wires them.
 
 pub mod address;
 pub mod aggregate;

@@ -4,7 +4,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use chokepoint_analysis::run_queue::{Bucket, Latencies, Queue, RunQueue, Runner};
+use chokepoint_analysis::durations::{Bucket, Durations};
+use chokepoint_analysis::run_queue::{Queue, RunQueue, Runner};
 use chokepoint_ebpf::run_queue::{
     Behind, LATENCY_BUCKETS, QueuePair, UNKNOWN_RUNNER, latency_bucket_begin_ns,
 };
@@ -172,15 +173,16 @@ impl Tally {
         Queue { id, name, queued_ns: self.queued_ns, latencies: self.latencies(), behind }
     }
 
-    fn latencies(&self) -> Latencies {
+    fn latencies(&self) -> Durations {
         let bucket = |(index, count): (usize, &u64)| {
             let from_ns = latency_bucket_begin_ns(index);
             let is_last = index + 1 == LATENCY_BUCKETS;
-            let to_ns = if is_last { self.longest_ns + 1 } else { latency_bucket_begin_ns(index + 1) };
+            let to_ns =
+                if is_last { self.longest_ns.max(from_ns) + 1 } else { latency_bucket_begin_ns(index + 1) };
             Bucket { from_ns, to_ns, count: *count }
         };
         let buckets = self.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(bucket).collect();
-        Latencies { buckets, max_ns: self.longest_ns }
+        Durations { buckets, max_ns: self.longest_ns }
     }
 }
 

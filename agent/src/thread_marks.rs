@@ -175,36 +175,15 @@ fn difference(total: [u64; State::SLOTS], told: [u64; State::SLOTS]) -> [u64; St
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chokepoint_ebpf::COMM_LEN;
+    use crate::thread_times::tests::thread_record;
 
     const ON_CPU: usize = State::OnCpu as usize;
     const BLOCKED: usize = State::Blocked as usize;
 
     fn record(state: State, since_ns: u64, spent_ns: [u64; 8], switches: u64) -> ThreadRecord {
-        ThreadRecord {
-            kind: 0,
-            ended: 0,
-            tgid: 1,
-            tid: 2,
-            process_start_ns: 3,
-            key: 5,
-            cgroup_id: 0,
-            cpu_cgroup_id: 0,
-            thread_comm: [0; COMM_LEN],
-            process_comm: [0; COMM_LEN],
-            clock: ThreadClock {
-                since_ns,
-                state: state as u32,
-                spent_ns,
-                begin_ns: 1_000,
-                switches,
-                ran_ns: spent_ns[ON_CPU],
-                begin_user_ns: 7,
-                ..ThreadClock::ZERO
-            },
-            user_ns: since_ns,
-            system_ns: 0,
-        }
+        let mut record = thread_record(state, since_ns, spent_ns);
+        (record.clock.switches, record.clock.ran_ns) = (switches, spent_ns[ON_CPU]);
+        record
     }
 
     #[test]
@@ -215,7 +194,7 @@ mod tests {
         let first = marks.living(&sleeps, 2_000);
         assert_eq!((first.clock.begin_ns, first.clock.since_ns), (1_000, 2_000));
         assert_eq!((first.clock.spent_ns[ON_CPU], first.clock.spent_ns[BLOCKED]), (300, 700));
-        assert_eq!(first.clock.begin_user_ns, 7);
+        assert_eq!(first.clock.begin_user_ns, 10);
         marks.end_look();
         // Nothing happened.
         let second = marks.living(&sleeps, 3_000);

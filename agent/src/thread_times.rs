@@ -202,12 +202,13 @@ fn time_of(clock: &ThreadClock, end_ns: u64, goes_on: bool) -> ThreadTime {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use chokepoint_ebpf::COMM_LEN;
     use chokepoint_ebpf::record::Kind;
 
-    fn record(state: State, since_ns: u64, spent_ns: [u64; 8]) -> ThreadRecord {
+    /// A thread that began at 1,000 and has been in its state since `since_ns`: for tests of what reads such records.
+    pub(crate) fn thread_record(state: State, since_ns: u64, spent_ns: [u64; 8]) -> ThreadRecord {
         ThreadRecord {
             kind: Kind::Thread as u32,
             ended: 0,
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn what_a_living_thread_is_in_lasts_to_the_end() {
         let mut times = ThreadTimes::default();
-        times.add_living(&record(State::Blocked, 1_500, [300, 100, 100, 0, 0, 0, 0, 0]), 2_000);
+        times.add_living(&thread_record(State::Blocked, 1_500, [300, 100, 100, 0, 0, 0, 0, 0]), 2_000);
         let (_, time) = times.iter().next().unwrap();
         assert_eq!((time.elapsed_ns, time.parts.total_ns()), (1_000, 1_000));
         assert_eq!((time.parts.blocked_ns(), time.parts.queued_ns()), (500, 200));
@@ -248,7 +249,7 @@ mod tests {
     fn what_the_thread_did_not_run_of_its_time_on_cpus_is_stolen() {
         let ended = |ran_ns: u64| {
             let mut times = ThreadTimes::default();
-            let mut record = record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0]);
+            let mut record = thread_record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0]);
             (record.ended, record.clock.begin_ran_ns, record.clock.ran_ns) = (1, 1_000, 1_000 + ran_ns);
             times.add_ended(&record);
             let parts = times.iter().next().unwrap().1.parts;
@@ -265,7 +266,7 @@ mod tests {
         let mut times = ThreadTimes::default();
         times.add_ended(&ThreadRecord {
             ended: 1,
-            ..record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0])
+            ..thread_record(State::OnCpu, 1_500, [300, 200, 0, 0, 0, 0, 0, 0])
         });
         let (_, time) = times.iter().next().unwrap();
         assert_eq!((time.elapsed_ns, time.parts.total_ns(), time.ended), (500, 500, true));
@@ -275,7 +276,7 @@ mod tests {
     fn a_thread_that_comes_back_is_one_thread() {
         let mut times = ThreadTimes::default();
         for _ in 0..2 {
-            times.add_living(&record(State::OnCpu, 1_500, [500, 0, 0, 0, 0, 0, 0, 0]), 2_000);
+            times.add_living(&thread_record(State::OnCpu, 1_500, [500, 0, 0, 0, 0, 0, 0, 0]), 2_000);
         }
         assert_eq!(times.iter().count(), 1);
         let (_, time) = times.iter().next().unwrap();

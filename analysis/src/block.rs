@@ -1,5 +1,6 @@
 //! What block devices did in a window: requests by device and operation, by process and group, and what held them up.
 
+use crate::durations::Durations;
 use crate::names;
 
 /// The block devices of a host over a window.
@@ -163,53 +164,15 @@ impl Totals {
 pub struct Latency {
     /// Their sum, nanoseconds.
     pub total_ns: u64,
-    /// The longest, nanoseconds.
-    pub max_ns: u64,
-    /// How many took how long, in ascending order. Buckets without any are left out.
-    pub buckets: Vec<Bucket>,
-}
-
-/// Times of about the same length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    /// The shortest that belongs here, nanoseconds.
-    pub from_ns: u64,
-    /// The shortest that does not any more.
-    pub to_ns: u64,
-    /// How many there were.
-    pub count: u64,
+    /// How long each was.
+    pub times: Durations,
 }
 
 impl Latency {
-    /// How many times there are.
-    #[must_use]
-    pub fn count(&self) -> u64 {
-        self.buckets.iter().map(|bucket| bucket.count).sum()
-    }
-
     /// Adds others.
     pub fn add(&mut self, other: &Self) {
         self.total_ns += other.total_ns;
-        self.max_ns = self.max_ns.max(other.max_ns);
-        for bucket in &other.buckets {
-            match self.buckets.binary_search_by_key(&bucket.from_ns, |known| known.from_ns) {
-                Ok(at) => self.buckets[at].count += bucket.count,
-                Err(at) => self.buckets.insert(at, *bucket),
-            }
-        }
-    }
-
-    /// The time that this share (0 to 1) of all does not exceed, nanoseconds: the end of its bucket, which is at most a quarter
-    /// above it, or the longest time if that is less. `None` where there are none.
-    #[must_use]
-    pub fn quantile_ns(&self, share: f64) -> Option<u64> {
-        let rank = (share * self.count() as f64).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        let found = self.buckets.iter().find(|bucket| {
-            seen += bucket.count;
-            seen >= rank
-        });
-        found.map(|bucket| (bucket.to_ns - 1).min(self.max_ns))
+        self.times.merge(&other.times);
     }
 }
 
@@ -328,38 +291,6 @@ fn longest_first<K>(mut groups: Vec<(K, Totals)>) -> Vec<(K, Totals)> {
 mod tests {
     use super::*;
 
-    fn latency(times: &[(u64, u64)]) -> Latency {
-        let buckets = times.iter().map(|(from_ns, count)| Bucket {
-            from_ns: *from_ns,
-            to_ns: from_ns * 2,
-            count: *count,
-        });
-        let max_ns = times.last().map_or(0, |(from_ns, _)| from_ns + 1);
-        Latency {
-            total_ns: times.iter().map(|(ns, count)| ns * count).sum(),
-            max_ns,
-            buckets: buckets.collect(),
-        }
-    }
-
-    #[test]
-    fn quantiles_are_the_ends_of_their_buckets_and_no_longer_than_the_longest() {
-        let latency = latency(&[(1024, 50), (2048, 49), (8192, 1)]);
-        let at = |share| latency.quantile_ns(share);
-        assert_eq!((at(0.5), at(0.51), at(0.99)), (Some(2047), Some(4095), Some(4095)));
-        assert_eq!((at(0.999), at(1.0)), (Some(8193), Some(8193)));
-        assert_eq!(Latency::default().quantile_ns(0.5), None);
-    }
-
-    #[test]
-    fn latencies_add_up_bucket_by_bucket() {
-        let mut sum = latency(&[(1024, 1), (4096, 1)]);
-        sum.add(&latency(&[(2048, 5), (4096, 2)]));
-        let counts: Vec<_> = sum.buckets.iter().map(|bucket| (bucket.from_ns, bucket.count)).collect();
-        assert_eq!(counts, [(1024, 1), (2048, 5), (4096, 3)]);
-        assert_eq!((sum.count(), sum.total_ns, sum.max_ns), (9, 1024 + 4096 + 5 * 2048 + 2 * 4096, 4097));
-    }
-
     fn requests(partition: &str, pid: u32, of_target: bool, device_ns: u64) -> Requests {
         Requests {
             device: Device { name: "sda".into(), partition: partition.into(), backing: String::new() },
@@ -368,7 +299,7 @@ mod tests {
             of_target,
             totals: Totals {
                 requests: 1,
-                device: latency(&[(device_ns, 1)]),
+                device: Latency { total_ns: device_ns, times: Durations::default() },
                 errors: vec![("io".into(), 1)],
                 ..Totals::default()
             },

@@ -176,7 +176,7 @@ fn requests_are_those_that_the_kernel_counts() {
         flushed.requests + flushed.untimed >= flushes && flushed.requests <= after.flushes - before.flushes
     );
     assert!(reads.untimed as f64 <= 1.0 + reads.requests as f64 * UNTIMED_SHARE, "{} untimed", reads.untimed);
-    assert_eq!(reads.device.count() + reads.untimed, reads.requests);
+    assert_eq!(reads.device.times.count() + reads.untimed, reads.requests);
     assert_eq!(reads.failed() + writes.failed(), 0);
     // The first is neither; the one that turns around is random, and so are all backwards.
     let slack = 2 * reads.untimed + 1;
@@ -226,7 +226,7 @@ fn requests_are_those_that_the_kernel_counts() {
             2 * seen >= number
         });
         let from_us = median.expect("there are requests").0;
-        let own_us = all.device.quantile_ns(0.5).expect("there are requests") / 1000;
+        let own_us = all.device.times.quantile_ns(0.5).expect("there are requests") / 1000;
         eprintln!("measured: median of biolatency {from_us} µs and more, of chokepoint up to {own_us} µs");
         // Its bucket is as wide as its lower end, ours a quarter of that.
         assert!(own_us + 2 >= from_us * 3 / 4 && own_us <= 2 * from_us * 5 / 4 + 2, "{text}");

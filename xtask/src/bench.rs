@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the project's figures beside its peers', both measured in the same run.
 
+mod alongside;
 mod events;
 pub mod gauge;
 pub mod lossy;
@@ -72,14 +73,8 @@ pub fn run(args: &Args) -> Result<()> {
                 ("unwind", unwind::measure(&sides, &directory, &plan)?)
             }
             Subject::Tables => ("tables", tables::measure()?),
-            Subject::Sched => {
-                let plan = if args.quick { sched::Plan::quick() } else { sched::Plan::full() };
-                ("sched", sched::measure(&sides, &plan)?)
-            }
-            Subject::Events => {
-                let plan = if args.quick { events::Plan::quick() } else { events::Plan::full() };
-                ("events", events::measure(&sides, &plan)?)
-            }
+            Subject::Sched => ("sched", sched::measure(&sides, sched::turns(args.quick))?),
+            Subject::Events => ("events", events::measure(&sides, events::turns(args.quick))?),
         };
         print!("{text}");
         if !args.quick {

@@ -453,45 +453,62 @@ fn place(request: KernelPointer, known: &Request) -> Position {
 #[inline(always)]
 fn sums_of<'a>(key: &Key, comm: &[u8; COMM_LEN]) -> Option<&'a mut Sums> {
     let mut key = *key;
-    if let Some(sums) = sums_in(&BLOCK_SUMS, &key, comm) {
+    if let Some(sums) = entry(&BLOCK_SUMS, &BLOCK_NO_SUMS, &key, comm) {
         return Some(sums);
     }
     count(Counter::BlockOwnersFull);
     key.tgid = 0;
     key.cgroup_id = 0;
-    let sums = sums_in(&BLOCK_DEVICES, &key, &[0; COMM_LEN]);
+    let sums = entry(&BLOCK_DEVICES, &BLOCK_NO_SUMS, &key, &[0; COMM_LEN]);
     if sums.is_none() {
         count(Counter::BlockDevicesFull);
     }
     sums
 }
 
+/// The sums that a bio that was held is to be added to.
 #[inline(always)]
-fn sums_in<'a>(map: &HashMap<Key, Sums>, key: &Key, comm: &[u8; COMM_LEN]) -> Option<&'a mut Sums> {
+fn holds_of<'a>(known: &HeldBio) -> Option<&'a mut Holds> {
+    entry(&BLOCK_HOLDS, &BLOCK_NO_HOLDS, &known.key, &known.comm)
+}
+
+/// Sums that know the name of the process.
+trait Named {
+    fn comm(&mut self) -> &mut [u8; COMM_LEN];
+}
+
+impl Named for Sums {
+    #[inline(always)]
+    fn comm(&mut self) -> &mut [u8; COMM_LEN] {
+        &mut self.comm
+    }
+}
+
+impl Named for Holds {
+    #[inline(always)]
+    fn comm(&mut self) -> &mut [u8; COMM_LEN] {
+        &mut self.comm
+    }
+}
+
+/// The entry of a map of sums; a new one begins as a copy of `nothing`.
+#[inline(always)]
+fn entry<'a, V: Named + 'a>(
+    map: &HashMap<Key, V>,
+    nothing: &Array<V>,
+    key: &Key,
+    comm: &[u8; COMM_LEN],
+) -> Option<&'a mut V> {
     if map.get_ptr(key).is_none() {
         // SAFETY: nobody writes it.
-        let nothing = unsafe { &*BLOCK_NO_SUMS.get_ptr(0)? };
+        let nothing = unsafe { &*nothing.get_ptr(0)? };
         // Where another CPU was faster its entry stays.
         let _ = map.insert(key, nothing, u64::from(BPF_NOEXIST));
         // SAFETY: as below.
-        unsafe { (*map.get_ptr_mut(key)?).comm = *comm };
+        *unsafe { &mut *map.get_ptr_mut(key)? }.comm() = *comm;
     }
     // SAFETY: entries stay as long as the agent runs; all that is written after the name is written atomically.
     Some(unsafe { &mut *map.get_ptr_mut(key)? })
-}
-
-#[inline(always)]
-fn holds_of<'a>(known: &HeldBio) -> Option<&'a mut Holds> {
-    let key = &known.key;
-    if BLOCK_HOLDS.get_ptr(key).is_none() {
-        // SAFETY: as for sums.
-        let nothing = unsafe { &*BLOCK_NO_HOLDS.get_ptr(0)? };
-        let _ = BLOCK_HOLDS.insert(key, nothing, u64::from(BPF_NOEXIST));
-        // SAFETY: as for sums.
-        unsafe { (*BLOCK_HOLDS.get_ptr_mut(key)?).comm = known.comm };
-    }
-    // SAFETY: as for sums.
-    Some(unsafe { &mut *BLOCK_HOLDS.get_ptr_mut(key)? })
 }
 
 #[inline(always)]

@@ -5,12 +5,12 @@ use std::fs;
 use super::Check;
 use crate::failure::{Failure, Kind};
 use crate::host;
-use crate::load::block::SeesHolds;
+use crate::load::block::{BlockOptions, SeesHolds};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::memory::MemoryOptions;
 use crate::load::sched::SchedOptions;
 use crate::load::tcp::{Sends, Tcp};
-use crate::load::{BlockOptions, Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
+use crate::load::{Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
 
 /// One check for each hook.
 pub(super) fn all() -> Vec<Check> {

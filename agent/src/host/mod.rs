@@ -1,4 +1,4 @@
-//! Facts about the host that do not change while the agent runs.
+//! Facts about the host that belong to no process: its CPUs and limits here, a subject a file for the rest.
 
 pub mod capabilities;
 pub mod cgroups;

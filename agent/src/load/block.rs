@@ -1,12 +1,14 @@
 //! The block source: its programs and maps as the agent uses them.
 
 use aya::maps::{Array, HashMap, MapData};
-use aya::programs::{BtfTracePoint, FEntry, FExit, RawTracePoint, RawTracePointRunOptions, TestRun};
+use aya::programs::{FEntry, FExit, RawTracePoint, RawTracePointRunOptions, TestRun};
 use aya::{Btf, Ebpf};
 use chokepoint_ebpf::block::{HeldBio, Holds, Key, PEEK_WORDS, Peek, Request, Sums};
 
+use super::LoadError;
 use super::layout::KernelLayout;
-use super::{LoadError, program};
+use super::pod::readable;
+use super::programs::{attach, load, program, tried, unload};
 use crate::held_bios::KernelMemory;
 
 /// Programs that are named as their tracepoints are, in the order in which they are attached: what ends a request first, so that
@@ -24,6 +26,13 @@ const LIMIT_FUNCTIONS: [&str; 2] = ["__blk_throtl_bio", "blk_throtl_bio"];
 /// What shows the agent the kernel's memory.
 const PEEK: &str = "block_peek";
 const PEEKED: &str = "BLOCK_PEEK";
+
+/// What the block source is loaded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockOptions {
+    /// Whether the target is a group of the hierarchy that requests are charged in.
+    pub gate_by_group: bool,
+}
 
 /// How the source sees bios that groups' limits hold back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,20 +61,6 @@ pub struct BlockMaps {
     pub held: Vec<HeldBio>,
 }
 
-macro_rules! readable {
-    ($($name:ident($type:ty);)*) => {
-        $(
-            /// As aya reads it.
-            #[derive(Clone, Copy)]
-            #[repr(transparent)]
-            struct $name($type);
-
-            // SAFETY: integers alone, without holes.
-            unsafe impl aya::Pod for $name {}
-        )*
-    };
-}
-
 readable! {
     KeyBytes(Key);
     SumsBytes(Sums);
@@ -79,17 +74,14 @@ impl Block {
     /// Loads the programs; nothing runs yet.
     pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, LoadError> {
         for name in TRACEPOINTS {
-            load(ebpf, name, btf)?;
+            load(ebpf, name, name, btf)?;
         }
         let peek: &mut RawTracePoint = program(ebpf, PEEK)?;
         peek.load().map_err(|source| LoadError::Program { name: PEEK, source })?;
-        let sees_holds = LIMIT_FUNCTIONS.into_iter().any(|function| {
-            load_limit(ebpf, function, btf)
-                .inspect_err(|error| tracing::debug!(%error, "bios held back, at {function}"))
-                .is_ok()
-        });
+        let sees_holds =
+            LIMIT_FUNCTIONS.into_iter().any(|function| tried(function, load_limit(ebpf, function, btf)));
         if sees_holds {
-            load(ebpf, RELEASED, btf)?;
+            load(ebpf, RELEASED, RELEASED, btf)?;
             return Ok(Self { sees_holds: SeesHolds::Each });
         }
         Ok(Self { sees_holds: SeesHolds::Looks })
@@ -100,8 +92,7 @@ impl Block {
         if self.sees_holds == SeesHolds::Each {
             attach(ebpf, RELEASED)?;
             // A kernel without the function tracer takes the programs and refuses their place.
-            if let Err(error) = attach_limit(ebpf) {
-                tracing::debug!(%error, "bios held back");
+            if !tried(LIMIT, attach_limit(ebpf)) {
                 unload(ebpf, RELEASED)?;
                 self.sees_holds = SeesHolds::Looks;
             }
@@ -194,19 +185,4 @@ fn attach_limit(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     over.attach().map_err(|source| LoadError::Program { name: LIMIT_OVER, source })?;
     let limit: &mut FEntry = program(ebpf, LIMIT)?;
     limit.attach().map(drop).map_err(|source| LoadError::Program { name: LIMIT, source })
-}
-
-fn load(ebpf: &mut Ebpf, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
-    let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-    tracing.load(name, btf).map_err(|source| LoadError::Program { name, source })
-}
-
-fn attach(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-    tracing.attach().map(drop).map_err(|source| LoadError::Program { name, source })
-}
-
-fn unload(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-    tracing.unload().map_err(|source| LoadError::Program { name, source })
 }

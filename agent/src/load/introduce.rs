@@ -10,7 +10,8 @@ use std::ptr::NonNull;
 
 use aya::programs::{RawTracePoint, RawTracePointRunOptions, TestRun};
 
-use super::{LoadError, Programs, program};
+use super::programs::program;
+use super::{LoadError, Programs};
 
 /// The first page of a file, mapped like code. Nothing of it is ever executed or read.
 pub struct MappedFile(NonNull<libc::c_void>);

@@ -1,12 +1,15 @@
 //! The memory source: its programs and maps as the agent uses them.
 
 use aya::maps::{Array, HashMap, MapData};
+use aya::programs::PerfEvent;
 use aya::programs::perf_event::{PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent};
-use aya::programs::{BtfTracePoint, PerfEvent};
 use aya::{Btf, Ebpf};
 use chokepoint_ebpf::memory::{ProcessKey, ProcessTotals};
 
-use super::{LoadError, is_no_such_device, program};
+use super::LoadError;
+use super::on_cpu::is_no_such_device;
+use super::pod::readable;
+use super::programs::{attach, load, program, tried, unload};
 
 /// What the memory source is loaded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,21 +40,10 @@ const PERIODS: &str = "MEMORY_PERIODS";
 const OF_FAULTS: u32 = 0;
 const OF_RECLAIMS: u32 = 1;
 
-/// The kernel programs' key, as aya reads it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Key(ProcessKey);
-
-// SAFETY: integers alone, without holes.
-unsafe impl aya::Pod for Key {}
-
-/// The kernel programs' value, as aya reads it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Totals(ProcessTotals);
-
-// SAFETY: as above.
-unsafe impl aya::Pod for Totals {}
+readable! {
+    Key(ProcessKey);
+    Totals(ProcessTotals);
+}
 
 /// The source.
 pub struct Memory {
@@ -72,13 +64,12 @@ impl Memory {
         }
         let mut tracepoints = Vec::new();
         for name in IF_THERE {
-            match load(ebpf, name, btf) {
-                Ok(()) => tracepoints.push(name),
-                Err(error) => tracing::debug!(%error, "what it would tell is missing"),
+            if tried(name, load(ebpf, name, name, btf)) {
+                tracepoints.push(name);
             }
         }
         for name in TRACEPOINTS {
-            load(ebpf, name, btf)?;
+            load(ebpf, name, name, btf)?;
             tracepoints.push(name);
         }
         let unusable = |name| move |source| LoadError::Map { name, source };
@@ -94,8 +85,7 @@ impl Memory {
     /// Begins to see, on these CPUs.
     pub(super) fn attach(&self, ebpf: &mut Ebpf, cpus: &[u32]) -> Result<(), LoadError> {
         for name in &self.tracepoints {
-            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-            tracing.attach().map(drop).map_err(|source| LoadError::Program { name, source })?;
+            attach(ebpf, name)?;
         }
         if self.options.faults {
             FAULTS.into_iter().try_for_each(|(name, event)| attach_fault(ebpf, name, event, cpus))?;
@@ -112,8 +102,7 @@ impl Memory {
             }
         }
         for name in &self.tracepoints {
-            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-            tracing.unload().map_err(|source| LoadError::Program { name, source })?;
+            unload(ebpf, name)?;
         }
         Ok(())
     }
@@ -149,11 +138,6 @@ impl Memory {
             .map(|entry| entry.map(|(Key(key), Totals(totals))| (key, totals)).map_err(unusable))
             .collect()
     }
-}
-
-fn load(ebpf: &mut Ebpf, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
-    let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-    tracing.load(name, btf).map_err(|source| LoadError::Program { name, source })
 }
 
 fn attach_fault(

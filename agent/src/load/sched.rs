@@ -4,13 +4,15 @@ use std::fs::File;
 use std::io::{self, Read};
 
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, Iter};
+use aya::programs::Iter;
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
 use chokepoint_ebpf::run_queue::{Behind, QueuePair};
 use chokepoint_ebpf::sched::{EarlierLook, INTERRUPTS_BYTES, ThreadClock};
 
-use super::{LoadError, program};
+use super::LoadError;
+use super::pod::readable;
+use super::programs::{self, program};
 
 /// What the sched source is loaded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,29 +57,11 @@ impl SchedOptions {
     }
 }
 
-/// A thread's times, as aya reads them.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Clock(ThreadClock);
-
-// SAFETY: integers alone, without holes.
-unsafe impl aya::Pod for Clock {}
-
-/// A pair of processes, as aya reads it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Pair(QueuePair);
-
-// SAFETY: as above.
-unsafe impl aya::Pod for Pair {}
-
-/// What is known of the pair, as aya reads it.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct PairBehind(Behind);
-
-// SAFETY: as above.
-unsafe impl aya::Pod for PairBehind {}
+readable! {
+    Clock(ThreadClock);
+    Pair(QueuePair);
+    PairBehind(Behind);
+}
 
 /// The attached source.
 pub struct Sched {
@@ -99,12 +83,8 @@ impl Sched {
         cpus: u32,
         btf: &Btf,
     ) -> Result<Self, LoadError> {
-        let trace = |ebpf: &mut Ebpf, (name, tracepoint): (&'static str, &'static str)| {
-            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-            tracing.load(tracepoint, btf).map_err(|source| LoadError::Program { name, source })
-        };
         for hook in options.programs().collect::<Vec<_>>() {
-            match trace(ebpf, hook) {
+            match programs::load(ebpf, hook.0, hook.1, btf) {
                 // The times are exact without it. Each wait that was to have a stack is counted as lost.
                 Err(error) if hook == WAITS => {
                     tracing::warn!(%error, "no stacks of waits: this kernel has no tracepoint {}", hook.1);
@@ -147,8 +127,7 @@ impl Sched {
     /// Begins to account: for what happens from now on, and then for the threads to which nothing has happened yet.
     pub(super) fn attach(&self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
         for (name, _) in self.options.programs() {
-            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-            tracing.attach().map_err(|source| LoadError::Program { name, source })?;
+            programs::attach(ebpf, name)?;
         }
         iterate(ebpf, BEGIN).map(drop)
     }
@@ -163,8 +142,7 @@ impl Sched {
         // In the other order, so that no wait is chosen whose interrupt would not be met.
         let programs: Vec<_> = self.options.programs().collect();
         for (name, _) in programs.into_iter().rev() {
-            let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-            tracing.unload().map_err(|source| LoadError::Program { name, source })?;
+            programs::unload(ebpf, name)?;
         }
         iterate(ebpf, self.report)
     }

@@ -1,9 +1,10 @@
 //! The tcp source: its programs as the agent uses them.
 
-use aya::programs::{BtfTracePoint, FEntry};
+use aya::programs::FEntry;
 use aya::{Btf, Ebpf};
 
-use super::{LoadError, program};
+use super::LoadError;
+use super::programs::{attach, load, program, tried, unload};
 
 /// Programs that are named as their tracepoints are.
 const TRACEPOINTS: [&str; 5] = [
@@ -18,6 +19,9 @@ const TRACEPOINTS: [&str; 5] = [
 const SENT: &str = "sock_send_length";
 /// or the entry of a function, where the kernel lets programs in there.
 const SENDS: &str = "tcp_sendmsg";
+
+/// What a kernel without such a place does not tell.
+const STACKS: &str = "stacks of sends";
 
 /// Where the source sees threads send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,14 +43,14 @@ impl Tcp {
     /// Loads the programs; nothing runs yet.
     pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, LoadError> {
         for name in TRACEPOINTS {
-            load(ebpf, name, btf)?;
+            load(ebpf, name, name, btf)?;
         }
-        let sends = if tried(load(ebpf, SENT, btf)) {
+        let sends = if tried(STACKS, load(ebpf, SENT, SENT, btf)) {
             Sends::Tracepoint
         } else {
             let function: &mut FEntry = program(ebpf, SENDS)?;
             let loaded = function.load(SENDS, btf);
-            if tried(loaded.map_err(|source| LoadError::Program { name: SENDS, source })) {
+            if tried(STACKS, loaded.map_err(|source| LoadError::Program { name: SENDS, source })) {
                 Sends::Function
             } else {
                 Sends::Nowhere
@@ -63,7 +67,7 @@ impl Tcp {
                 let function: &mut FEntry = program(ebpf, SENDS)?;
                 // A kernel without the function tracer takes the program and refuses its place.
                 let attached = function.attach().map(drop);
-                if !tried(attached.map_err(|source| LoadError::Program { name: SENDS, source })) {
+                if !tried(STACKS, attached.map_err(|source| LoadError::Program { name: SENDS, source })) {
                     self.sends = Sends::Nowhere;
                 }
             }
@@ -92,24 +96,4 @@ impl Tcp {
     pub const fn sends(&self) -> Sends {
         self.sends
     }
-}
-
-/// Whether something that may fail did not.
-fn tried(result: Result<(), LoadError>) -> bool {
-    result.inspect_err(|error| tracing::debug!(%error, "stacks of sends")).is_ok()
-}
-
-fn load(ebpf: &mut Ebpf, name: &'static str, btf: &Btf) -> Result<(), LoadError> {
-    let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-    tracing.load(name, btf).map_err(|source| LoadError::Program { name, source })
-}
-
-fn attach(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-    tracing.attach().map(drop).map_err(|source| LoadError::Program { name, source })
-}
-
-fn unload(ebpf: &mut Ebpf, name: &'static str) -> Result<(), LoadError> {
-    let tracing: &mut BtfTracePoint = program(ebpf, name)?;
-    tracing.unload().map_err(|source| LoadError::Program { name, source })
 }

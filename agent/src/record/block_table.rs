@@ -7,6 +7,7 @@ use chokepoint_analysis::names;
 use chokepoint_analysis::profile::Header;
 
 use super::summary::Style;
+use super::units::bytes;
 
 /// Processes, groups and other owners listed of each kind.
 const TOP: usize = 5;
@@ -132,9 +133,9 @@ fn holds(text: &mut String, block: &Block, Style { bold, reset, .. }: Style) -> 
             group(hold.owner.cgroup_id, &hold.owner.cgroup),
             process(&hold.owner),
             time(hold.held.total_ns),
-            time(hold.held.quantile_ns(0.5).unwrap_or_default()),
-            time(hold.held.quantile_ns(0.99).unwrap_or_default()),
-            time(hold.held.max_ns),
+            time(hold.held.times.quantile_ns(0.5).unwrap_or_default()),
+            time(hold.held.times.quantile_ns(0.99).unwrap_or_default()),
+            time(hold.held.times.max_ns),
         )?;
     }
     for held in block.held.iter().filter(|held| held.of_target || !block.has_target).take(TOP) {
@@ -197,9 +198,9 @@ fn group(id: u64, path: &str) -> String {
 fn percentiles(latency: &Latency) -> String {
     let mut text = String::new();
     for share in [0.5, 0.95, 0.99, 0.999] {
-        let _ = write!(text, "{:>6} ", latency.quantile_ns(share).map_or_else(|| "-".to_owned(), time));
+        let _ = write!(text, "{:>6} ", latency.times.quantile_ns(share).map_or_else(|| "-".to_owned(), time));
     }
-    let max = if latency.count() == 0 { "-".to_owned() } else { time(latency.max_ns) };
+    let max = if latency.times.count() == 0 { "-".to_owned() } else { time(latency.times.max_ns) };
     let _ = write!(text, "{max:>6}");
     text
 }
@@ -214,16 +215,6 @@ fn time(ns: u64) -> String {
         us if us < 999_500.0 => format!("{:.0}ms", us / 1e3),
         us if us < 99_500_000.0 => format!("{:.1}s", us / 1e6),
         us => format!("{:.0}s", us / 1e6),
-    }
-}
-
-fn bytes(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        bytes if bytes < 1e4 => format!("{bytes:.0} B"),
-        bytes if bytes < 1e6 => format!("{:.1} kB", bytes / 1e3),
-        bytes if bytes < 1e9 => format!("{:.1} MB", bytes / 1e6),
-        bytes => format!("{:.1} GB", bytes / 1e9),
     }
 }
 

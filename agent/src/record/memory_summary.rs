@@ -8,6 +8,7 @@ use chokepoint_analysis::names;
 
 use super::event::Event;
 use super::summary::Style;
+use super::units::duration;
 use crate::memory::describe;
 
 /// Processes listed.
@@ -133,16 +134,6 @@ fn killed(kill: &Kill, style: Style) -> String {
 
 fn some_duration(ns: u64) -> String {
     if ns == 0 { "-".to_owned() } else { duration(ns) }
-}
-
-/// In three or four digits.
-fn duration(ns: u64) -> String {
-    let ns = ns as f64;
-    match ns {
-        _ if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
-        _ if ns < 1e9 => format!("{:.1} ms", ns / 1e6),
-        _ => format!("{:.2} s", ns / 1e9),
-    }
 }
 
 #[cfg(test)]

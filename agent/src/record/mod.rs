@@ -1,4 +1,4 @@
-//! `chokepoint record`: samples for a while and writes one profile.
+//! `chokepoint record`: samples for a while and writes a profile of each event that was asked for.
 //!
 //! [`crate::pipeline`] runs the stages; here is what is particular to this command: its options, the target's life
 //! ([`workload`]), the output file ([`output`]), the progress bar and the closing summary ([`summary`]).
@@ -11,6 +11,7 @@ pub mod progress;
 mod run_queue_summary;
 mod sockets_summary;
 pub mod summary;
+mod units;
 pub mod workload;
 
 use std::time::Duration;
@@ -46,6 +47,60 @@ pub struct Options {
     pub inlined: bool,
     /// Whether the kernel programs log through aya-log.
     pub kernel_log: bool,
+}
+
+impl Options {
+    /// Whether this event is recorded.
+    #[must_use]
+    pub fn has(&self, event: Event) -> bool {
+        self.events.contains(&event)
+    }
+
+    /// Whether an event takes samples of the CPUs.
+    #[must_use]
+    pub fn takes_on_cpu(&self) -> bool {
+        self.any(Event::needs_on_cpu)
+    }
+
+    /// Whether an event takes the scheduler's events.
+    #[must_use]
+    pub fn takes_sched(&self) -> bool {
+        self.any(Event::needs_sched)
+    }
+
+    /// Whether an event takes stacks of what ends waits.
+    #[must_use]
+    pub fn takes_wakers(&self) -> bool {
+        self.any(Event::needs_wakers)
+    }
+
+    /// Whether an event takes those of TCP connections.
+    #[must_use]
+    pub fn takes_tcp(&self) -> bool {
+        self.any(Event::needs_tcp)
+    }
+
+    /// Whether an event looks at the statistics of TCP connections.
+    #[must_use]
+    pub fn looks_at_sockets(&self) -> bool {
+        self.any(Event::looks_at_sockets)
+    }
+
+    /// Whether an event takes what processes do with memory.
+    #[must_use]
+    pub fn takes_memory(&self) -> bool {
+        self.any(Event::needs_memory)
+    }
+
+    /// Whether an event takes the requests of block devices.
+    #[must_use]
+    pub fn takes_block(&self) -> bool {
+        self.any(Event::needs_block)
+    }
+
+    fn any(&self, needs: impl Fn(Event) -> bool) -> bool {
+        self.events.iter().any(|event| needs(*event))
+    }
 }
 
 impl Default for Options {

@@ -3,9 +3,10 @@
 use std::fmt::{self, Write as _};
 
 use chokepoint_analysis::names;
-use chokepoint_analysis::run_queue::{Latencies, Queue, RunQueue, Runner};
+use chokepoint_analysis::run_queue::{Queue, RunQueue, Runner};
 
 use super::summary::Style;
+use super::units::duration;
 
 /// Processes and groups listed.
 const TOP_QUEUES: usize = 5;
@@ -38,10 +39,9 @@ pub(super) fn render(text: &mut String, run_queue: &RunQueue, style: Style) -> f
 }
 
 fn line(text: &mut String, queue: &Queue, who: &str, style: Style) -> fmt::Result {
-    let Latencies { max_ns, .. } = queue.latencies;
     write!(text, "{:9}", queue.latencies.count())?;
     for (_, share) in QUANTILES {
-        write!(text, " {:>8}", short(queue.latencies.quantile_ns(share)))?;
+        write!(text, " {:>8}", queue.latencies.quantile_ns(share).map_or_else(|| "-".to_owned(), duration))?;
     }
     let is_group = who.starts_with("group ");
     let behind: Vec<String> = queue
@@ -61,7 +61,7 @@ fn line(text: &mut String, queue: &Queue, who: &str, style: Style) -> fmt::Resul
     writeln!(
         text,
         " {:>8} {:7.3} s  {}{who}{}: {}",
-        short(max_ns),
+        duration(queue.latencies.max_ns),
         queue.queued_ns as f64 / 1e9,
         style.bold,
         style.reset,
@@ -74,20 +74,10 @@ fn group(id: u64, path: &str) -> String {
     if path.is_empty() { format!("[{id}]") } else { names::printable(path) }
 }
 
-/// A time in at most eight letters.
-fn short(ns: u64) -> String {
-    match ns {
-        0..1_000 => format!("{ns} ns"),
-        1_000..1_000_000 => format!("{:.1} µs", ns as f64 / 1e3),
-        1_000_000..1_000_000_000 => format!("{:.1} ms", ns as f64 / 1e6),
-        _ => format!("{:.1} s", ns as f64 / 1e9),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chokepoint_analysis::run_queue::Bucket;
+    use chokepoint_analysis::durations::{Bucket, Durations};
 
     #[test]
     fn names_that_processes_chose_cannot_move_the_cursor() {
@@ -95,7 +85,7 @@ mod tests {
             id: 42,
             name: "a\u{1b}[2Jb".to_owned(),
             queued_ns: 2_000_000,
-            latencies: Latencies {
+            latencies: Durations {
                 buckets: vec![Bucket { from_ns: 1_000, to_ns: 1_500, count: 4 }],
                 max_ns: 1_400,
             },
@@ -109,7 +99,7 @@ mod tests {
         render(&mut text, &run_queue, Style { bold: "", warn: "", dim: "", reset: "" }).unwrap();
         assert!(!text.contains('\u{1b}'), "{text:?}");
         let line = text.lines().nth(1).unwrap();
-        assert!(line.starts_with("        4   1.2 µs   1.4 µs"), "{line}");
+        assert!(line.starts_with("        4   1.4 µs   1.4 µs"), "{line}");
         assert!(line.contains("0.002 s") && line.contains("(7) 75%, idle CPU 25%"), "{line}");
     }
 }

@@ -6,6 +6,7 @@ use chokepoint_analysis::connections::Connection;
 use chokepoint_analysis::names;
 
 use super::summary::Style;
+use super::units::bytes;
 
 /// Connections listed.
 const TOP_CONNECTIONS: usize = 10;
@@ -52,16 +53,6 @@ pub(super) fn write(text: &mut String, connections: &[Connection], style: Style)
         )?;
     }
     writeln!(text, "{dim}  {} of {} connections{reset}", shown.len(), connections.len())
-}
-
-fn bytes(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        _ if bytes < 1e3 => format!("{bytes:.0} B"),
-        _ if bytes < 1e6 => format!("{:.1} kB", bytes / 1e3),
-        _ if bytes < 1e9 => format!("{:.1} MB", bytes / 1e6),
-        _ => format!("{:.1} GB", bytes / 1e9),
-    }
 }
 
 #[cfg(test)]

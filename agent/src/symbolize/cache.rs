@@ -208,8 +208,7 @@ mod tests {
     #[test]
     fn pages_of_a_mapped_file_are_given_back() {
         const BYTES: usize = 32 << 20;
-        let mut file = tempfile::tempfile().unwrap();
-        io::Write::write_all(&mut file, &vec![1; BYTES]).unwrap();
+        let file = crate::symbolize::file_of(&vec![1; BYTES]);
         let flags = libc::MAP_SHARED | libc::MAP_POPULATE;
         // SAFETY: a new mapping at an address of the kernel's choice, unmapped below.
         let start =

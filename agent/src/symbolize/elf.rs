@@ -432,30 +432,24 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-
-    fn file(content: &[u8]) -> File {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(content).unwrap();
-        file
-    }
+    use crate::symbolize::file_of;
 
     #[test]
     fn every_prefix_of_a_real_file_is_an_error_or_fine_and_never_a_panic() {
         let own = std::fs::read("/proc/self/exe").unwrap();
         for length in (0..200).chain([own.len() / 2, own.len() - 1]) {
-            let _ = Elf::read(&file(&own[..length]));
+            let _ = Elf::read(&file_of(&own[..length]));
         }
-        assert!(matches!(Elf::read(&file(b"")), Err(ElfError::NotElf)));
-        assert!(matches!(Elf::read(&file(b"#!/bin/sh\n")), Err(ElfError::NotElf)));
-        assert!(matches!(Elf::read(&file(&own[..20])), Err(ElfError::Malformed(_))));
+        assert!(matches!(Elf::read(&file_of(b"")), Err(ElfError::NotElf)));
+        assert!(matches!(Elf::read(&file_of(b"#!/bin/sh\n")), Err(ElfError::NotElf)));
+        assert!(matches!(Elf::read(&file_of(&own[..20])), Err(ElfError::Malformed(_))));
     }
 
     #[test]
     fn headers_filled_with_ones_allocate_nothing_much() {
         let mut content = vec![0xff; 4096];
         content[..7].copy_from_slice(b"\x7fELF\x02\x01\x01");
-        assert!(matches!(Elf::read(&file(&content)), Err(ElfError::Malformed(_))));
+        assert!(matches!(Elf::read(&file_of(&content)), Err(ElfError::Malformed(_))));
     }
 
     #[test]
@@ -482,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_stand_in_for_the_build_id_depends_on_the_content() {
-        let id = |content: &[u8]| content_hash(&file(content)).unwrap();
+        let id = |content: &[u8]| content_hash(&file_of(content)).unwrap();
         assert_eq!(id(b"one"), id(b"one"));
         assert_ne!(id(b"one"), id(b"two"));
         let mut long = vec![0; 100_000];

@@ -121,7 +121,7 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use crate::symbolize::file_of;
     use std::os::fd::AsRawFd;
 
     #[test]
@@ -134,8 +134,7 @@ mod tests {
     #[test]
     fn a_file_cut_short_while_mapped_is_a_fault() {
         const PAGES: usize = 16;
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(&[1; PAGES * 4096]).unwrap();
+        let file = file_of(&[1; PAGES * 4096]);
         // SAFETY: a new mapping at an address of the kernel's choice, unmapped below.
         let start = unsafe {
             libc::mmap(

@@ -414,7 +414,7 @@ fn line_at(record: &[u8], address: u64) -> Option<(String, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
+    use crate::symbolize::file_of;
 
     /// What is known of an address: function, file and line.
     type Known<'a> = Option<(&'a str, &'a str, u32)>;
@@ -467,10 +467,8 @@ mod tests {
         }
 
         fn symbolize(&self, addresses: &[u64]) -> JitSymbols {
-            let mut file = tempfile::tempfile().unwrap();
-            file.write_all(&self.0).unwrap();
             let addresses: Vec<_> = addresses.iter().map(|address| AbsoluteAddress(*address)).collect();
-            symbolize(&file, &addresses).unwrap()
+            symbolize(&file_of(&self.0), &addresses).unwrap()
         }
 
         fn check(&self, expected: &[(u64, Known<'_>)]) {

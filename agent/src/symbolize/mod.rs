@@ -30,3 +30,12 @@ pub use symbolizer::Symbolizer;
 pub use symbols::{
     BinarySymbols, Counters, JitSymbols, Note, Options, SourceLine, SymbolizeError, Symbolized,
 };
+
+/// A file with this content.
+#[cfg(test)]
+fn file_of(content: &[u8]) -> std::fs::File {
+    use std::io::Write;
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    file
+}

@@ -132,18 +132,12 @@ fn number(text: &[u8]) -> Option<(u64, &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
-
-    fn file(content: &[u8]) -> File {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(content).unwrap();
-        file
-    }
+    use crate::symbolize::file_of;
 
     /// The name of each address, and how many lines were skipped.
     fn check(content: &str, expected: &[(u64, Option<&str>)], skipped_lines: u64) {
         let addresses: Vec<_> = expected.iter().map(|&(address, _)| AbsoluteAddress(address)).collect();
-        let result = symbolize(&file(content.as_bytes()), &addresses).unwrap();
+        let result = symbolize(&file_of(content.as_bytes()), &addresses).unwrap();
         for (symbol, &(address, name)) in result.symbols.iter().zip(expected) {
             assert_eq!(symbol.address.0, address);
             assert_eq!(
@@ -191,7 +185,7 @@ mod tests {
         check(map, &[(0x1000, Some("g?[2Jood?")), (u64::MAX - 1, None)], 8);
         let long = format!("1000 10 {}\n2000 10 after\n", "x".repeat(300_000));
         check(&long, &[(0x1000, None), (0x2000, Some("after"))], 1);
-        let binary = symbolize(&file(&[0xff; 200_000]), &[AbsoluteAddress(0)]).unwrap();
+        let binary = symbolize(&file_of(&[0xff; 200_000]), &[AbsoluteAddress(0)]).unwrap();
         assert!(binary.symbols[0].lines.is_empty());
     }
 

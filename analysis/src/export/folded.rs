@@ -1,6 +1,5 @@
 //! Folded stacks: one line for each, `comm;root;...;leaf count`, with the number of samples as the count, or microseconds where
-//! samples stand for different times. Kernel frames
-//! end in `_[k]`, those of a JIT in `_[j]`.
+//! samples stand for different times. Kernel frames end in `_[k]`, those of a JIT in `_[j]`.
 
 use std::io::{self, Write};
 

@@ -3,11 +3,12 @@
 use super::*;
 use crate::activity::Class;
 use crate::coverage::Coverage;
+use crate::durations::Durations;
 use crate::profile::{
     Basis as Counted, Builder, Function, Header, Line, Location, Module, ModuleKind, Sample, StackId, Thread,
     ThreadId, Unit, Wake,
 };
-use crate::run_queue::{Latencies, Queue, RunQueue, Runner};
+use crate::run_queue::{Queue, RunQueue, Runner};
 use crate::thread_time::{Parts, ThreadTime};
 
 const SECOND: u64 = 1_000_000_000;
@@ -254,7 +255,7 @@ fn who_ran_meanwhile_tells_a_neighbour_from_too_many_threads() {
                 id: 1,
                 name: "worker".into(),
                 queued_ns: 2 * WINDOW,
-                latencies: Latencies { buckets: Vec::new(), max_ns: 0 },
+                latencies: Durations::default(),
                 behind: vec![(Runner::One { id: runner, name: "runner".into() }, 2 * WINDOW)],
             }],
             cgroups: Vec::new(),

@@ -1,7 +1,8 @@
+use chokepoint_analysis::durations::{Bucket, Durations};
 use chokepoint_analysis::export::json::{self, ReadError};
 use chokepoint_analysis::export::{Format, Options};
 use chokepoint_analysis::profile::{Profile, Wake};
-use chokepoint_analysis::run_queue::{Bucket, Latencies, Queue, RunQueue, Runner};
+use chokepoint_analysis::run_queue::{Queue, RunQueue, Runner};
 use chokepoint_analysis::signals::reading::Reading;
 use chokepoint_analysis::signals::{Levels, evaluate};
 
@@ -90,7 +91,7 @@ fn run_queue() -> RunQueue {
         id: 7,
         name: "db \u{1b}".into(),
         queued_ns: 9_000,
-        latencies: Latencies {
+        latencies: Durations {
             buckets: vec![Bucket { from_ns: 4_000, to_ns: 6_000, count: 2 }],
             max_ns: 5_000,
         },
@@ -218,17 +219,19 @@ fn memory_and_connections_are_read_back_and_documented() {
 #[test]
 fn block_devices_are_read_back_or_refused() {
     use chokepoint_analysis::block::{
-        Block, Bucket, Device, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay,
+        Block, Device, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay,
     };
     let device = Device { name: "dm-0".into(), partition: "sda1".into(), backing: "vg-\u{1b}".into() };
     let owner = Owner { pid: 7, process_name: "db".into(), cgroup_id: u64::MAX, cgroup: "/pods".into() };
     let latency = Latency {
         total_ns: 5,
-        max_ns: 3,
-        buckets: vec![
-            Bucket { from_ns: 0, to_ns: 1024, count: 2 },
-            Bucket { from_ns: 1024, to_ns: 1280, count: 1 },
-        ],
+        times: Durations {
+            buckets: vec![
+                Bucket { from_ns: 0, to_ns: 1024, count: 2 },
+                Bucket { from_ns: 1024, to_ns: 1280, count: 1 },
+            ],
+            max_ns: 3,
+        },
     };
     let (of_target, operation) = (true, Operation::WriteZeroes);
     let mut profile = recording::waits();

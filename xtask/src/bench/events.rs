@@ -1,23 +1,17 @@
 //! What page faults and TCP retransmits cost when they are thousands a second, beside bpftrace.
 
-use std::{
-    fmt::Write,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fmt::Write, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use super::{
+    alongside::{self, TOOL_S, alongside, program_time},
     lossy::{Network, Sent},
-    machine::{Machine, load_average},
     report::{Table, verdict},
     sides::Sides,
     stats::Readings,
     sys::touch_fresh_pages,
 };
-use crate::workspace::{shown, step};
 
 /// Events a second that the bars are for.
 const EVENTS_PER_S: f64 = 5_000.0;
@@ -26,51 +20,27 @@ const COST_BAR_PCT: f64 = 0.5;
 /// Pages of one measurement of faults, and how often they are mapped anew.
 const PAGES: usize = 20_000;
 const ROUNDS: usize = 10;
-/// By when every tool has attached.
-const ATTACHED: Duration = Duration::from_millis(1_500);
 /// How long connections send.
 const SENDING: Duration = Duration::from_secs(4);
-/// How long the tools run: as long as attaching and the slowest of the measurements take.
-const TOOL_S: &str = "7";
 
 /// The peers: what counts the same events with the stacks of who has them.
 const FAULTS_PEER: &str = "software:minor-faults:1 { @[comm, ustack] = count(); }";
 const RETRANSMITS_PEER: &str =
     "tracepoint:tcp:tcp_retransmit_skb { @[args->saddr, args->daddr, args->sport, args->dport] = count(); }";
 
-/// How thoroughly to measure.
-pub struct Plan {
-    /// Turns of all sides.
-    pub turns: usize,
-}
-
-impl Plan {
-    /// About four minutes.
-    pub fn full() -> Self {
-        Self { turns: 5 }
-    }
-
-    /// Less than a minute.
-    pub fn quick() -> Self {
-        Self { turns: 1 }
-    }
+/// Turns of all sides: about four minutes, or less than one.
+pub const fn turns(quick: bool) -> usize {
+    if quick { 1 } else { 5 }
 }
 
 /// Measures everything and says it as Markdown.
-pub fn measure(sides: &Sides, plan: &Plan) -> Result<String> {
-    let mut text = String::new();
-    writeln!(text, "{}", Machine::this())?;
-    writeln!(
-        text,
-        "Medians, with the range in parentheses; the sides took turns. Load average before: {}.\n",
-        load_average()
-    )?;
+pub fn measure(sides: &Sides, turns: usize) -> Result<String> {
+    let mut text = alongside::heading()?;
     let network = Network::new()?;
     let [mut fault, mut fault_own, mut fault_peer, mut fault_programs]: [Readings; 4] = Default::default();
     let [mut rate, mut bytes, mut bytes_own, mut bytes_peer, mut retransmit_programs]: [Readings; 5] =
         Default::default();
-    for turn in 0..plan.turns {
-        step(&format!("turn {} of {}, load average {}", turn + 1, plan.turns, load_average()));
+    for _ in alongside::turns(turns) {
         fault.push(faults()?);
         let (operation, programs) = with_chokepoint(sides, "fault", faults)?;
         fault_own.push(operation);
@@ -123,41 +93,15 @@ fn megabytes_per_s(sent: &Sent) -> f64 {
 
 /// Measures while chokepoint records; with the time its kernel programs took.
 fn with_chokepoint<T>(sides: &Sides, event: &str, measured: impl Fn() -> Result<T>) -> Result<(T, Duration)> {
-    let mut command = sides.chokepoint_record(event, TOOL_S);
-    let child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn();
-    let child = child.with_context(|| format!("cannot run {}", shown(&command)))?;
-    thread::sleep(ATTACHED);
-    let result = measured();
-    let output = child.wait_with_output()?;
-    let summary = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} failed: {summary}", shown(&command));
-    let programs = parse(&summary).with_context(|| format!("no cost in {summary}"))?;
-    Ok((result?, programs))
-}
-
-/// The time of the kernel programs, from the closing summary.
-fn parse(summary: &str) -> Option<Duration> {
-    let (_, rest) = summary.split_once("cost: kernel programs ")?;
-    let ms: f64 = rest.split_once(" ms")?.0.parse().ok()?;
-    Duration::try_from_secs_f64(ms / 1e3).ok()
+    let (result, summary) = alongside(sides.chokepoint_record(event, TOOL_S), measured)?;
+    Ok((result, program_time(&summary)?))
 }
 
 /// Measures while bpftrace runs a program.
 fn with_bpftrace<T>(sides: &Sides, program: &str, measured: impl Fn() -> Result<T>) -> Result<T> {
-    let mut command: Command = sides.privileged("bpftrace");
-    let program = format!("{program} interval:s:{TOOL_S} {{ clear(@); exit(); }}");
-    command.args(["-e", &program]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let child = command.spawn().with_context(|| format!("cannot run {}", shown(&command)))?;
-    thread::sleep(ATTACHED);
-    let result = measured();
-    let output = child.wait_with_output()?;
-    ensure!(
-        output.status.success(),
-        "{} failed: {}",
-        shown(&command),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    result
+    let mut command = sides.privileged("bpftrace");
+    command.args(["-e", &format!("{program} interval:s:{TOOL_S} {{ clear(@); exit(); }}")]);
+    Ok(alongside(command, measured)?.0)
 }
 
 /// Time of a minor fault of this process, nanoseconds.
@@ -167,16 +111,4 @@ fn faults() -> Result<f64> {
         spent += touch_fresh_pages(PAGES)?;
     }
     Ok(spent.as_nanos() as f64 / (PAGES * ROUNDS) as f64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn costs_are_found_in_the_summary() {
-        let summary = "wrote fault.folded\ncost: kernel programs 89.6 ms (2.24% of one CPU, 0.2 µs a tick), agent 679 ms CPU\n";
-        assert_eq!(parse(summary), Some(Duration::from_micros(89_600)));
-        assert_eq!(parse(""), None);
-    }
 }

@@ -1,21 +1,16 @@
 //! What accounting for every switch costs, beside Debian's libbpf-tools.
 
-use std::{
-    fmt::Write,
-    process::{Command, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{fmt::Write, process::Command};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 
 use super::{
-    machine::{Machine, load_average},
+    alongside::{self, TOOL_S, alongside, program_time},
     report::{Table, verdict},
     sides::Sides,
     stats::Readings,
 };
-use crate::workspace::{shown, step};
+use crate::workspace::shown;
 
 /// What accounting and stacks add to an operation, in what offcputime adds.
 const PEER_BAR: f64 = 0.25;
@@ -26,50 +21,30 @@ const SWITCHES_PER_S: f64 = 10_000.0;
 const OPERATIONS: &str = "200000";
 /// The CPU that both ends of the pipe run on.
 const CPU: &str = "1";
-/// By when every tool has attached.
-const ATTACHED: Duration = Duration::from_millis(1_500);
-/// How long the tools run: as long as attaching and the slowest of the measurements take.
-const TOOL_S: &str = "7";
 
-/// How thoroughly to measure.
-pub struct Plan {
-    /// Turns of all sides.
-    pub turns: usize,
-}
-
-impl Plan {
-    /// About three minutes.
-    pub fn full() -> Self {
-        Self { turns: 7 }
-    }
-
-    /// About a minute.
-    pub fn quick() -> Self {
-        Self { turns: 2 }
-    }
+/// Turns of all sides: about three minutes, or one.
+pub const fn turns(quick: bool) -> usize {
+    if quick { 2 } else { 7 }
 }
 
 /// Measures everything and says it as Markdown.
-pub fn measure(sides: &Sides, plan: &Plan) -> Result<String> {
-    let mut text = String::new();
-    writeln!(text, "{}", Machine::this())?;
-    writeln!(
-        text,
-        "Medians, with the range in parentheses; the sides took turns. Load average before: {}.\n",
-        load_average()
-    )?;
-
+pub fn measure(sides: &Sides, turns: usize) -> Result<String> {
+    let mut text = alongside::heading()?;
     let (mut bare, mut chokepoint, mut offcputime, mut runqlat) =
         (Readings::default(), Readings::default(), Readings::default(), Readings::default());
     let mut switch_ns = Readings::default();
-    for turn in 0..plan.turns {
-        step(&format!("turn {} of {}, load average {}", turn + 1, plan.turns, load_average()));
+    for _ in alongside::turns(turns) {
         bare.push(pipe()?);
-        let (operation, own) = with_chokepoint(sides)?;
+        let (operation, summary) = alongside(sides.chokepoint_record("off-cpu", TOOL_S), pipe)?;
         chokepoint.push(operation);
-        switch_ns.push(own.ns_per_switch());
-        offcputime.push(with(sides.privileged("offcputime").arg(TOOL_S))?);
-        runqlat.push(with(sides.privileged("runqlat").args([TOOL_S, "1"]))?);
+        switch_ns.push(ns_per_switch(&summary)?);
+        for (name, arguments, side) in
+            [("offcputime", &[TOOL_S][..], &mut offcputime), ("runqlat", &[TOOL_S, "1"][..], &mut runqlat)]
+        {
+            let mut peer = sides.privileged(name);
+            peer.args(arguments);
+            side.push(alongside(peer, pipe)?.0);
+        }
     }
     let added = |side: &Readings| side.less(&bare);
     let ratio = added(&chokepoint).median() / added(&offcputime).median();
@@ -106,52 +81,11 @@ pub fn measure(sides: &Sides, plan: &Plan) -> Result<String> {
     Ok(text)
 }
 
-/// What chokepoint says of itself.
-struct Own {
-    programs: Duration,
-    switches: u64,
-}
-
-impl Own {
-    fn ns_per_switch(&self) -> f64 {
-        self.programs.as_nanos() as f64 / self.switches.max(1) as f64
-    }
-
-    /// From the closing summary.
-    fn parse(summary: &str) -> Option<Self> {
-        let (_, rest) = summary.split_once("cost: kernel programs ")?;
-        let ms: f64 = rest.split_once(" ms")?.0.parse().ok()?;
-        let (before, _) = summary.split_once(" switches")?;
-        let switches = before.rsplit(' ').next()?.parse().ok()?;
-        Some(Self { programs: Duration::try_from_secs_f64(ms / 1e3).ok()?, switches })
-    }
-}
-
-fn with_chokepoint(sides: &Sides) -> Result<(f64, Own)> {
-    let mut command = sides.chokepoint_record("off-cpu", TOOL_S);
-    let child = command.stderr(Stdio::piped()).stdin(Stdio::null()).spawn();
-    let child = child.with_context(|| format!("cannot run {}", shown(&command)))?;
-    thread::sleep(ATTACHED);
-    let operation = pipe();
-    let output = child.wait_with_output()?;
-    let summary = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{} failed: {summary}", shown(&command));
-    let own = Own::parse(&summary).with_context(|| format!("no cost in {summary}"))?;
-    Ok((operation?, own))
-}
-
-/// Time of an operation while a tool runs.
-fn with(tool: &mut Command) -> Result<f64> {
-    let child = tool.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let mut child = child.with_context(|| format!("cannot run {}", shown(tool)))?;
-    thread::sleep(ATTACHED);
-    let ended_early = child.try_wait()?;
-    let operation = pipe();
-    let status = child.wait()?;
-    if let Some(status) = ended_early.or((!status.success()).then_some(status)) {
-        bail!("{} failed ({status})", shown(tool));
-    }
-    operation
+/// What chokepoint's kernel programs took for each switch, from its closing summary.
+fn ns_per_switch(summary: &str) -> Result<f64> {
+    let switches = || summary.split_once(" switches")?.0.rsplit(' ').next()?.parse::<u64>().ok();
+    let switches = switches().with_context(|| format!("no switches in {summary}"))?;
+    Ok(program_time(summary)?.as_nanos() as f64 / switches.max(1) as f64)
 }
 
 /// Time of an operation of `perf bench sched pipe`, µs.
@@ -172,7 +106,7 @@ mod tests {
     fn costs_are_found_in_the_summary() {
         let summary = " 100.0%  410.918 s  of 410.918 s that 142 threads lived; 2000 switches\n\
                        cost: kernel programs 4.0 ms (1.46% of one CPU, 8.8 µs a tick), agent 781 ms CPU\n";
-        assert_eq!(Own::parse(summary).unwrap().ns_per_switch(), 2_000.0);
-        assert!(Own::parse("").is_none());
+        assert_eq!(ns_per_switch(summary).unwrap(), 2_000.0);
+        assert!(ns_per_switch("").is_err());
     }
 }

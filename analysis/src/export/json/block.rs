@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::ReadError;
+use super::durations::{self, Bucket};
 use crate::block::{self, Operation};
 
 #[derive(Serialize, Deserialize)]
@@ -57,13 +58,6 @@ struct Latency {
     total_ns: u64,
     max_ns: u64,
     buckets: Vec<Bucket>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Bucket {
-    from_ns: u64,
-    to_ns: u64,
-    count: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -254,40 +248,17 @@ impl Block<'_> {
 
 impl From<&block::Latency> for Latency {
     fn from(latency: &block::Latency) -> Self {
-        let bucket = |bucket: &block::Bucket| Bucket {
-            from_ns: bucket.from_ns,
-            to_ns: bucket.to_ns,
-            count: bucket.count,
-        };
         Self {
             total_ns: latency.total_ns,
-            max_ns: latency.max_ns,
-            buckets: latency.buckets.iter().map(bucket).collect(),
+            max_ns: latency.times.max_ns,
+            buckets: durations::buckets(&latency.times),
         }
     }
 }
 
 impl Latency {
-    /// Buckets are to be in order and not empty, as sums over them rely on it.
     fn into_model(self) -> Result<block::Latency, ReadError> {
-        let mut end_ns = 0;
-        let mut count = 0_u64;
-        for bucket in &self.buckets {
-            if bucket.from_ns < end_ns || bucket.to_ns <= bucket.from_ns {
-                return Err(ReadError::Buckets);
-            }
-            end_ns = bucket.to_ns;
-            count = count.checked_add(bucket.count).ok_or(ReadError::Overflow)?;
-        }
-        let bucket = |bucket: Bucket| block::Bucket {
-            from_ns: bucket.from_ns,
-            to_ns: bucket.to_ns,
-            count: bucket.count,
-        };
-        Ok(block::Latency {
-            total_ns: self.total_ns,
-            max_ns: self.max_ns,
-            buckets: self.buckets.into_iter().map(bucket).collect(),
-        })
+        let times = durations::into_model(self.buckets, self.max_ns)?;
+        Ok(block::Latency { total_ns: self.total_ns, times })
     }
 }

@@ -16,6 +16,7 @@ use crate::signals::Signals;
 use crate::thread_time;
 
 mod block;
+mod durations;
 mod read;
 mod run_queue;
 

@@ -157,7 +157,7 @@ impl File<'_> {
         }
         let mut profile = builder.finish(self.header.into_model(), self.coverage.into_model());
         profile.thread_times = self.thread_times.into_iter().map(ThreadTime::into_model).collect();
-        profile.run_queue = self.run_queue.map(super::run_queue::RunQueue::into_model);
+        profile.run_queue = self.run_queue.map(|run_queue| run_queue.into_model()).transpose()?;
         profile.memory = self.memory.map(Memory::into_model);
         profile.signals = self.signals.map(Cow::into_owned);
         profile.connections = self.connections.into_iter().map(Connection::into_model).collect();

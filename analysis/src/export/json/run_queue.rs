@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+use super::ReadError;
+use super::durations::{self, Bucket};
 use crate::run_queue as model;
 
 #[derive(Serialize, Deserialize)]
@@ -39,13 +41,6 @@ struct Latencies {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Bucket {
-    from_ns: u64,
-    to_ns: u64,
-    count: u64,
-}
-
-#[derive(Serialize, Deserialize)]
 struct Behind<'p> {
     runner: Runner,
     id: u64,
@@ -72,24 +67,19 @@ impl<'p> From<&'p model::RunQueue> for RunQueue<'p> {
 
 impl<'p> From<&'p model::Queue> for Queue<'p> {
     fn from(queue: &'p model::Queue) -> Self {
-        let model::Latencies { buckets, max_ns } = &queue.latencies;
-        let bucket = |bucket: &model::Bucket| Bucket {
-            from_ns: bucket.from_ns,
-            to_ns: bucket.to_ns,
-            count: bucket.count,
-        };
+        let quantile_ns = |share| queue.latencies.quantile_ns(share).unwrap_or_default();
         Self {
             id: queue.id,
             name: Cow::Borrowed(&queue.name),
             queued_ns: queue.queued_ns,
             latencies: Latencies {
                 count: queue.latencies.count(),
-                p50_ns: queue.latencies.quantile_ns(0.5),
-                p95_ns: queue.latencies.quantile_ns(0.95),
-                p99_ns: queue.latencies.quantile_ns(0.99),
-                p999_ns: queue.latencies.quantile_ns(0.999),
-                max_ns: *max_ns,
-                buckets: buckets.iter().map(bucket).collect(),
+                p50_ns: quantile_ns(0.5),
+                p95_ns: quantile_ns(0.95),
+                p99_ns: quantile_ns(0.99),
+                p999_ns: quantile_ns(0.999),
+                max_ns: queue.latencies.max_ns,
+                buckets: durations::buckets(&queue.latencies),
             },
             behind: queue.behind.iter().map(|(runner, ns)| Behind::new(runner, *ns)).collect(),
         }
@@ -108,18 +98,17 @@ impl<'p> Behind<'p> {
 }
 
 impl RunQueue<'_> {
-    pub(super) fn into_model(self) -> model::RunQueue {
-        model::RunQueue {
-            processes: self.processes.into_iter().map(Queue::into_model).collect(),
-            cgroups: self.cgroups.into_iter().map(Queue::into_model).collect(),
-        }
+    pub(super) fn into_model(self) -> Result<model::RunQueue, ReadError> {
+        Ok(model::RunQueue {
+            processes: self.processes.into_iter().map(Queue::into_model).collect::<Result<_, _>>()?,
+            cgroups: self.cgroups.into_iter().map(Queue::into_model).collect::<Result<_, _>>()?,
+        })
     }
 }
 
 impl Queue<'_> {
-    fn into_model(self) -> model::Queue {
+    fn into_model(self) -> Result<model::Queue, ReadError> {
         let Latencies { max_ns, buckets, .. } = self.latencies;
-        let bucket = |Bucket { from_ns, to_ns, count }: Bucket| model::Bucket { from_ns, to_ns, count };
         let behind = |Behind { runner, id, name, ns }: Behind<'_>| {
             let runner = match runner {
                 Runner::One => model::Runner::One { id, name: name.into_owned() },
@@ -128,12 +117,12 @@ impl Queue<'_> {
             };
             (runner, ns)
         };
-        model::Queue {
+        Ok(model::Queue {
             id: self.id,
             name: self.name.into_owned(),
             queued_ns: self.queued_ns,
-            latencies: model::Latencies { buckets: buckets.into_iter().map(bucket).collect(), max_ns },
+            latencies: durations::into_model(buckets, max_ns)?,
             behind: self.behind.into_iter().map(behind).collect(),
-        }
+        })
     }
 }

@@ -95,8 +95,7 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
     let latencies = account.profile.run_queue.iter().flat_map(|queues| &queues.processes);
     let p95 = latencies
         .filter(|queue| nodes.first().is_some_and(|node| u64::from(account.nodes[*node].pid) == queue.id))
-        .map(|queue| queue.latencies.quantile_ns(0.95))
-        .next();
+        .find_map(|queue| queue.latencies.quantile_ns(0.95));
     let (code, summary) = if is_neighbour {
         let who = behind.names.first().map_or("other processes", String::as_str);
         let summary = format!("threads wait {} of their time for CPUs that {who} has", percent(share));

@@ -93,7 +93,7 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
         }
         finding = finding.proves("requests", totals.requests as f64, "1", "block requests");
         for (share, name) in [(0.5, "median"), (0.95, "95th percentile")] {
-            if let Some(ns) = totals.device.quantile_ns(share) {
+            if let Some(ns) = totals.device.times.quantile_ns(share) {
                 finding = finding.proves(
                     format!("latency of the device, {name}"),
                     ns as f64 / 1e6,
@@ -119,7 +119,7 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
 }
 
 fn queue(finding: Finding, queue: &Latency) -> Finding {
-    match queue.quantile_ns(0.95) {
+    match queue.times.quantile_ns(0.95) {
         Some(ns) => {
             finding.proves("time in the queue, 95th percentile", ns as f64 / 1e6, "ms", "block requests")
         }

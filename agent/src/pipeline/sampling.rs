@@ -1,0 +1,237 @@
+//! A session under way: what is due while records come in, and its windows.
+
+use std::time::{Duration, Instant};
+
+use chokepoint_ebpf::sched::EarlierLook;
+
+use super::looks::{Look, meet};
+use super::sums::Sums;
+use super::{FORGOTTEN_AFTER, Session};
+use crate::aggregate::{Aggregate, Origin};
+use crate::block_watch::BlockSeen;
+use crate::drain::DRAIN_INTERVAL;
+use crate::failure::Failure;
+use crate::host::clock::{ClockTie, monotonic_ns};
+use crate::load::tcp::Sends;
+use crate::load::{Counters, Gate, OnCpuEvent, ProgramCost};
+use crate::memory::MemoryEvents;
+use crate::open_waits::OpenWaits;
+use crate::sockets::{self, Sockets, SocketsSeen};
+use crate::window::{Counts, Window};
+
+/// When the threads that wait are looked at, since the window's start, until no table is missing: each look meets the files one
+/// frame further out than those that have tables.
+const LOOKS: &[Duration] = &[
+    Duration::ZERO,
+    Duration::from_millis(300),
+    Duration::from_millis(800),
+    Duration::from_millis(1500),
+    Duration::from_millis(3000),
+];
+
+/// Time between two searches for the owners of connections.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A session under way. Dropping it ends it without a result.
+pub struct Sampling {
+    pub(super) session: Session,
+    pub(super) event: Option<OnCpuEvent>,
+    tie: ClockTie,
+    pub(super) start: Instant,
+    pub(super) sums: Sums,
+    pub(super) open_waits: OpenWaits,
+    earlier_look: EarlierLook,
+    /// The looks that are still to be had for the files that threads wait in.
+    looks: &'static [Duration],
+    before: Before,
+    /// `None` where no event looks at them.
+    pub(super) sockets: Option<Sockets>,
+    sockets_seen: Instant,
+    searched: Instant,
+    adapted: Instant,
+    /// Stacks of waits in this window when the budget was adapted last.
+    stacks: u64,
+    /// Since when processes and objects have been remembered.
+    remembered: Instant,
+}
+
+/// What had been counted when the window began.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    counters: Counters,
+    cost: ProgramCost,
+    malformed: u64,
+}
+
+impl Sampling {
+    /// Begins the first window, now that the session's sources tell. `event` is what drives the on-CPU source, if it is there,
+    /// and `sockets` has had its first look.
+    pub(super) fn begin(
+        session: Session,
+        event: Option<OnCpuEvent>,
+        tie: ClockTie,
+        aggregate: Aggregate,
+        sockets: Option<Sockets>,
+    ) -> Self {
+        let (start, window_start_ns) = (Instant::now(), monotonic_ns());
+        let memory = MemoryEvents::new(session.gate.clone(), session.options.target.clone(), window_start_ns);
+        Self {
+            session,
+            event,
+            tie,
+            start,
+            sums: Sums::new(aggregate, memory, window_start_ns),
+            sockets,
+            sockets_seen: start,
+            open_waits: OpenWaits::default(),
+            earlier_look: EarlierLook::default(),
+            looks: LOOKS,
+            before: Before::default(),
+            searched: start,
+            adapted: start,
+            stacks: 0,
+            remembered: start,
+        }
+    }
+
+    /// Waits for records and takes in what there is. To be called over and over between two windows; may be dropped and called
+    /// again.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub async fn step(&mut self) -> Result<(), Failure> {
+        self.session.drain.ready().await.map_err(|error| Failure::unexpected(&error))?;
+        self.take_in()
+    }
+
+    /// Ends the window, and begins the next where it ends. The kernel programs and their tables go on.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub fn close_window(&mut self) -> Result<Window, Failure> {
+        self.take_in()?;
+        let end_ns = monotonic_ns();
+        let earlier_look = self.open_waits.known(self.earlier_look);
+        let period_ns = self.session.budget.period_ns();
+        let (running, look) = match self.session.programs.sched_mut() {
+            Some(sched) => {
+                sched.set_earlier_look(earlier_look)?;
+                (self.session.programs.running_threads()?, self.session.programs.look_at_threads()?)
+            }
+            None => (Vec::new(), Vec::new()),
+        };
+        // Files that this look was the first to meet.
+        self.drain();
+        let open_waits =
+            self.account(&Look { running: &running, found: &look, unlisted: &[], end_ns, goes_on: true })?;
+        self.earlier_look = EarlierLook { time_ns: end_ns, period_ns };
+        self.close(end_ns, open_waits, 0)
+    }
+
+    /// Takes in what has been recorded, and does what is due.
+    pub(super) fn take_in(&mut self) -> Result<(), Failure> {
+        self.drain();
+        let Self { session, sums, .. } = self;
+        if let Some(sched) = session.programs.sched_mut() {
+            sched.make_room();
+            if self.adapted.elapsed() >= DRAIN_INTERVAL {
+                let now = sums.aggregate.captured(Origin::Waits).samples();
+                if session.budget.adapt(now - self.stacks, self.adapted.elapsed()) {
+                    sched.set_period_ns(session.budget.period_ns())?;
+                }
+                (self.stacks, self.adapted) = (now, Instant::now());
+            }
+            if self.looks.first().is_some_and(|after| self.start.elapsed() >= *after) {
+                sched.set_earlier_look(EarlierLook::default())?;
+                let all_met = meet(&session.programs.look_at_threads()?, &session.unwinding)?;
+                self.looks = if all_met { &[] } else { &self.looks[1..] };
+            }
+        }
+        let taken =
+            [Origin::Faults, Origin::Reclaims].map(|origin| sums.aggregate.captured(origin).samples());
+        if session.memory_budget.adapt(taken, Instant::now()) {
+            session.apply_memory_budget()?;
+        }
+        if let Some(block) = &mut session.block {
+            block.look(&mut session.programs);
+        }
+        if let Some(sockets) = &mut self.sockets
+            && self.sockets_seen.elapsed() >= sockets::INTERVAL
+        {
+            self.sockets_seen = Instant::now();
+            session.look_at_sockets(sockets);
+        }
+        if sums.connections.is_searching() && self.searched.elapsed() >= SEARCH_INTERVAL {
+            self.searched = Instant::now();
+            sums.connections.find_owners(session.is_target());
+        }
+        Ok(())
+    }
+
+    pub(super) fn drain(&mut self) {
+        let Session { drain, unwinding, .. } = &mut self.session;
+        drain.take_all(|record| self.sums.take(&record, unwinding));
+    }
+
+    /// Takes out what the window came to.
+    pub(super) fn close(
+        &mut self,
+        end_ns: u64,
+        open_waits: u64,
+        pending_waits: u64,
+    ) -> Result<Window, Failure> {
+        let Self { session, sums, before, .. } = self;
+        let duration = Duration::from_nanos(end_ns - sums.window_start_ns);
+        let counters = session.programs.counters()?;
+        let cost = session.programs.cost();
+        let now = Before { counters, cost, malformed: session.drain.malformed() };
+        let counts = Counts {
+            kernel: counters.since(&before.counters),
+            expected: self.event.map_or(0, |event| {
+                expected_ticks(event, session.cpus.len(), session.options.frequency_hz, duration)
+            }),
+            open_waits,
+            pending_waits,
+            malformed: now.malformed - before.malformed,
+            reclaims_without_length: sums.memory.without_length(),
+            kills_dropped: sums.memory.kills_dropped(),
+            sees_sends: session.programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
+        };
+        let program_cost = session.programs.cost_is_measured().then(|| cost.since(before.cost));
+        *before = now;
+        let forgotten = self.remembered.elapsed() >= FORGOTTEN_AFTER;
+        if forgotten {
+            self.remembered = Instant::now();
+            self.open_waits.forget_objects();
+        }
+        let aggregate = sums.aggregate.close_window(forgotten);
+        let connections = sums.connections.close_window(|placed| sums.aggregate.carry(&aggregate, placed));
+        let start_ns = std::mem::replace(&mut sums.window_start_ns, end_ns);
+        sums.since_ns = end_ns;
+        self.stacks = 0;
+        Ok(Window {
+            start_ns,
+            start_unix_ns: self.tie.unix_ns(start_ns),
+            duration,
+            aggregate,
+            times: session.options.takes_sched().then(|| std::mem::take(&mut sums.times)),
+            connections,
+            memory: None,
+            sockets: SocketsSeen::default(),
+            block: BlockSeen::default(),
+            is_host: session.gate == Gate::Everything,
+            program_cost,
+            unwind_tables: session.unwinding.statistics(),
+            counts,
+        })
+    }
+}
+
+/// A timer fires at its frequency whatever the CPU does; the cycle counter stands still on an idle CPU, so that nothing can be
+/// said of it.
+fn expected_ticks(event: OnCpuEvent, cpus: usize, frequency_hz: u32, duration: Duration) -> u64 {
+    match event {
+        OnCpuEvent::CpuClock => (cpus as f64 * f64::from(frequency_hz) * duration.as_secs_f64()) as u64,
+        OnCpuEvent::Cycles => 0,
+    }
+}
