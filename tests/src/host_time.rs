@@ -40,6 +40,14 @@ impl HostTime {
         let idle_ns = (Ticks::now().idle - self.begin.idle).saturating_sub(cpus()) * TICK_NS;
         (self.start.elapsed().as_nanos() as u64).saturating_sub(idle_ns / cpus())
     }
+
+    /// Share of the CPUs' time until now that neither was idle nor so many nanoseconds of one's own: 0 to 1.
+    #[must_use]
+    pub fn share_of_others(self, own_ns: u64) -> f64 {
+        let all_ns = self.start.elapsed().as_nanos() as f64 * cpus() as f64;
+        let idle_ns = ((Ticks::now().idle - self.begin.idle) * TICK_NS) as f64;
+        ((all_ns - idle_ns - own_ns as f64) / all_ns).clamp(0.0, 1.0)
+    }
 }
 
 impl Ticks {

@@ -7,6 +7,7 @@
 
 pub mod agent;
 pub mod block;
+pub mod bottlenecks;
 pub mod bpf;
 pub mod cgroup;
 pub mod chains;

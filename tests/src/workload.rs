@@ -26,6 +26,12 @@ pub fn all() -> Vec<String> {
     names
 }
 
+/// The source of a workload that is not compiled.
+#[must_use]
+pub fn source(file: &str) -> PathBuf {
+    Path::new(SOURCES).join(file)
+}
+
 /// Held while a workload is made.
 static MAKING: Mutex<()> = Mutex::new(());
 
@@ -115,6 +121,27 @@ impl Workload {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Waits until it has said this, in a line of its own.
+    ///
+    /// # Panics
+    /// Where it ends before.
+    pub fn wait_for_line(&mut self, awaited: &str) {
+        // Byte by byte, to leave the rest where it is.
+        let stdout = self.child.stdout.as_mut().expect("it is piped");
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while line != awaited.as_bytes() {
+            line.clear();
+            loop {
+                stdout.read_exact(&mut byte).unwrap_or_else(|error| panic!("no {awaited:?}: {error}"));
+                if byte == *b"\n" {
+                    break;
+                }
+                line.push(byte[0]);
+            }
+        }
     }
 
     /// Asks the workload to end, and returns what it says it has done: a number by name.

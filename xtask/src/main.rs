@@ -12,6 +12,7 @@ mod packages;
 mod setup;
 mod stack;
 mod test;
+mod verdicts;
 mod vm;
 mod workspace;
 
@@ -48,6 +49,8 @@ enum Command {
     Stack(stack::Args),
     /// Measure cost and speed against peers, in the same run
     Bench(bench::Args),
+    /// Judge what the agent says of programs whose bottleneck is known, or prove that it is theirs
+    Verdicts(verdicts::Args),
     /// Burn CPU time in three functions until standard input closes
     #[command(hide = true)]
     Burn,
@@ -72,6 +75,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Stack(args) => stack::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Verdicts(args) => verdicts::run(&args),
         Command::Gauge(args) => bench::gauge::run(&args),
         Command::Burn => burn::run(),
         Command::Lossy { seconds } => bench::lossy::run_inside(seconds),

@@ -41,6 +41,8 @@ pub const PACKAGES: &[Package] = &[
     command("g++", Purpose::Test, "g++"),
     command("golang-go", Purpose::Test, "go"),
     command("nodejs", Purpose::Test, "node"),
+    command("python3", Purpose::Test, "python3"),
+    command("default-jdk-headless", Purpose::Test, "javac"),
     command("tmux", Purpose::Test, "tmux"),
     command("chromium", Purpose::Test, "chromium"),
     command("qemu-system-x86", Purpose::Test, "qemu-system-x86_64"),

@@ -1,0 +1,448 @@
+//! What a case is played on: its programs, and the groups, devices and files made for them.
+
+use std::fs::{self, OpenOptions};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use std::{fmt, thread};
+
+use tempfile::TempDir;
+
+use super::storage::{DirtyLimits, Mount, Swap};
+use crate::Agent;
+use crate::block::LoopDevice;
+use crate::cgroup::Cgroup;
+use crate::net::Wire;
+use crate::workload::{self, Workload, on_path};
+
+/// Which of a case's two variants is played.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// With its constraint.
+    Constrained,
+    /// Without.
+    Relieved,
+}
+
+/// What this machine lacks for a case, in words.
+#[derive(Debug)]
+pub struct Missing(pub String);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the agent is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// These processes.
+    Pids(Vec<u32>),
+    /// A control group.
+    Group(PathBuf),
+}
+
+/// All that a case consists of. It is gone when dropped.
+pub struct Stage {
+    variant: Variant,
+    programs: Vec<Workload>,
+    measured: Option<usize>,
+    target: Option<Target>,
+    swap: Option<Swap>,
+    mount: Option<Mount>,
+    dirty_limits: Option<DirtyLimits>,
+    devices: Vec<LoopDevice>,
+    wire: Option<Wire>,
+    /// Those within others come later.
+    groups: Vec<Cgroup>,
+    weighty: Option<Weighty>,
+    /// Counts the CPU time of all programs and the agent.
+    accounts: Option<Cgroup>,
+    directory: TempDir,
+}
+
+/// Groups that the rest of the machine is light against, so that other work on it neither makes nor hides a constraint.
+struct Weighty {
+    programs: PathBuf,
+    agent: PathBuf,
+}
+
+/// The hierarchies of version 1 controllers.
+const HIERARCHIES: &str = "/sys/fs/cgroup";
+/// As much as 16 others. With more, the kernel's own threads, which serve devices, would get too little.
+const WEIGHT: &str = "16384";
+/// What begins when programs have begun, such as wake-ups of many threads, is over after this.
+const SETTLING: Duration = Duration::from_millis(300);
+
+impl Stage {
+    /// An empty one.
+    #[must_use]
+    pub fn new(variant: Variant) -> Self {
+        let mut groups = Vec::new();
+        let weighty = Cgroup::new(&Path::new(HIERARCHIES).join("cpu"), "chokepoint-stage").map(|stage| {
+            fs::write(stage.path().join("cpu.shares"), WEIGHT).expect("a group can be given weight");
+            let [programs, agent] = ["programs", "agent"].map(|name| stage.child(name));
+            let weighty = Weighty { programs: programs.path().to_owned(), agent: agent.path().to_owned() };
+            groups = vec![stage, programs, agent];
+            weighty
+        });
+        Self {
+            variant,
+            programs: Vec::new(),
+            measured: None,
+            target: None,
+            swap: None,
+            mount: None,
+            dirty_limits: None,
+            devices: Vec::new(),
+            wire: None,
+            groups,
+            weighty,
+            accounts: Cgroup::new(&Path::new(HIERARCHIES).join("cpuacct"), "chokepoint-stage"),
+            // Not in the memory that /tmp may be.
+            directory: tempfile::tempdir_in("/var/tmp").expect("a temporary directory can be made"),
+        }
+    }
+
+    /// One of the two, by the variant that is played.
+    pub fn of<T>(&self, constrained: T, relieved: T) -> T {
+        match self.variant {
+            Variant::Constrained => constrained,
+            Variant::Relieved => relieved,
+        }
+    }
+
+    /// Whether the constraint is there.
+    #[must_use]
+    pub fn is_constrained(&self) -> bool {
+        self.of(true, false)
+    }
+
+    /// Starts a program of `workloads/`, waits until it has begun, and tells its process id.
+    ///
+    /// # Errors
+    /// The program's interpreter, if it is not there.
+    pub fn run(&mut self, program: &str, arguments: &[&str]) -> Result<u32, Missing> {
+        self.run_in(&[], program, arguments)
+    }
+
+    /// The same in control groups.
+    ///
+    /// # Errors
+    /// The program's interpreter, if it is not there.
+    pub fn run_in(&mut self, groups: &[&Path], program: &str, arguments: &[&str]) -> Result<u32, Missing> {
+        let mut command = command(program)?;
+        command.args(arguments);
+        Ok(self.start(command, groups))
+    }
+
+    fn start(&mut self, mut command: Command, groups: &[&Path]) -> u32 {
+        let weighty = self.weighty.iter().map(|weighty| weighty.programs.as_path());
+        let accounts = self.accounts.iter().map(Cgroup::path);
+        let all = weighty.chain(accounts).chain(groups.iter().copied());
+        for group in all {
+            enter(&mut command, group);
+        }
+        let mut started = Workload::start_program(&mut command);
+        started.wait_for_line("begun");
+        let pid = started.pid();
+        self.programs.push(started);
+        pid
+    }
+
+    /// The same for the program whose work is counted and that the agent is asked about.
+    ///
+    /// # Errors
+    /// The program's interpreter, if it is not there.
+    pub fn subject(&mut self, program: &str, arguments: &[&str]) -> Result<u32, Missing> {
+        self.subject_in(&[], program, arguments)
+    }
+
+    /// The same in control groups.
+    ///
+    /// # Errors
+    /// The program's interpreter, if it is not there.
+    pub fn subject_in(
+        &mut self,
+        groups: &[&Path],
+        program: &str,
+        arguments: &[&str],
+    ) -> Result<u32, Missing> {
+        let pid = self.run_in(groups, program, arguments)?;
+        self.measure_last();
+        self.ask_about(Target::Pids(vec![pid]));
+        Ok(pid)
+    }
+
+    /// The same for a program whose children the agent is asked about, too: those that it has already, and those to come.
+    ///
+    /// # Errors
+    /// The version 1 hierarchy of the CPU controller, if it is not there.
+    pub fn family(&mut self, groups: &[&Path], program: &str, arguments: &[&str]) -> Result<(), Missing> {
+        let family = self.cpu_group("family", None)?;
+        let all: Vec<&Path> = groups.iter().copied().chain([family.as_path()]).collect();
+        self.run_in(&all, program, arguments)?;
+        self.measure_last();
+        self.ask_about(Target::Group(family));
+        Ok(())
+    }
+
+    /// Has the work of the program that was started last counted.
+    pub fn measure_last(&mut self) {
+        self.measured = self.programs.len().checked_sub(1);
+    }
+
+    /// Has the agent asked about this.
+    pub fn ask_about(&mut self, target: Target) {
+        self.target = Some(target);
+    }
+
+    /// Makes a group of the CPU controller; with a quota, its threads may have so many milliseconds of each 100.
+    ///
+    /// # Errors
+    /// The controller's version 1 hierarchy, if it is not there.
+    pub fn cpu_group(&mut self, name: &str, quota_ms: Option<u32>) -> Result<PathBuf, Missing> {
+        let programs =
+            self.groups.get(1).ok_or_else(|| Missing("the version 1 cpu controller".to_owned()))?;
+        let group = programs.child(name);
+        if let Some(milliseconds) = quota_ms {
+            set(&group, "cpu.cfs_quota_us", &(milliseconds * 1_000).to_string());
+        }
+        Ok(self.keep(group))
+    }
+
+    /// Makes a group whose processes may have this much memory.
+    ///
+    /// # Errors
+    /// The controller's version 1 hierarchy, if it is not there.
+    pub fn memory_group(&mut self, bytes: u64) -> Result<PathBuf, Missing> {
+        self.limited("memory", "memory.limit_in_bytes", &bytes.to_string())
+    }
+
+    /// Makes a group that may have so many processes.
+    ///
+    /// # Errors
+    /// The controller's version 1 hierarchy, if it is not there.
+    pub fn pids_group(&mut self, most: u32) -> Result<PathBuf, Missing> {
+        self.limited("pids", "pids.max", &most.to_string())
+    }
+
+    /// Makes a group that may read so often a second from a device.
+    ///
+    /// # Errors
+    /// The controller's version 1 hierarchy, if it is not there.
+    pub fn read_group(&mut self, device_numbers: &str, reads_per_s: u32) -> Result<PathBuf, Missing> {
+        self.limited("blkio", "blkio.throttle.read_iops_device", &format!("{device_numbers} {reads_per_s}"))
+    }
+
+    fn limited(&mut self, controller: &str, limit: &str, value: &str) -> Result<PathBuf, Missing> {
+        let group = Cgroup::new(&Path::new(HIERARCHIES).join(controller), "chokepoint-stage")
+            .ok_or_else(|| Missing(format!("the version 1 {controller} controller")))?;
+        set(&group, limit, value);
+        Ok(self.keep(group))
+    }
+
+    fn keep(&mut self, group: Cgroup) -> PathBuf {
+        let path = group.path().to_owned();
+        self.groups.push(group);
+        path
+    }
+
+    /// Makes a loop device, and tells its path and its numbers.
+    ///
+    /// # Errors
+    /// Loop devices, if there are none.
+    pub fn loop_device(&mut self, bytes: u64) -> Result<(String, String), Missing> {
+        let device = LoopDevice::new(bytes).ok_or_else(|| Missing("loop devices".to_owned()))?;
+        let named = (text(device.path()), device.numbers());
+        self.devices.push(device);
+        Ok(named)
+    }
+
+    /// Makes room for so many bytes to be swapped out to.
+    ///
+    /// # Errors
+    /// Loop devices or swapping, if there is none.
+    pub fn swap(&mut self, bytes: u64) -> Result<(), Missing> {
+        let (device, _) = self.loop_device(bytes)?;
+        self.swap = Some(Swap::on(device)?);
+        Ok(())
+    }
+
+    /// Makes a file system on a device of its own, for which so many bytes may be dirty in memory, and tells where it is.
+    ///
+    /// # Errors
+    /// Loop devices or limits of dirty memory for a device, if there are none.
+    pub fn file_system(&mut self, bytes: u64, dirty_bytes: u64) -> Result<String, Missing> {
+        let (device, numbers) = self.loop_device(bytes)?;
+        let mount = Mount::new(&device, self.directory.path().join("mount"))?;
+        let directory = text(mount.path());
+        self.mount = Some(mount);
+        self.dirty_limits = Some(DirtyLimits::set(&numbers, dirty_bytes)?);
+        Ok(directory)
+    }
+
+    /// Starts a server and its client on two hosts; the wire between them loses so many per cent of the packets that carry data. The
+    /// client's work is counted, and the agent is asked about it.
+    ///
+    /// # Errors
+    /// Network namespaces and what else a wire takes, if it is not there.
+    pub fn ends_of_wire(
+        &mut self,
+        lost_pct: u32,
+        program: &str,
+        [server, client]: [&[&str]; 2],
+    ) -> Result<(), Missing> {
+        let wire = Wire::new().ok_or_else(|| Missing("network namespaces with a wire".to_owned()))?;
+        if lost_pct > 0 {
+            // No port of this case is 1 or 2.
+            wire.lose(lost_pct, 1, 2);
+        }
+        let program = workload::path(program);
+        let mut server_command = wire.server(&program);
+        server_command.args(server);
+        let mut client_command = wire.client(&program);
+        client_command.args(client);
+        self.wire = Some(wire);
+        self.start(server_command, &[]);
+        let client = self.start(client_command, &[]);
+        self.measure_last();
+        self.ask_about(Target::Pids(vec![client]));
+        Ok(())
+    }
+
+    /// A path for a file on a disk that is not there yet.
+    #[must_use]
+    pub fn path(&self, name: &str) -> String {
+        text(&self.directory.path().join(name))
+    }
+
+    /// A file of this size on a disk, written there.
+    #[must_use]
+    pub fn file(&self, bytes: usize) -> String {
+        let path = self.directory.path().join("pages");
+        fs::write(&path, vec![0x5a; bytes]).expect("a file can be written");
+        fs::File::open(&path).and_then(|file| file.sync_all()).expect("it can be flushed");
+        text(&path)
+    }
+
+    /// A directory on a disk.
+    #[must_use]
+    pub fn directory(&self) -> String {
+        text(self.directory.path())
+    }
+
+    /// A port that nobody listens on.
+    #[must_use]
+    pub fn port(&self) -> String {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("there are ports");
+        listener.local_addr().expect("it has an address").port().to_string()
+    }
+
+    /// Lets the programs go on until what began with them is over.
+    pub fn settle(&self) {
+        thread::sleep(SETTLING);
+    }
+
+    /// The agent's run that tells what bounds this.
+    ///
+    /// # Panics
+    /// Where the case does not say what to ask about.
+    #[must_use]
+    pub fn diagnose(&self, seconds: f64) -> Agent {
+        let mut arguments = vec!["diagnose".to_owned()];
+        match self.target.as_ref().expect("the case says what to ask about") {
+            Target::Pids(pids) => {
+                let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+                arguments.extend(["--pid".to_owned(), pids.join(",")]);
+            }
+            Target::Group(path) => arguments.extend(["--cgroup".to_owned(), text(path)]),
+        }
+        arguments.extend(["-d", &format!("{}ms", (seconds * 1e3).round()), "--json"].map(str::to_owned));
+        let weighty = self.weighty.iter().map(|weighty| weighty.agent.as_path());
+        let groups = weighty.chain(self.accounts.iter().map(Cgroup::path));
+        let enter: String =
+            groups.map(|group| format!("echo $$ > {}/cgroup.procs; ", group.display())).collect();
+        Agent::through(&["sh", "-c", &format!("{enter}exec \"$0\" \"$@\"")], arguments)
+    }
+
+    /// CPU time of all programs and the agent so far, nanoseconds; `None` where no controller counts it.
+    #[must_use]
+    pub fn cpu_time_ns(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.accounts.as_ref()?.path().join("cpuacct.usage")).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Ends the program whose work is counted, and tells how much that was a second.
+    ///
+    /// # Panics
+    /// Where the case does not say which program that is, or the program does not say what it did.
+    #[must_use]
+    pub fn work_per_s(mut self) -> f64 {
+        let measured = self.measured.expect("the case says whose work is counted");
+        let truth = self.programs.remove(measured).truth();
+        let said = |name: &str| *truth.get(name).unwrap_or_else(|| panic!("no {name} in {truth:?}"));
+        said("work") / (said("ns") / 1e9)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // Clients before their servers.
+        while let Some(program) = self.programs.pop() {
+            drop(program);
+        }
+        while let Some(group) = self.groups.pop() {
+            drop(group);
+        }
+    }
+}
+
+/// CPUs of this machine, or of what this process may use of it.
+#[must_use]
+pub fn cpus() -> usize {
+    thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn command(program: &str) -> Result<Command, Missing> {
+    let Some((_, language)) = program.rsplit_once('.') else {
+        return Ok(Command::new(workload::path(program)));
+    };
+    let interpreter = match language {
+        "py" => "python3",
+        "js" => "node",
+        "java" => "java",
+        other => panic!("no interpreter for .{other}"),
+    };
+    if !on_path(interpreter) {
+        return Err(Missing(interpreter.to_owned()));
+    }
+    let mut command = Command::new(interpreter);
+    command.arg(workload::source(program));
+    Ok(command)
+}
+
+/// Has the command's process enter a group before it runs the program, so that all it ever uses is the group's.
+fn enter(command: &mut Command, group: &Path) {
+    let file = OpenOptions::new().write(true).open(group.join("cgroup.procs"));
+    let file = file.expect("a group's processes can be opened");
+    // SAFETY: a write to a file that is open is safe between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            use std::io::Write;
+            (&file).write_all(b"0")
+        });
+    }
+}
+
+fn set(group: &Cgroup, limit: &str, value: &str) {
+    let path = group.path().join(limit);
+    fs::write(&path, value).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+fn text(path: &Path) -> String {
+    path.to_str().expect("a path of text").to_owned()
+}
