@@ -4,7 +4,7 @@
 use std::env;
 use std::process::ExitCode;
 
-use chokepoint_tests::bottlenecks::judge::{Answer, Report, Run};
+use chokepoint_tests::bottlenecks::judge::{Report, Run};
 use chokepoint_tests::bottlenecks::proof::{self, Proof};
 use chokepoint_tests::bottlenecks::{Case, all};
 use chokepoint_tests::{agent, live};
@@ -33,10 +33,9 @@ fn judge(cases: &[&'static Case], runs: usize, seconds: f64) -> bool {
     let mut judged = Vec::new();
     for case in cases {
         for _ in 0..runs {
-            match Run::of(case, seconds) {
+            match Run::undisturbed(case, seconds) {
                 Ok(run) => {
-                    let is_right = if run.answer() == Answer::Right { "right" } else { "not right" };
-                    eprintln!("{}: {} is {is_right}", case.name, run.code());
+                    eprintln!("{}: {}, told was {}", case.name, case.truth.join(" or "), run.ranking());
                     judged.push(run);
                 }
                 Err(missing) => {

@@ -13,6 +13,10 @@ const LEAST_RIGHT: f64 = 0.95;
 /// From this confidence on an answer must not be wrong.
 const CONFIDENT: f64 = 0.7;
 
+/// What others had of the CPUs' time is no disturbance up to this: the kernel's own threads, which serve the devices of a case, take
+/// as much. With more, others are a neighbour that may be named rightly.
+const QUIET: f64 = 0.25;
+
 /// How a first answer compares with the truth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -57,6 +61,23 @@ impl Run {
         Ok(Self { case, told, others })
     }
 
+    /// The same again and again while others are busy, but not for ever.
+    ///
+    /// # Errors
+    /// What this machine lacks for the case.
+    pub fn undisturbed(case: &'static Case, seconds: f64) -> Result<Self, Missing> {
+        /// Other work comes in bursts, such as a build's.
+        const TRIES: usize = 3;
+        let mut run = Self::of(case, seconds)?;
+        for _ in 1..TRIES {
+            if !run.is_disturbed() {
+                break;
+            }
+            run = Self::of(case, seconds)?;
+        }
+        Ok(run)
+    }
+
     /// How the first answer compares with the truth.
     #[must_use]
     pub fn answer(&self) -> Answer {
@@ -72,6 +93,24 @@ impl Run {
     #[must_use]
     pub fn code(&self) -> &str {
         self.told.as_ref().map_or("no answer", |told| &told.verdict.code)
+    }
+
+    /// All that was told, the first answer first, or why nothing was.
+    #[must_use]
+    pub fn ranking(&self) -> String {
+        match &self.told {
+            Ok(told) => {
+                let all = told.findings().map(|found| format!("{} {:.0} %", found.code, found.share * 100.0));
+                all.collect::<Vec<_>>().join(", ")
+            }
+            Err(error) => error.clone(),
+        }
+    }
+
+    /// Whether other work may be why the answer is not the right one, so that it says nothing of the agent.
+    #[must_use]
+    pub fn is_disturbed(&self) -> bool {
+        self.answer() != Answer::Right && self.others.is_some_and(|others| others > QUIET)
     }
 
     /// Whether it is wrong, and said to be sure.
@@ -117,13 +156,17 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// Cases whose first answer was right in all runs, and all cases.
+    fn judged(&self) -> impl Iterator<Item = &Run> {
+        self.runs.iter().filter(|run| !run.is_disturbed())
+    }
+
+    /// Cases whose first answer was right in all runs that were not disturbed, and all cases that had one.
     #[must_use]
     pub fn cases_right(&self) -> (usize, usize) {
         let name = |run: &Run| run.case.name;
-        let all: BTreeSet<&str> = self.runs.iter().map(name).collect();
+        let all: BTreeSet<&str> = self.judged().map(name).collect();
         let not: BTreeSet<&str> =
-            self.runs.iter().filter(|run| run.answer() != Answer::Right).map(name).collect();
+            self.judged().filter(|run| run.answer() != Answer::Right).map(name).collect();
         (all.len() - not.len(), all.len())
     }
 
@@ -139,16 +182,14 @@ impl Report<'_> {
             ));
         }
         let alarms: Vec<String> = self
-            .runs
-            .iter()
+            .judged()
             .flat_map(|run| run.false_alarms().into_iter().map(|alarm| format!("{}: {alarm}", run.case.name)))
             .collect();
         if !alarms.is_empty() {
             failures.push(format!("false alarms: {}", alarms.join(", ")));
         }
         let sure: Vec<String> = self
-            .runs
-            .iter()
+            .judged()
             .filter(|run| run.is_confidently_wrong())
             .map(|run| format!("{}: {}", run.case.name, run.code()))
             .collect();
@@ -176,6 +217,10 @@ impl Report<'_> {
                 (Answer::Unnamed(left_out), _) => format!("without {}", left_out.join(", ")),
                 (Answer::Wrong, _) => "WRONG".to_owned(),
             };
+            let answer = match run.is_disturbed() {
+                true => format!("{answer}, but others were busy: not judged"),
+                false => answer,
+            };
             let others = run.others.map_or("-".to_owned(), |others| format!("{:.0} %", others * 100.0));
             let truth = run.case.truth.join(" or ");
             table.row([run.case.name, &truth, run.code(), &confidence, &severity, &share, &others, &answer]);
@@ -186,7 +231,7 @@ impl Report<'_> {
     /// How often which code was told of which truth, where they differ.
     fn confusion(&self) -> Table {
         let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for run in self.runs.iter().filter(|run| run.answer() == Answer::Wrong) {
+        for run in self.judged().filter(|run| run.answer() == Answer::Wrong) {
             *counts.entry((run.case.truth[0], run.code())).or_default() += 1;
         }
         let mut table = Table::new(["truth", "told", "runs"]);
@@ -205,9 +250,12 @@ impl fmt::Display for Report<'_> {
             writeln!(f, "{confusion}")?;
         }
         let (right, all) = self.cases_right();
-        let answers = self.runs.iter().map(Run::answer);
-        let right_runs = answers.filter(|answer| *answer == Answer::Right).count();
-        writeln!(f, "right: {right} of {all} cases in all runs, {right_runs} of {} runs", self.runs.len())?;
+        let right_runs = self.runs.iter().filter(|run| run.answer() == Answer::Right).count();
+        let judged = self.judged().count();
+        writeln!(f, "right: {right} of {all} cases in all runs, {right_runs} of {judged} runs")?;
+        if judged < self.runs.len() {
+            writeln!(f, "not judged, because others were busy: {} runs", self.runs.len() - judged)?;
+        }
         for failure in self.failures() {
             writeln!(f, "below the bar: {failure}")?;
         }
@@ -288,6 +336,20 @@ mod tests {
         );
         let unsure = [run("cpu-quota", verdict("lock.mutex", 0.69, Severity::Critical))];
         assert_eq!(Report { runs: &unsure }.failures().len(), 1);
+    }
+
+    #[test]
+    fn a_wrong_answer_does_not_count_where_others_are_busy() {
+        let told = |code, others| {
+            let run = run("cpu-quota", verdict(code, 0.9, Severity::Critical));
+            Run { others: Some(others), ..run }
+        };
+        let runs = [told("cpu.quota", 0.9), told("cpu.noisy-neighbour", 0.9)];
+        let report = Report { runs: &runs };
+        assert_eq!((report.cases_right(), report.failures().len()), ((1, 1), 0));
+        assert!(report.to_string().contains("not judged"));
+        let runs = [told("cpu.quota", 0.9), told("cpu.noisy-neighbour", 0.2)];
+        assert_eq!(Report { runs: &runs }.cases_right(), (0, 1));
     }
 
     #[test]

@@ -65,13 +65,16 @@ impl Diagnosis {
         Ok(read)
     }
 
-    /// Everything that is said to be worse than low, with its code.
-    pub fn alarms(&self) -> impl Iterator<Item = (&str, Severity)> {
+    /// Everything that is said, the first answer first.
+    pub fn findings(&self) -> impl Iterator<Item = &Verdict> {
         // The first answer may or may not be among the others.
         let others = self.ranked.iter().filter(|other| other.code != self.verdict.code);
-        std::iter::once(&self.verdict)
-            .chain(others)
-            .filter(|finding| finding.severity > Severity::Low)
-            .map(|finding| (finding.code.as_str(), finding.severity))
+        std::iter::once(&self.verdict).chain(others)
+    }
+
+    /// Everything that is said to be worse than low, with its code.
+    pub fn alarms(&self) -> impl Iterator<Item = (&str, Severity)> {
+        let alarms = self.findings().filter(|finding| finding.severity > Severity::Low);
+        alarms.map(|finding| (finding.code.as_str(), finding.severity))
     }
 }
