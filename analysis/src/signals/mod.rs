@@ -15,7 +15,7 @@ pub mod reading;
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use reading::Reading;
 
@@ -93,8 +93,13 @@ pub enum Level {
 pub struct Thresholds {
     /// At and above this it is a warning.
     pub warning: f64,
-    /// At and above this it is critical.
+    /// At and above this it is critical; infinite, which JSON has no number for, where nothing is.
+    #[serde(deserialize_with = "infinite_where_null")]
     pub critical: f64,
+}
+
+fn infinite_where_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::INFINITY))
 }
 
 impl Thresholds {

@@ -183,6 +183,33 @@ impl Code {
         }
     }
 
+    /// Whether it says why the other is so: what CPU time is for says more than that there is none left, a pool's size more than what
+    /// its members wait for, a limit more than what is done over and over since it is met.
+    #[must_use]
+    pub const fn explains(self, other: Self) -> bool {
+        match self {
+            Self::MemFault
+            | Self::CpuKernel
+            | Self::LockSpin
+            | Self::LockKernel
+            | Self::ProcChurn
+            | Self::NetRetryStorm => {
+                matches!(other, Self::CpuSingleThread | Self::CpuSaturated)
+            }
+            Self::PoolThreads | Self::PoolConnections => matches!(other, Self::NetDownstream),
+            Self::LimitPids | Self::LimitFd => {
+                matches!(other, Self::ProcChurn | Self::CpuKernel | Self::CpuSingleThread | Self::WaitChild)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether it is found by a counter, not by the time that it takes.
+    #[must_use]
+    pub const fn is_counted(self) -> bool {
+        matches!(self, Self::LimitFd | Self::LimitPids | Self::NetListenOverflow | Self::NetRetryStorm)
+    }
+
     /// Whether it names a constraint.
     #[must_use]
     pub const fn is_constraint(self) -> bool {

@@ -110,7 +110,7 @@ impl Finding {
         Self {
             code,
             confidence: 0.0,
-            severity: severity_of(share),
+            severity: Severity::None,
             share,
             // Of all time, nothing would be left.
             gain_upper_bound: (share < 0.99).then(|| round(1.0 / (1.0 - share))),
@@ -168,12 +168,16 @@ impl Finding {
     }
 }
 
-/// Below a tenth, removing all of it gains less than a tenth; above half, it is what limits.
-fn severity_of(share: f64) -> Severity {
-    match share {
-        share if share >= 0.5 => Severity::Critical,
-        share if share >= 0.2 => Severity::Warning,
-        _ => Severity::Low,
+impl Severity {
+    /// By the part of one thread's time or more that is lost: of less than a fifth, removing all of it gains less than a quarter;
+    /// from half on it is what limits.
+    #[must_use]
+    pub(super) fn of(lost: f64) -> Self {
+        match lost {
+            lost if lost >= 0.5 => Self::Critical,
+            lost if lost >= 0.2 => Self::Warning,
+            _ => Self::Low,
+        }
     }
 }
 

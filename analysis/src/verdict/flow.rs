@@ -6,7 +6,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::account::{Account, Ender, NodeId, Wait};
+use super::account::{Account, End, Ender, NodeId, Wait};
+use super::lock_names::{Kind, kind};
 use crate::activity::Class;
 use crate::profile::ThreadId;
 
@@ -18,6 +19,10 @@ const LEAST: f64 = 1e-5;
 /// Ends of a node's waits that are followed, the longest first; of the rest the same is assumed. Their number to the power of
 /// the depth bounds the work.
 const BREADTH: usize = 8;
+
+/// A wait for a lock that a timer ends may go on at once: interpreters ask for theirs anew every 5 ms. Idle threads of pools look
+/// around a few times a second.
+const ASKED_ANEW_NS: u64 = 20_000_000;
 
 /// How one thread waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -297,10 +302,13 @@ impl<'a> Following<'a> {
     }
 
     fn add(&mut self, wait: &Wait<'_>, roles: &Roles<'_>) {
-        let object = wait.object.map(str::to_owned);
+        let is_named = roles.is_named_lock(self.account, wait);
+        // A monitor has a futex for each thread that waits for it.
+        let object =
+            wait.object.filter(|_| !is_named || roles.is_lock(self.account, wait)).map(str::to_owned);
         for end in &wait.ends {
             let ns = end.ns as f64;
-            match roles.behind(self.account, wait, end.by) {
+            match roles.behind(self.account, wait, end, is_named) {
                 Behind::Root(root) => {
                     let at = match (root, end.by) {
                         (Root::Downstream | Root::Outside, Ender::Thread(node, _)) => Some(node),
@@ -375,8 +383,8 @@ enum Behind {
 
 /// What can be told only from all waits together.
 struct Roles<'p> {
-    /// Futexes, by process, that are locks: who waits for them also ends waits for them.
-    locks: HashSet<(u32, Option<&'p str>)>,
+    /// Futexes, by process, that are locks: who waits for them also ends waits for them. With the node that ends most.
+    locks: HashMap<(u32, Option<&'p str>), NodeId>,
     /// Ports that are listened on.
     listening: HashSet<u16>,
     /// Processes with connections that they opened, and with such that others did.
@@ -414,7 +422,19 @@ impl<'p> Roles<'p> {
         roles
     }
 
-    fn behind(&self, account: &Account<'_>, wait: &Wait<'_>, by: Ender) -> Behind {
+    /// Whether a futex is waited for as a lock.
+    fn is_lock(&self, account: &Account<'_>, wait: &Wait<'_>) -> bool {
+        wait.class == Class::Futex && self.locks.contains_key(&(account.nodes[wait.node].pid, wait.object))
+    }
+
+    /// Whether the functions that a thread waits in say that it waits for a lock with one holder.
+    fn is_named_lock(&self, account: &Account<'_>, wait: &Wait<'_>) -> bool {
+        wait.class == Class::Futex
+            && kind(account.user_functions(wait.stack)).is_some_and(|kind| kind != Kind::Counted)
+    }
+
+    fn behind(&self, account: &Account<'_>, wait: &Wait<'_>, end: &End, is_named_lock: bool) -> Behind {
+        let by = end.by;
         let waiter = &account.nodes[wait.node];
         let held = |via| match by {
             Ender::Thread(node, _) => Behind::Node(via, node, true),
@@ -432,10 +452,15 @@ impl<'p> Roles<'p> {
             Class::Idle => Behind::Root(Root::Idle),
             Class::NetAccept => Behind::Root(Root::Work),
             Class::Futex => {
-                let is_lock = self.locks.contains(&(waiter.pid, wait.object));
+                let usual_ender = self.locks.get(&(waiter.pid, wait.object)).copied();
+                let is_lock = usual_ender.is_some() || is_named_lock;
                 match by {
                     Ender::Thread(node, _) if is_lock => Behind::Node(Via::Lock, node, true),
                     Ender::Thread(node, _) => Behind::Node(Via::Queue, node, false),
+                    Ender::Timer if is_lock && end.ns < ASKED_ANEW_NS * end.count => match usual_ender {
+                        Some(node) => Behind::Node(Via::Lock, node, true),
+                        None => Behind::Root(Root::Held(Via::Lock)),
+                    },
                     Ender::Timer => Behind::Root(Root::Timer),
                     _ if is_lock => Behind::Root(Root::Held(Via::Lock)),
                     // Not ended in the window: a thread that waits for work.
@@ -450,7 +475,12 @@ impl<'p> Roles<'p> {
                 Ender::Thread(node, _) if account.nodes[node].members > 0 => {
                     Behind::Node(Via::Ipc, node, false)
                 }
-                Ender::Thread(..) => Behind::Root(Root::Outside),
+                // Who cannot get rid of its work is held up; who reads may wait for work that there is not.
+                Ender::Thread(..)
+                    if account.functions(wait.stack).any(|name| name.ends_with("pipe_write")) =>
+                {
+                    Behind::Root(Root::Outside)
+                }
                 Ender::Timer => Behind::Root(Root::Timer),
                 _ => Behind::Root(Root::Work),
             },
@@ -528,24 +558,33 @@ impl<'p> Roles<'p> {
     }
 }
 
-/// The futexes, by process, that are locks.
-fn locks<'p>(account: &Account<'p>) -> HashSet<(u32, Option<&'p str>)> {
-    let mut users: HashMap<(u32, Option<&str>), (HashSet<ThreadId>, HashSet<ThreadId>)> = HashMap::new();
+/// The futexes, by process, that are locks, and who ends most waits for them.
+fn locks<'p>(account: &Account<'p>) -> HashMap<(u32, Option<&'p str>), NodeId> {
+    #[derive(Default)]
+    struct Users {
+        waiters: HashSet<ThreadId>,
+        enders: HashSet<ThreadId>,
+        nodes: HashMap<NodeId, u64>,
+    }
+    let mut users: HashMap<(u32, Option<&str>), Users> = HashMap::new();
     for wait in account.waits.iter().filter(|wait| wait.class == Class::Futex) {
-        let (waiters, enders) = users.entry((account.nodes[wait.node].pid, wait.object)).or_default();
-        waiters.insert(wait.thread);
+        let users = users.entry((account.nodes[wait.node].pid, wait.object)).or_default();
+        users.waiters.insert(wait.thread);
         for end in &wait.ends {
-            if let Ender::Thread(_, thread) = end.by {
-                enders.insert(thread);
+            if let Ender::Thread(node, thread) = end.by {
+                users.enders.insert(thread);
+                *users.nodes.entry(node).or_default() += end.ns;
             }
         }
     }
-    let locks = users.into_iter().filter(|(_, (waiters, enders))| {
-        let both = waiters.intersection(enders).count();
+    let lock = |(key, Users { waiters, enders, nodes }): (_, Users)| {
+        let both = waiters.intersection(&enders).count();
         // A few of either side may have been missed.
-        both > 0 && 2 * both >= waiters.len().min(enders.len())
-    });
-    locks.map(|(key, _)| key).collect()
+        let is_lock = both > 0 && 2 * both >= waiters.len().min(enders.len());
+        let most = nodes.into_iter().max_by_key(|(node, ns)| (*ns, *node))?.0;
+        is_lock.then_some((key, most))
+    };
+    users.into_iter().filter_map(lock).collect()
 }
 
 /// Ports of an object's name, `tcp 10.0.0.1:40000-10.0.0.5:5432`.

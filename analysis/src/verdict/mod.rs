@@ -10,6 +10,7 @@ pub mod code;
 mod detectors;
 pub mod finding;
 pub mod flow;
+mod lock_names;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -79,21 +80,14 @@ pub struct Basis {
 pub fn diagnose(profile: &Profile) -> Diagnosis {
     let account = Account::of(profile);
     let flow = Flow::of(&account);
-    let demand_ns = flow.demand_ns();
-    let case = Case {
-        account: &account,
-        flow: &flow,
-        demand_ns,
-        cpus: (profile.header.cpus > 0).then(|| f64::from(profile.header.cpus)),
-        is_host: profile.header.target == "host",
-    };
+    let case = Case::new(&account, &flow);
     let coverage = Basis::of(&account);
-    let has_demand = demand_ns >= IDLE * account.window_ns as f64;
+    let has_demand = case.demand_ns >= IDLE * account.window_ns as f64;
     let mut ranked: Vec<Finding> = detectors::all(&case, has_demand)
         .into_iter()
-        .map(|finding| advice::advise(judged(finding, &account, &coverage)))
+        .map(|finding| advice::advise(judged(finding, &case, &coverage)))
         .collect();
-    rank(&mut ranked);
+    rank(&mut ranked, &case);
     ranked.truncate(TOLD);
     let is_verdict = |finding: &Finding| finding.severity > Severity::Low;
     let verdict = match ranked.first().filter(|finding| is_verdict(finding)) {
@@ -125,27 +119,44 @@ pub fn diagnose(profile: &Profile) -> Diagnosis {
     }
 }
 
-/// How sure a finding is: 0.4 for what it was found by, 0.3 for a number of another source that agrees, 0.2 for a window long enough,
-/// 0.1 for enough samples; less 0.3 for each number that speaks against it.
-fn judged(mut finding: Finding, account: &Account<'_>, basis: &Basis) -> Finding {
+/// How sure and how bad a finding is. Sure: 0.4 for what it was found by, 0.3 for a number of another source that agrees, 0.2 for a
+/// window long enough, 0.1 for enough samples; less 0.3 for each number that speaks against it. Bad: by its share of the demand, and by
+/// how much demand there is.
+fn judged(mut finding: Finding, case: &Case<'_>, basis: &Basis) -> Finding {
     let is_other = |fact: &Fact| fact.source != finding.evidence[0].source;
     let agrees = finding.evidence.iter().any(is_other);
-    let window = (account.window_ns as f64 / 1e9 / LONG_WINDOW_S).min(1.0);
+    let window = (case.account.window_ns as f64 / 1e9 / LONG_WINDOW_S).min(1.0);
     let samples = (basis.samples as f64 / ENOUGH_SAMPLES).min(1.0);
     let confidence = 0.4 + if agrees { 0.3 } else { 0.0 } + 0.2 * window + 0.1 * samples;
     let against = 0.3 * finding.counter_evidence.len() as f64;
     finding.confidence = (confidence - against).clamp(0.05, 1.0);
+    finding.severity = Severity::of(lost(&finding, case));
     finding
 }
 
+/// The part of one thread's time, or of several's, that a finding takes.
+fn lost(finding: &Finding, case: &Case<'_>) -> f64 {
+    let threads = (case.demand_ns / case.account.window_ns as f64).min(1.0);
+    if finding.code.is_counted() { finding.share } else { finding.share * threads }
+}
+
 /// The most important first.
-fn rank(findings: &mut [Finding]) {
-    let score = |finding: &Finding| finding.share * finding.confidence;
+fn rank(findings: &mut Vec<Finding>, case: &Case<'_>) {
+    let score = |finding: &Finding| lost(finding, case) * finding.confidence;
     findings.sort_by(|a, b| score(b).total_cmp(&score(a)));
     let Some(best) = findings.first().map(score) else { return };
     let is_same = |finding: &Finding| score(finding) >= best * (1.0 - SAME);
     let same = findings.iter().take_while(|finding| is_same(finding)).count();
     findings[..same].sort_by_key(|finding| finding.code.precedence());
+    // What says why comes before what it explains.
+    for at in 1..findings.len() {
+        let (code, is_bad) = (findings[at].code, findings[at].severity > Severity::Low);
+        let explained = findings[..at].iter().position(|before| code.explains(before.code));
+        if let Some(first) = explained.filter(|_| is_bad) {
+            let finding = findings.remove(at);
+            findings.insert(first, finding);
+        }
+    }
 }
 
 /// What is said where nothing limits the target, or nothing is known to.

@@ -143,10 +143,12 @@ fn thread_times_are_read_back() {
     let reading = |time_ns| Reading {
         time_ns,
         memory: [("MemTotal", 100), ("MemAvailable", 10)].map(|(name, kb)| (name.to_owned(), kb)).into(),
+        // Of what should not happen at all, nothing is critical: a threshold that JSON has no number for.
+        protocols: [("TcpExt.ListenOverflows".to_owned(), 1)].into(),
         ..Reading::default()
     };
     let signals = evaluate(&[reading(0), reading(1_000_000_000)], &Levels::new());
-    assert!(!signals.signals.is_empty());
+    assert!(signals.signals.iter().any(|signal| signal.thresholds.is_some_and(|t| t.critical.is_infinite())));
     profile.signals = Some(signals);
     let written = text(&profile, Format::Json, &Options::default());
     let read = json::read(&mut written.as_bytes()).expect("it is what was written");

@@ -2,7 +2,7 @@
 
 use super::{Case, percent};
 use crate::run_queue::Runner;
-use crate::verdict::account::ThreadUse;
+use crate::verdict::account::{Account, ThreadUse};
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
 use crate::verdict::flow::{Part, Root};
@@ -86,10 +86,10 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
     let running = case.flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen));
     let ratio = queued / (queued + running).max(1.0);
     let share = case.share(queued);
-    if ratio < QUEUED || share < 0.1 {
+    if ratio < QUEUED || share < 0.1 || case.queues_in_turns {
         return None;
     }
-    let behind = Behind::of(case);
+    let behind = Behind::of(account);
     let is_neighbour = behind.others > BEHIND_OTHERS && !case.is_host;
     let nodes = case.flow.nodes(|part| part.at, is_queued);
     let latencies = account.profile.run_queue.iter().flat_map(|queues| &queues.processes);
@@ -143,9 +143,13 @@ struct Behind {
     names: Vec<String>,
 }
 
+/// The part of the target's queueing that is behind its own threads.
+pub(super) fn behind_own(account: &Account<'_>) -> f64 {
+    Behind::of(account).own
+}
+
 impl Behind {
-    fn of(case: &Case<'_>) -> Self {
-        let account = case.account;
+    fn of(account: &Account<'_>) -> Self {
         let (mut own, mut total, mut others) = (0, 0, std::collections::HashMap::new());
         let queues = account.profile.run_queue.iter().flat_map(|queues| &queues.processes);
         for queue in queues.filter(|queue| u32::try_from(queue.id).is_ok_and(|pid| account.has_process(pid)))

@@ -13,8 +13,10 @@ const GATE: f64 = 0.3;
 const DIRTY_GATE: f64 = 0.1;
 /// Where limits hold bios for so much of the wait, it is not the device.
 const HELD: f64 = 0.5;
-/// A wait that is so many times longer than what the device takes is not explained by it.
+/// A wait that is so many times longer than what nearly all requests take is not explained by the device.
 const UNEXPLAINED: f64 = 5.0;
+/// Fewer requests have no 95th percentile.
+const MIN_REQUESTS: u64 = 20;
 
 pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
     let classes = [
@@ -54,7 +56,14 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
     let device = devices.first().map_or_else(|| "a device".to_owned(), |(name, _)| name.clone());
     let held_ns = held_ns(case);
     let at_device = (totals.device.total_ns + totals.queue.total_ns) as f64;
-    let is_held = held_ns > HELD * wait_ns || (held_ns > 0.0 && wait_ns > UNEXPLAINED * at_device);
+    let mean_ns = mean_wait_ns(case, class);
+    let slowest_ns = totals.device.times.quantile_ns(0.95).unwrap_or_default() as f64
+        + totals.queue.times.quantile_ns(0.95).unwrap_or_default() as f64;
+    // A read or write waits for its own request; for a flush of others' data threads may wait together.
+    let is_unexplained = matches!(class, Class::IoRead | Class::IoWrite)
+        && totals.requests >= MIN_REQUESTS
+        && mean_ns > UNEXPLAINED * slowest_ns;
+    let is_held = held_ns > HELD * wait_ns || is_unexplained;
     let (code, summary) = if is_held && class != Class::IoDirtyThrottled {
         let summary = format!(
             "a limit of a control group holds I/O to {device} back for {} of the time",
@@ -80,7 +89,8 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
                     "%",
                     "held bios",
                 )
-                .proves("time at the device, of the wait", explained * 100.0, "%", "block requests");
+                .proves("a wait, on average", mean_ns / 1e6, "ms", "threads")
+                .proves("95 % of the requests take at most", slowest_ns / 1e6, "ms", "block requests");
         } else {
             // Several waits may be for one request, and a request may be waited for by nobody.
             finding = finding.weighs(
@@ -125,6 +135,14 @@ fn queue(finding: Finding, queue: &Latency) -> Finding {
         }
         None => finding,
     }
+}
+
+/// How long a wait of this class is on average, of those whose end was seen.
+fn mean_wait_ns(case: &Case<'_>, class: Class) -> f64 {
+    let waits = case.account.waits.iter().filter(|wait| wait.class == class);
+    let ends = waits.flat_map(|wait| &wait.ends).filter(|end| end.count > 0);
+    let (ns, count) = ends.fold((0, 0), |(ns, count), end| (ns + end.ns, count + end.count));
+    ns as f64 / count.max(1) as f64
 }
 
 /// Time that limits held back bios of the target.

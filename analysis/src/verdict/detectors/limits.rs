@@ -4,7 +4,7 @@ use super::Case;
 use crate::names;
 use crate::signals::Signal;
 use crate::verdict::code::Code;
-use crate::verdict::finding::{Finding, Severity};
+use crate::verdict::finding::Finding;
 
 /// At so much of a limit the next call fails.
 const FULL_PCT: f64 = 99.0;
@@ -18,7 +18,7 @@ fn signals<'a>(case: &'a Case<'_>, name: &'a str, least: f64) -> impl Iterator<I
 
 fn found(code: Code, summary: String) -> Finding {
     let mut finding = Finding::new(code, SHARE, summary);
-    (finding.severity, finding.gain_upper_bound) = (Severity::Critical, None);
+    finding.gain_upper_bound = None;
     finding
 }
 
@@ -79,7 +79,6 @@ pub(super) fn listen_overflow(case: &Case<'_>) -> Option<Finding> {
     .proves("connections opened a second", opened, "/s", "signal tcp.opened");
     // One now and then is tried again after a second, and nobody notices.
     if overflows < 1.0 {
-        finding.severity = Severity::Low;
         finding.share = 0.1;
     }
     Some(finding)

@@ -1,94 +1,58 @@
 //! Locks, and pools, which are locks that several may hold.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::{Case, cpu::names, percent};
 use crate::activity::Class;
 use crate::profile::{StackId, ThreadId};
-use crate::verdict::account::{Ender, Wait};
+use crate::verdict::account::{End, Ender, ThreadUse, Wait};
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
 use crate::verdict::flow::{Part, Root, Via};
+use crate::verdict::lock_names::{Kind, kind};
 
 /// A fifth of the time: less gains less than a quarter.
 const GATE: f64 = 0.2;
 /// Members of a pool that do nothing for a fifth of the time are not what is short.
 const MEMBERS_BUSY: f64 = 0.8;
 
-/// What kind of lock, by the functions that threads wait in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// One holder.
-    Mutex,
-    /// A Java monitor.
-    Monitor,
-    /// One thread of the runtime runs at a time.
-    Runtime,
-    /// So many holders as somebody has set.
-    Counted,
-}
-
-/// The standard names of waits for something of which there are several: semaphores, and conditions, which pools are made of.
-const COUNTED: &[&str] = &[
-    "sem_wait",
-    "sem_timedwait",
-    "sem_clockwait",
-    "new_sem_wait",
-    "Semaphore",
-    "semacquire",
-    "cond_wait",
-    "cond_timedwait",
-    "Condvar",
-    "condition_variable",
-];
-/// Those of waits for a lock with one holder. A condition's wait takes its lock again, so these do not tell against it.
-const MUTEX: &[&str] =
-    &["mutex_lock", "lll_lock_wait", "rwlock", "MutexGuard", "lock_contended", "lockSlow", "lock_slow"];
-
-fn kind(functions: &[&str]) -> Kind {
-    let has =
-        |names: &[&str]| functions.iter().any(|function| names.iter().any(|name| function.contains(name)));
-    if has(&["take_gil", "gvl_acquire", "thread_sched_to_running"]) {
-        Kind::Runtime
-    } else if has(&["ObjectMonitor", "ObjectSynchronizer"]) {
-        Kind::Monitor
-    } else if has(COUNTED) && !has(MUTEX) {
-        Kind::Counted
-    } else {
-        Kind::Mutex
-    }
-}
-
 /// What a holder does for its own reasons; other roots are the constraint themselves.
-fn is_own_doing(part: &Part) -> bool {
+fn is_own_doing(case: &Case<'_>, part: &Part) -> bool {
     matches!(part.root, Root::OnCpu | Root::Timer | Root::Held(_) | Root::Idle | Root::Work)
+        || (part.root == Root::RunQueue && case.queues_in_turns)
 }
 
 pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
     // The lock most waited for, and all that lead to it.
-    let worst = case.flow.longest(|part| is_lock(part) && is_own_doing(part))?;
-    let object = lock_of(worst);
-    let is_it = |part: &Part| is_lock(part) && lock_of(part) == object && is_own_doing(part);
-    let share = case.share(case.flow.sum(is_it));
-    if share < GATE {
-        return None;
-    }
+    let worst = case.flow.longest(|part| is_lock(part) && is_own_doing(case, part))?;
+    let (object, pid) = (lock_of(worst), account.nodes[worst.from].pid);
+    let is_it = |part: &Part| is_lock(part) && lock_of(part) == object && is_own_doing(case, part);
+    let queued = |part: &Part| case.queues_in_turns && part.root == Root::RunQueue && part.hops.is_empty();
+    let share = case.share(case.flow.sum(|part| is_it(part) || queued(part)));
     let waits: Vec<&Wait<'_>> = account
         .waits
         .iter()
-        .filter(|wait| wait.class == Class::Futex && wait.object == object.as_deref())
+        .filter(|wait| wait.class == Class::Futex && account.nodes[wait.node].pid == pid)
+        .filter(|wait| match &object {
+            Some(object) => wait.object == Some(object),
+            None => kind(account.user_functions(wait.stack)).is_some_and(|kind| kind != Kind::Counted),
+        })
         .collect();
     let longest = waits.iter().max_by_key(|wait| wait.ns)?;
-    let functions: Vec<&str> = account.user_functions(longest.stack).collect();
+    let kind = kind(account.user_functions(longest.stack));
+    // Of these there may be several holders: see `pool`.
+    if share < GATE || kind == Some(Kind::Counted) {
+        return None;
+    }
     let waiters: HashSet<ThreadId> = waits.iter().map(|wait| wait.thread).collect();
     let (concurrency, waited) = concurrency(case, &waiters, &waits);
-    let kind = kind(&functions);
     let (code, what) = match kind {
-        Kind::Counted => (pool_code(case, is_it), "a pool"),
-        Kind::Monitor => (Code::LockMonitor, "a monitor"),
-        Kind::Runtime => (Code::LockRuntime, "the runtime's lock, which lets one thread run at a time,"),
-        Kind::Mutex => (Code::LockMutex, "a lock"),
+        Some(Kind::Monitor) => (Code::LockMonitor, "a monitor"),
+        Some(Kind::Runtime) => {
+            (Code::LockRuntime, "the runtime's lock, which lets one thread run at a time,")
+        }
+        _ => (Code::LockMutex, "a lock"),
     };
     let mut finding = Finding::new(
         code,
@@ -102,19 +66,20 @@ pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     .proves("of the demand, waiting for it while its holder works on", share * 100.0, "%", "wakers")
     .proves("threads that wait for it", waiters.len() as f64, "1", "wakers")
     .proves("of their time, waiting for it", waited * 100.0, "%", "threads")
-    .proves("of them not waiting for it, on average", concurrency, "1", "threads");
-    if kind == Kind::Mutex {
-        // One holder at a time, and who comes back to it.
-        finding = finding.weighs(concurrency < 2.5, "threads at work at a time", concurrency, "1", "threads");
-    }
+    // One holder at a time, who comes back to it, and who was just woken.
+    .weighs(concurrency < 2.5, "of them not waiting for it, on average", concurrency, "1", "threads");
     finding.functions =
         names(account.top_functions(waits.iter().map(|wait| (wait.stack, wait.ns)), |stack| {
             account.own_function(stack)
         }));
     let holders = names(account.top_functions(holders(&waits), |stack| account.own_function(stack)));
-    for holder in holders {
-        if !finding.functions.contains(&holder) {
-            finding.functions.push(holder);
+    let running = account.running.iter().filter(|running| account.nodes[running.node].pid == pid);
+    let working = names(account.top_functions(running.map(|running| (running.stack, running.ns)), |stack| {
+        account.own_function(stack)
+    }));
+    for function in holders.into_iter().chain(working) {
+        if !finding.functions.contains(&function) {
+            finding.functions.push(function);
         }
     }
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
@@ -156,33 +121,41 @@ fn concurrency(case: &Case<'_>, waiters: &HashSet<ThreadId>, waits: &[&Wait<'_>]
     (others, waited as f64 / lived.max(1) as f64)
 }
 
-/// Members that are busy with another service are connections; else they are threads.
-fn pool_code(case: &Case<'_>, is_it: impl Fn(&Part) -> bool) -> Code {
-    let time = |is: fn(&Part) -> bool| case.flow.sum(|part| is_it(part) && is(part));
-    let away = time(|part| matches!(part.root, Root::Downstream | Root::Outside));
-    if away > 0.5 * time(|_| true) { Code::PoolConnections } else { Code::PoolThreads }
-}
-
-/// A number of threads, smaller than that of those that wait for them, all of them at work.
+/// A number of threads or connections, smaller than that of those who want one, all of them in use.
 pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
-    let is_counted = |wait: &Wait<'_>| {
-        let functions: Vec<&str> = account.user_functions(wait.stack).collect();
-        wait.class == Class::Futex && kind(&functions) == Kind::Counted
+    let is_counted = |wait: &&Wait<'_>| {
+        wait.class == Class::Futex && kind(account.user_functions(wait.stack)) == Some(Kind::Counted)
     };
-    // Waits of a semaphore or a condition while those who have what it counts wait for somebody else.
-    let objects: HashSet<(u32, Option<&str>)> = account
-        .waits
-        .iter()
-        .filter(|wait| is_counted(wait))
-        .map(|wait| (account.nodes[wait.node].pid, wait.object))
-        .collect();
+    let busy = busy_threads(case);
+    // Semaphores and conditions that busy threads end waits for.
+    let is_pool = |wait: &&Wait<'_>| {
+        let by_busy = |end: &&End| matches!(end.by, Ender::Thread(_, thread) if busy.contains(&thread));
+        let told: u64 = wait.ends.iter().filter(by_busy).map(|end| end.ns).sum();
+        2 * told > wait.ns
+    };
+    let is_own = |wait: &&Wait<'_>| {
+        wait.ends.iter().any(|end| matches!(end.by, Ender::Thread(node, _) if node == wait.node))
+    };
+    let counted: Vec<&Wait<'_>> = account.waits.iter().filter(is_counted).collect();
+    let waiting = |is: &dyn Fn(&&Wait<'_>) -> bool| -> Vec<&Wait<'_>> {
+        counted.iter().copied().filter(|wait| is(wait)).collect()
+    };
+    // Workers that others wait for; or those who have one give it to those who want one.
+    let of_workers = waiting(&is_pool);
+    let total = |waits: &[&Wait<'_>]| waits.iter().map(|wait| wait.ns).sum::<u64>();
+    let of_holders = waiting(&is_own);
+    let is_of_workers = 2 * total(&of_workers) > total(&of_holders);
+    let waits = if is_of_workers { of_workers } else { of_holders };
+    let objects: HashSet<(u32, Option<&str>)> =
+        waits.iter().map(|wait| (account.nodes[wait.node].pid, wait.object)).collect();
     let is_it = |part: &Part| {
-        part.hops.first().is_some_and(|hop| {
+        let is_of_pool = |hop: &crate::verdict::flow::Hop| {
             matches!(hop.via, Via::Lock | Via::Queue)
                 && objects.contains(&(account.nodes[part.from].pid, hop.object.as_deref()))
-                && (hop.via == Via::Lock || is_busy(case, hop.to))
-        }) && matches!(part.root, Root::Downstream | Root::Outside | Root::Timer | Root::OnCpu)
+        };
+        part.hops.first().is_some_and(is_of_pool)
+            && matches!(part.root, Root::Downstream | Root::Outside | Root::Timer | Root::OnCpu)
     };
     // A worker's pause is part of its work where its queue is never empty.
     let ns = case.flow.sum(is_it);
@@ -191,26 +164,21 @@ pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
     if share < GATE {
         return None;
     }
-    let waiters: HashSet<ThreadId> = account
-        .waits
-        .iter()
-        .filter(|wait| objects.contains(&(account.nodes[wait.node].pid, wait.object)))
-        .map(|wait| wait.thread)
-        .collect();
-    let members = case.flow.nodes(|part| part.hops.first().map_or(part.from, |hop| hop.to), is_it);
-    let of_queue = case.flow.sum(|part| is_it(part) && part.hops[0].via == Via::Queue) > 0.5 * ns;
-    let waits: Vec<&Wait<'_>> = account.waits.iter().filter(|wait| is_counted(wait)).collect();
-    let size = if of_queue {
-        members.iter().map(|node| account.nodes[*node].members).sum::<usize>() as f64
-    } else {
-        concurrency(case, &waiters, &waits).0
-    };
+    let waiters: HashSet<ThreadId> = waits.iter().map(|wait| wait.thread).collect();
+    let workers: HashSet<ThreadId> = holders_of(&waits).collect();
+    let size = if is_of_workers { workers.len() as f64 } else { concurrency(case, &waiters, &waits).0 };
     // One that works for all is a thread at its limit, not a pool; and as many as those who wait are not too few.
     if size < 1.5 || size >= waiters.len() as f64 {
         return None;
     }
-    let code = pool_code(case, is_it);
-    let what = if code == Code::PoolConnections { "connections" } else { "threads" };
+    let away = case.flow.sum(|part| is_it(part) && matches!(part.root, Root::Downstream | Root::Outside));
+    // Threads have a queue before them; what is lent to those who want to ask another service are connections to it.
+    let (code, what) = if !is_of_workers && away > 0.5 * ns {
+        (Code::PoolConnections, "connections")
+    } else {
+        (Code::PoolThreads, "threads")
+    };
+    let queued = case.share(case.flow.sum(|part| part.root == Root::RunQueue));
     let mut finding = Finding::new(
         code,
         share,
@@ -221,34 +189,51 @@ pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
         ),
     )
     .proves("of the demand, waiting for a free one", share * 100.0, "%", "wakers")
-    .proves("at work at a time", size, "1", "threads")
-    .proves("threads that wait for one", waiters.len() as f64, "1", "wakers");
-    if let Some(busy) = account.host_busy() {
-        finding = finding.weighs(busy < 0.9, "host CPUs busy", busy * 100.0, "%", "signal cpu.utilization");
-    }
+    .proves("in use at a time", size, "1", "threads")
+    .proves("threads that wait for one", waiters.len() as f64, "1", "wakers")
+    // More of them would only queue for CPUs.
+    .weighs(queued < 0.2, "of the demand, queueing for CPUs", queued * 100.0, "%", "run queue");
     finding.functions =
         names(account.top_functions(waits.iter().map(|wait| (wait.stack, wait.ns)), |stack| {
             account.own_function(stack)
         }));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
-    finding.culprits = account.processes(members);
+    finding.culprits.clone_from(&finding.processes);
     finding.path = case.path(is_it);
     Some(finding)
 }
 
-/// Whether the threads of a node have hardly any time without work.
-fn is_busy(case: &Case<'_>, node: usize) -> bool {
+fn holders_of<'a>(waits: &'a [&Wait<'_>]) -> impl Iterator<Item = ThreadId> + 'a {
+    waits.iter().flat_map(|wait| &wait.ends).filter_map(|end| match end.by {
+        Ender::Thread(_, thread) => Some(thread),
+        _ => None,
+    })
+}
+
+/// Threads that are hardly ever without work.
+fn busy_threads(case: &Case<'_>) -> HashSet<ThreadId> {
     let account = case.account;
-    let waiting: u64 = account
+    let mut waiting: HashMap<ThreadId, u64> = HashMap::new();
+    for wait in account
         .waits
         .iter()
-        .filter(|wait| {
-            wait.node == node && matches!(wait.class, Class::Futex | Class::Event | Class::NetAccept)
+        .filter(|wait| matches!(wait.class, Class::Futex | Class::Event | Class::NetAccept))
+    {
+        *waiting.entry(wait.thread).or_default() += wait.ns;
+    }
+    let of_tid: HashMap<u32, &ThreadUse> =
+        account.threads.iter().map(|thread| (thread.tid, thread)).collect();
+    let enders = account.waits.iter().flat_map(|wait| &wait.ends).filter_map(|end| match end.by {
+        Ender::Thread(_, thread) => Some(thread),
+        _ => None,
+    });
+    enders
+        .filter(|thread| {
+            let Some(used) = of_tid.get(&account.profile.thread(*thread).tid) else { return false };
+            let waiting = waiting.get(thread).copied().unwrap_or_default() as f64;
+            waiting < (1.0 - MEMBERS_BUSY) * used.elapsed_ns as f64
         })
-        .map(|wait| wait.ns)
-        .sum();
-    let node = &account.nodes[node];
-    node.members > 0 && (waiting as f64) < (1.0 - MEMBERS_BUSY) * node.elapsed_ns as f64
+        .collect()
 }
 
 /// Locks inside the kernel and on files.
@@ -258,8 +243,9 @@ pub(super) fn system(case: &Case<'_>) -> Option<Finding> {
         (Class::LockKernel, Via::KernelLock, Code::LockKernel, "a lock inside the kernel"),
         (Class::LockFile, Via::FileLock, Code::LockFile, "a lock on a file"),
     ];
-    let is_via =
-        |via: Via, part: &Part| (part.is_via(via) || part.root == Root::Held(via)) && is_own_doing(part);
+    let is_via = |via: Via, part: &Part| {
+        (part.is_via(via) || part.root == Root::Held(via)) && is_own_doing(case, part)
+    };
     let time = |via| case.flow.sum(|part| is_via(via, part));
     let (class, via, code, what) = classes.into_iter().max_by(|a, b| time(a.1).total_cmp(&time(b.1)))?;
     // A lock inside the kernel is also waited for on the CPU.
@@ -277,8 +263,10 @@ pub(super) fn system(case: &Case<'_>) -> Option<Finding> {
         .sum();
     let spinning = if class == Class::LockKernel { spinning as f64 } else { 0.0 };
     let is_it = |part: &Part| is_via(via, part);
-    let share = case.share(time(via) + spinning);
-    if share < GATE {
+    let queued =
+        case.flow.sum(|part| case.queues_in_turns && part.root == Root::RunQueue && part.hops.is_empty());
+    let share = case.share(time(via) + spinning + queued);
+    if share < GATE || time(via) + spinning < 0.5 * GATE * case.demand_ns {
         return None;
     }
     let waits = || account.waits.iter().filter(|wait| wait.class == class).map(|wait| (wait.stack, wait.ns));

@@ -98,7 +98,9 @@ pub(super) fn reclaim(case: &Case<'_>) -> Option<Finding> {
     let stacks = account
         .waits
         .iter()
-        .filter(|wait| wait.class == Class::MemoryReclaim || wait.in_fault)
+        .filter(|wait| {
+            wait.class == Class::MemoryReclaim || wait.in_fault || (rereads && wait.class == Class::IoRead)
+        })
         .map(|wait| (wait.stack, wait.ns));
     finding.functions = names(account.top_functions(stacks, |stack| account.own_function(stack)));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));

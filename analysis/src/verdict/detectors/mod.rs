@@ -23,9 +23,36 @@ pub(super) struct Case<'a> {
     pub cpus: Option<f64>,
     /// Whether the target is the whole host.
     pub is_host: bool,
+    /// Whether threads queue for CPUs since a lock lets them work in turns: those that it wakes queue behind those that gave it
+    /// back, on CPUs of which the target uses only a part.
+    pub queues_in_turns: bool,
 }
 
-impl Case<'_> {
+/// Waits for locks from which on threads work in turns.
+const IN_TURNS: f64 = 0.2;
+/// A target that uses less of the CPUs could use more, if it were not for its turns.
+const USED: f64 = 0.75;
+
+impl<'a> Case<'a> {
+    pub(super) fn new(account: &'a Account<'a>, flow: &'a Flow) -> Self {
+        let header = &account.profile.header;
+        let cpus = (header.cpus > 0).then(|| f64::from(header.cpus));
+        let demand_ns = flow.demand_ns();
+        let behind_locks = flow.sum(|part| part.hops.first().is_some_and(|hop| hop.via.is_lock()));
+        let used = flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen) && part.hops.is_empty());
+        let capacity = cpus.unwrap_or(1.0) * account.window_ns as f64;
+        Self {
+            account,
+            flow,
+            demand_ns,
+            cpus,
+            is_host: header.target == "host",
+            queues_in_turns: behind_locks >= IN_TURNS * demand_ns
+                && used < USED * capacity
+                && cpu::behind_own(account) >= 0.5,
+        }
+    }
+
     /// A time's part of the demand, 0 to 1.
     fn share(&self, ns: f64) -> f64 {
         (ns / self.demand_ns.max(1.0)).min(1.0)
@@ -83,6 +110,7 @@ const ALL: &[Detector] = &[
     lock::spin,
     net::downstream,
     net::loss,
+    net::retry_storm,
     limits::files,
     limits::processes,
     limits::listen_overflow,

@@ -10,6 +10,10 @@ use crate::verdict::flow::{Part, Root, Via};
 const DOWNSTREAM: f64 = 0.4;
 /// One segment in a hundred: below, TCP makes up for it within a round trip.
 const LOST_PCT: f64 = 1.0;
+/// Fewer connections a second are no storm.
+const OPENED_PER_S: f64 = 20.0;
+/// A server may reset some; a third are given up.
+const GIVEN_UP: f64 = 0.3;
 /// Fewer segments say nothing of a share.
 const SEGMENTS_PER_S: f64 = 10.0;
 
@@ -70,6 +74,7 @@ pub(super) fn downstream(case: &Case<'_>) -> Option<Finding> {
         account.processes(case.flow.nodes(|part| part.at, |part| is_it(part) && part.at != part.from));
     finding.path = case.path(is_it);
     finding.path.push(peer);
+    finding.path.extend(finding.culprits.first().cloned());
     Some(finding)
 }
 
@@ -117,6 +122,45 @@ pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
     finding.processes = vec![crate::names::printable(&worst.process_name)];
     finding.path = case.path(is_network);
     finding.path.push(peer);
+    finding.gain_upper_bound = None;
+    Some(finding)
+}
+
+/// Connections that are given up before they are of use, and opened again.
+pub(super) fn retry_storm(case: &Case<'_>) -> Option<Finding> {
+    let account = case.account;
+    let [resets, opened] = ["tcp.resets", "tcp.opened"].map(|name| account.signal(name).unwrap_or_default());
+    if opened < OPENED_PER_S || resets < GIVEN_UP * opened {
+        return None;
+    }
+    let share = (resets / opened).min(1.0);
+    let mut finding = Finding::new(
+        Code::NetRetryStorm,
+        share,
+        format!("{opened:.0} connections a second are opened, and {} of them reset", percent(share)),
+    )
+    .proves("connections opened a second", opened, "/s", "signal tcp.opened")
+    .proves("connections reset a second", resets, "/s", "signal tcp.resets");
+    let work = case.flow.sum(|part| matches!(part.root, Root::OnCpu | Root::RunQueue));
+    // Otherwise nobody is busy with what is given up.
+    finding = finding.weighs(
+        case.share(work) > 0.3,
+        "of the demand, on CPUs or waiting for one",
+        case.share(work) * 100.0,
+        "%",
+        "threads",
+    );
+    finding.processes = account.processes(case.flow.nodes(|part| part.at, |part| part.root == Root::OnCpu));
+    let mut clients: Vec<(&str, u64)> = Vec::new();
+    for connection in account.profile.connections.iter().filter(|c| c.local.port() > c.remote.port()) {
+        match clients.iter_mut().find(|(name, _)| *name == connection.process_name) {
+            Some((_, number)) => *number += 1,
+            None => clients.push((&connection.process_name, 1)),
+        }
+    }
+    clients.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
+    let named = clients.into_iter().filter(|(name, _)| !name.is_empty());
+    finding.culprits = named.take(3).map(|(name, _)| crate::names::printable(name)).collect();
     finding.gain_upper_bound = None;
     Some(finding)
 }
