@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use chokepoint_analysis::block::{Block, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay};
+use chokepoint_analysis::block::{
+    self as model, Block, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay,
+};
 use chokepoint_analysis::durations::{Bucket, Durations};
 use chokepoint_ebpf::block::{
     self, BUCKETS, ErrorKind, HeldBio, Histogram, Holds, Key, Request, Stage, Sums,
@@ -128,25 +130,23 @@ pub fn block(
     has_target: bool,
     end_ns: u64,
 ) -> Block {
-    let owner = |key: &Key, name: &[u8]| Owner {
-        pid: key.tgid,
-        process_name: comm(name),
-        cgroup_id: key.cgroup_id,
-        cgroup: cgroups.get(&key.cgroup_id).cloned().unwrap_or_default(),
+    let mut named = |key: &Key, name: &[u8]| model::Key {
+        device: devices.get(key.device, key.partition),
+        operation: operation(key),
+        owner: Owner {
+            pid: key.tgid,
+            process_name: comm(name),
+            cgroup_id: key.cgroup_id,
+            cgroup: cgroups.get(&key.cgroup_id).cloned().unwrap_or_default(),
+        },
+        of_target: key.of_target != 0,
     };
     let mut requests: Vec<Requests> = maps
         .sums
         .iter()
-        .map(|(key, sums)| Requests {
-            device: devices.get(key.device, key.partition),
-            operation: operation(key),
-            owner: owner(key, &sums.comm),
-            of_target: key.of_target != 0,
-            totals: totals(sums),
-        })
+        .map(|(key, sums)| Requests { key: named(key, &sums.comm), totals: totals(sums) })
         .collect();
-    let sorted = |requests: &Requests| (requests.device.clone(), requests.operation, requests.owner.clone());
-    requests.sort_by_cached_key(sorted);
+    requests.sort_by(|one, other| one.key.cmp(&other.key));
 
     let mut under_way: Vec<&Request> = maps
         .requests
@@ -162,10 +162,7 @@ pub fn block(
             let so_far_ns = end_ns.saturating_sub(request.since_ns);
             let is_issued = request.stage == Stage::Issued as u32;
             UnderWay {
-                device: devices.get(request.key.device, request.key.partition),
-                operation: operation(&request.key),
-                owner: owner(&request.key, &request.comm),
-                of_target: request.key.of_target != 0,
+                key: named(&request.key, &request.comm),
                 bytes: u64::from(request.bytes),
                 queue_ns: request.queue_ns + if is_issued { 0 } else { so_far_ns },
                 device_ns: is_issued.then_some(so_far_ns),
@@ -177,10 +174,7 @@ pub fn block(
         .holds
         .iter()
         .map(|(key, holds)| Hold {
-            device: devices.get(key.device, key.partition),
-            operation: operation(key),
-            owner: owner(key, &holds.comm),
-            of_target: key.of_target != 0,
+            key: named(key, &holds.comm),
             bios: holds.bios,
             bytes: holds.bytes,
             held: held_times(holds),
@@ -194,10 +188,7 @@ pub fn block(
         let sum = held
             .entry((key.device, key.partition, key.operation, key.tgid, key.cgroup_id, key.of_target))
             .or_insert_with(|| Held {
-                device: devices.get(key.device, key.partition),
-                operation: operation(key),
-                owner: owner(key, &bio.comm),
-                of_target: key.of_target != 0,
+                key: named(key, &bio.comm),
                 bios: 0,
                 bytes: 0,
                 held_ns: 0,
@@ -321,9 +312,9 @@ mod tests {
             block.under_way.iter().map(|request| (request.queue_ns, request.device_ns)).collect();
         // The oldest first; one that began after the window is not part of it.
         assert_eq!(times, [(700, None), (50, Some(100))]);
-        let owner = &block.under_way[0].owner;
+        let owner = &block.under_way[0].key.owner;
         assert_eq!((owner.pid, owner.process_name.as_str(), owner.cgroup.as_str()), (7, "writer", "/pods"));
-        assert_eq!(block.under_way[0].operation, Operation::Write);
+        assert_eq!(block.under_way[0].key.operation, Operation::Write);
     }
 
     /// Requests that began at the time their address says, all with their device.

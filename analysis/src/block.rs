@@ -14,7 +14,7 @@ pub struct Block {
     pub holds: Vec<Hold>,
     /// Bios that were held back at the window's end.
     pub held: Vec<Held>,
-    /// Whether what is [`Requests::of_target`] is less than all of the host.
+    /// Whether what is [`Key::of_target`] is less than all of the host.
     pub has_target: bool,
 }
 
@@ -85,9 +85,9 @@ pub struct Owner {
     pub cgroup: String,
 }
 
-/// Requests of one device, operation and owner.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Requests {
+/// What requests and bios are told apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
     /// The device.
     pub device: Device,
     /// The operation.
@@ -96,6 +96,13 @@ pub struct Requests {
     pub owner: Owner,
     /// Whether they belong to the target.
     pub of_target: bool,
+}
+
+/// Requests of one device, operation and owner.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Requests {
+    /// Which.
+    pub key: Key,
     /// What they came to.
     pub totals: Totals,
 }
@@ -179,14 +186,8 @@ impl Latency {
 /// A request that had not completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnderWay {
-    /// Its device.
-    pub device: Device,
-    /// Its operation.
-    pub operation: Operation,
-    /// Who it comes from.
-    pub owner: Owner,
-    /// Whether it belongs to the target.
-    pub of_target: bool,
+    /// Which requests it belongs to.
+    pub key: Key,
     /// Its size.
     pub bytes: u64,
     /// Time in the queue so far, nanoseconds.
@@ -198,14 +199,8 @@ pub struct UnderWay {
 /// Bios of one owner that were held back by a limit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hold {
-    /// The device.
-    pub device: Device,
-    /// The operation.
-    pub operation: Operation,
-    /// Who they come from; the group is the one whose limit, or whose ancestor's, held them.
-    pub owner: Owner,
-    /// Whether they belong to the target.
-    pub of_target: bool,
+    /// Which; the owner's group is the one whose limit, or whose ancestor's, held them.
+    pub key: Key,
     /// Bios.
     pub bios: u64,
     /// Their sizes.
@@ -217,14 +212,8 @@ pub struct Hold {
 /// Bios of one owner that were still held back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// The device.
-    pub device: Device,
-    /// The operation.
-    pub operation: Operation,
-    /// Who they come from.
-    pub owner: Owner,
-    /// Whether they belong to the target.
-    pub of_target: bool,
+    /// Which; the owner's group is as for [`Hold`].
+    pub key: Key,
     /// Bios.
     pub bios: u64,
     /// Their sizes.
@@ -254,26 +243,26 @@ impl Block {
     /// What each device did, by operation; in the order of names.
     #[must_use]
     pub fn by_device(&self, of_target_alone: bool) -> Vec<((Device, Operation), Totals)> {
-        self.grouped(of_target_alone, |requests| (requests.device.whole(), requests.operation))
+        self.grouped(of_target_alone, |requests| (requests.key.device.whole(), requests.key.operation))
     }
 
     /// What was done for each process, whatever it was; the one whose requests took their devices longest first.
     #[must_use]
     pub fn by_process(&self, of_target_alone: bool) -> Vec<((u32, String), Totals)> {
-        let owner = |requests: &Requests| (requests.owner.pid, requests.owner.process_name.clone());
+        let owner = |requests: &Requests| (requests.key.owner.pid, requests.key.owner.process_name.clone());
         longest_first(self.grouped(of_target_alone, owner))
     }
 
     /// The same for each group, by its id and path.
     #[must_use]
     pub fn by_cgroup(&self, of_target_alone: bool) -> Vec<((u64, String), Totals)> {
-        let owner = |requests: &Requests| (requests.owner.cgroup_id, requests.owner.cgroup.clone());
+        let owner = |requests: &Requests| (requests.key.owner.cgroup_id, requests.key.owner.cgroup.clone());
         longest_first(self.grouped(of_target_alone, owner))
     }
 
     fn grouped<K: Ord>(&self, of_target_alone: bool, key: impl Fn(&Requests) -> K) -> Vec<(K, Totals)> {
         let mut groups = std::collections::BTreeMap::<K, Totals>::new();
-        for requests in self.requests.iter().filter(|requests| requests.of_target || !of_target_alone) {
+        for requests in self.requests.iter().filter(|requests| requests.key.of_target || !of_target_alone) {
             groups.entry(key(requests)).or_default().add(&requests.totals);
         }
         groups.into_iter().collect()
@@ -293,10 +282,12 @@ mod tests {
 
     fn requests(partition: &str, pid: u32, of_target: bool, device_ns: u64) -> Requests {
         Requests {
-            device: Device { name: "sda".into(), partition: partition.into(), backing: String::new() },
-            operation: Operation::Read,
-            owner: Owner { pid, process_name: "p".into(), ..Owner::default() },
-            of_target,
+            key: Key {
+                device: Device { name: "sda".into(), partition: partition.into(), backing: String::new() },
+                operation: Operation::Read,
+                owner: Owner { pid, process_name: "p".into(), ..Owner::default() },
+                of_target,
+            },
             totals: Totals {
                 requests: 1,
                 device: Latency { total_ns: device_ns, times: Durations::default() },

@@ -181,13 +181,14 @@ fn requests_are_those_that_the_kernel_counts() {
     // The first is neither; the one that turns around is random, and so are all backwards.
     let slack = 2 * reads.untimed + 1;
     assert!(reads.random.abs_diff(200) <= slack && reads.sequential.abs_diff(499) <= slack, "{reads:?}");
-    let own = block.requests.iter().filter(|requests| requests.device.name == device.name());
-    let mine = own
-        .filter(|requests| requests.owner.pid == std::process::id() && requests.operation == Operation::Read);
+    let own = block.requests.iter().filter(|requests| requests.key.device.name == device.name());
+    let mine = own.filter(|requests| {
+        requests.key.owner.pid == std::process::id() && requests.key.operation == Operation::Read
+    });
     let mine: u64 = mine.map(|requests| requests.totals.requests).sum();
     assert!(mine + reads.untimed >= reads.requests, "{mine} of the test's own process");
-    let backing = block.requests.iter().find(|requests| requests.device.name == device.name());
-    assert_eq!(backing.expect("it is told").device.backing, device.image().to_string_lossy());
+    let backing = block.requests.iter().find(|requests| requests.key.device.name == device.name());
+    assert_eq!(backing.expect("it is told").key.device.backing, device.image().to_string_lossy());
     assert!(!block.has_target);
 
     let timed_ns = reads.device.total_ns + writes.device.total_ns;
@@ -292,7 +293,7 @@ fn the_targets_requests_are_told_apart_from_the_devices() {
     let of_target: u64 = block
         .requests
         .iter()
-        .filter(|requests| requests.device.name == device.name() && requests.of_target)
+        .filter(|requests| requests.key.device.name == device.name() && requests.key.of_target)
         .map(|requests| requests.totals.requests)
         .sum();
     eprintln!("measured: {of_target} of the target, {} in all, {} untimed", all.requests, all.untimed);
@@ -374,10 +375,10 @@ fn what_a_limit_holds_back_is_told() {
     let own = format!("/{}", group.path().file_name().expect("it has a name").to_string_lossy());
     let reads = of_device(&block, &device.name(), Operation::Read);
     assert_eq!(reads.requests, 150, "what is held back does not reach the device: {summary}");
-    let holds: Vec<_> = block.holds.iter().filter(|hold| hold.device.name == device.name()).collect();
+    let holds: Vec<_> = block.holds.iter().filter(|hold| hold.key.device.name == device.name()).collect();
     assert!(!holds.is_empty(), "{summary}");
     assert!(
-        holds.iter().all(|hold| hold.owner.cgroup == own && hold.operation == Operation::Read),
+        holds.iter().all(|hold| hold.key.owner.cgroup == own && hold.key.operation == Operation::Read),
         "{holds:?}"
     );
     let held_ns: u64 = holds.iter().map(|hold| hold.held.total_ns).sum();
@@ -390,9 +391,9 @@ fn what_a_limit_holds_back_is_told() {
     assert!(held_ns.abs_diff(expected_ns) <= expected_ns * 3 / 10 + 200_000_000, "{summary}");
     assert!((5..=150).contains(&bios), "{summary}");
 
-    let held: Vec<_> = block.held.iter().filter(|held| held.device.name == device.name()).collect();
+    let held: Vec<_> = block.held.iter().filter(|held| held.key.device.name == device.name()).collect();
     let [held] = held.as_slice() else { panic!("{held:?} {summary}") };
-    assert_eq!((held.bios, held.bytes, held.owner.cgroup.as_str()), (1, 65_536, own.as_str()));
+    assert_eq!((held.bios, held.bytes, held.key.owner.cgroup.as_str()), (1, 65_536, own.as_str()));
     assert!(held.held_ns >= 1_000_000_000 && held.held_ns <= at_most_ns + 200_000_000, "{held:?}");
     assert!(summary.contains("still held back by a limit"), "{summary}");
 }

@@ -122,32 +122,32 @@ fn owners(text: &mut String, block: &Block, Style { bold, dim, reset, .. }: Styl
 
 /// What limits of groups held back, which no device tells.
 fn holds(text: &mut String, block: &Block, Style { bold, reset, .. }: Style) -> Result {
-    for hold in block.holds.iter().filter(|hold| hold.of_target || !block.has_target).take(TOP) {
+    for hold in block.holds.iter().filter(|hold| hold.key.of_target || !block.has_target).take(TOP) {
         writeln!(
             text,
             "  {bold}held back by a limit{reset}: {} bios ({}, {} on {}) of {}, {}: {} in all, p50 {}, p99 {}, longest {}",
             hold.bios,
             bytes(hold.bytes),
-            hold.operation.name(),
-            hold.device.printable(),
-            group(hold.owner.cgroup_id, &hold.owner.cgroup),
-            process(&hold.owner),
+            hold.key.operation.name(),
+            hold.key.device.printable(),
+            group(hold.key.owner.cgroup_id, &hold.key.owner.cgroup),
+            process(&hold.key.owner),
             time(hold.held.total_ns),
             time(hold.held.times.quantile_ns(0.5).unwrap_or_default()),
             time(hold.held.times.quantile_ns(0.99).unwrap_or_default()),
             time(hold.held.times.max_ns),
         )?;
     }
-    for held in block.held.iter().filter(|held| held.of_target || !block.has_target).take(TOP) {
+    for held in block.held.iter().filter(|held| held.key.of_target || !block.has_target).take(TOP) {
         writeln!(
             text,
             "  {bold}still held back by a limit{reset}: {} bios ({}, {} on {}) of {}, {}: {} in all so far, longest {}",
             held.bios,
             bytes(held.bytes),
-            held.operation.name(),
-            held.device.printable(),
-            group(held.owner.cgroup_id, &held.owner.cgroup),
-            process(&held.owner),
+            held.key.operation.name(),
+            held.key.device.printable(),
+            group(held.key.owner.cgroup_id, &held.key.owner.cgroup),
+            process(&held.key.owner),
             time(held.held_ns),
             time(held.held_max_ns),
         )?;
@@ -156,7 +156,7 @@ fn holds(text: &mut String, block: &Block, Style { bold, reset, .. }: Style) -> 
 }
 
 fn under_way(text: &mut String, block: &Block, Style { bold, dim, reset, .. }: Style) -> Result {
-    let mut requests = block.under_way.iter().filter(|request| request.of_target || !block.has_target);
+    let mut requests = block.under_way.iter().filter(|request| request.key.of_target || !block.has_target);
     let number = requests.clone().count();
     if number == 0 {
         return Ok(());
@@ -170,11 +170,11 @@ fn under_way(text: &mut String, block: &Block, Style { bold, dim, reset, .. }: S
         writeln!(
             text,
             "  {bold}{}{reset} {} of {}, {} ({}): {} in the queue, {at_device}",
-            request.device.printable(),
-            request.operation.name(),
+            request.key.device.printable(),
+            request.key.operation.name(),
             bytes(request.bytes),
-            names::printable(&request.owner.process_name),
-            request.owner.pid,
+            names::printable(&request.key.owner.process_name),
+            request.key.owner.pid,
             time(request.queue_ns),
         )
     })

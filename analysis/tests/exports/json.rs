@@ -221,7 +221,7 @@ fn memory_and_connections_are_read_back_and_documented() {
 #[test]
 fn block_devices_are_read_back_or_refused() {
     use chokepoint_analysis::block::{
-        Block, Device, Held, Hold, Latency, Operation, Owner, Requests, Totals, UnderWay,
+        Block, Device, Held, Hold, Key, Latency, Operation, Owner, Requests, Totals, UnderWay,
     };
     let device = Device { name: "dm-0".into(), partition: "sda1".into(), backing: "vg-\u{1b}".into() };
     let owner = Owner { pid: 7, process_name: "db".into(), cgroup_id: u64::MAX, cgroup: "/pods".into() };
@@ -235,15 +235,12 @@ fn block_devices_are_read_back_or_refused() {
             max_ns: 3,
         },
     };
-    let (of_target, operation) = (true, Operation::WriteZeroes);
+    let key = Key { device, operation: Operation::WriteZeroes, owner, of_target: true };
     let mut profile = recording::waits();
     profile.block = Some(Block {
         has_target: true,
         requests: vec![Requests {
-            device: device.clone(),
-            operation,
-            owner: owner.clone(),
-            of_target,
+            key: key.clone(),
             totals: Totals {
                 requests: 4,
                 bytes: 4096,
@@ -257,34 +254,9 @@ fn block_devices_are_read_back_or_refused() {
                 errors: vec![("medium".into(), 2)],
             },
         }],
-        under_way: vec![UnderWay {
-            device: device.clone(),
-            operation,
-            owner: owner.clone(),
-            of_target,
-            bytes: 1,
-            queue_ns: 2,
-            device_ns: None,
-        }],
-        holds: vec![Hold {
-            device: device.clone(),
-            operation,
-            owner: owner.clone(),
-            of_target,
-            bios: 3,
-            bytes: 4,
-            held: latency,
-        }],
-        held: vec![Held {
-            device,
-            operation,
-            owner,
-            of_target,
-            bios: 1,
-            bytes: 2,
-            held_ns: 3,
-            held_max_ns: 4,
-        }],
+        under_way: vec![UnderWay { key: key.clone(), bytes: 1, queue_ns: 2, device_ns: None }],
+        holds: vec![Hold { key: key.clone(), bios: 3, bytes: 4, held: latency }],
+        held: vec![Held { key, bios: 1, bytes: 2, held_ns: 3, held_max_ns: 4 }],
     });
     let written = text(&profile, Format::Json, &Options::default());
     assert_eq!(read(&written).expect("it is what was written").block, profile.block);

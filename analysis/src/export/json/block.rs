@@ -19,7 +19,7 @@ pub(super) struct Block<'p> {
 
 /// What every entry says of what it is about.
 #[derive(Serialize, Deserialize)]
-struct Of<'p> {
+struct Key<'p> {
     device: Cow<'p, str>,
     partition: Cow<'p, str>,
     backing: Cow<'p, str>,
@@ -34,7 +34,7 @@ struct Of<'p> {
 #[derive(Serialize, Deserialize)]
 struct Requests<'p> {
     #[serde(flatten)]
-    of: Of<'p>,
+    key: Key<'p>,
     requests: u64,
     bytes: u64,
     untimed: u64,
@@ -63,7 +63,7 @@ struct Latency {
 #[derive(Serialize, Deserialize)]
 struct UnderWay<'p> {
     #[serde(flatten)]
-    of: Of<'p>,
+    key: Key<'p>,
     bytes: u64,
     queue_ns: u64,
     device_ns: Option<u64>,
@@ -72,7 +72,7 @@ struct UnderWay<'p> {
 #[derive(Serialize, Deserialize)]
 struct Hold<'p> {
     #[serde(flatten)]
-    of: Of<'p>,
+    key: Key<'p>,
     bios: u64,
     bytes: u64,
     held: Latency,
@@ -81,34 +81,31 @@ struct Hold<'p> {
 #[derive(Serialize, Deserialize)]
 struct Held<'p> {
     #[serde(flatten)]
-    of: Of<'p>,
+    key: Key<'p>,
     bios: u64,
     bytes: u64,
     held_ns: u64,
     held_max_ns: u64,
 }
 
-impl<'p> Of<'p> {
-    fn new(
-        device: &'p block::Device,
-        operation: Operation,
-        owner: &'p block::Owner,
-        of_target: bool,
-    ) -> Self {
+impl<'p> From<&'p block::Key> for Key<'p> {
+    fn from(key: &'p block::Key) -> Self {
         Self {
-            device: Cow::Borrowed(&device.name),
-            partition: Cow::Borrowed(&device.partition),
-            backing: Cow::Borrowed(&device.backing),
-            operation: Cow::Borrowed(operation.name()),
-            pid: owner.pid,
-            process_name: Cow::Borrowed(&owner.process_name),
-            cgroup_id: owner.cgroup_id,
-            cgroup: Cow::Borrowed(&owner.cgroup),
-            of_target,
+            device: Cow::Borrowed(&key.device.name),
+            partition: Cow::Borrowed(&key.device.partition),
+            backing: Cow::Borrowed(&key.device.backing),
+            operation: Cow::Borrowed(key.operation.name()),
+            pid: key.owner.pid,
+            process_name: Cow::Borrowed(&key.owner.process_name),
+            cgroup_id: key.owner.cgroup_id,
+            cgroup: Cow::Borrowed(&key.owner.cgroup),
+            of_target: key.of_target,
         }
     }
+}
 
-    fn into_model(self) -> Result<(block::Device, Operation, block::Owner, bool), ReadError> {
+impl Key<'_> {
+    fn into_model(self) -> Result<block::Key, ReadError> {
         let operation = Operation::from_name(&self.operation)
             .ok_or_else(|| ReadError::Operation(self.operation.clone().into_owned()))?;
         let device = block::Device {
@@ -122,7 +119,7 @@ impl<'p> Of<'p> {
             cgroup_id: self.cgroup_id,
             cgroup: self.cgroup.into_owned(),
         };
-        Ok((device, operation, owner, self.of_target))
+        Ok(block::Key { device, operation, owner, of_target: self.of_target })
     }
 }
 
@@ -134,7 +131,7 @@ impl<'p> From<&'p block::Block> for Block<'p> {
                 .requests
                 .iter()
                 .map(|requests| Requests {
-                    of: Of::new(&requests.device, requests.operation, &requests.owner, requests.of_target),
+                    key: Key::from(&requests.key),
                     requests: requests.totals.requests,
                     bytes: requests.totals.bytes,
                     untimed: requests.totals.untimed,
@@ -156,7 +153,7 @@ impl<'p> From<&'p block::Block> for Block<'p> {
                 .under_way
                 .iter()
                 .map(|request| UnderWay {
-                    of: Of::new(&request.device, request.operation, &request.owner, request.of_target),
+                    key: Key::from(&request.key),
                     bytes: request.bytes,
                     queue_ns: request.queue_ns,
                     device_ns: request.device_ns,
@@ -166,7 +163,7 @@ impl<'p> From<&'p block::Block> for Block<'p> {
                 .holds
                 .iter()
                 .map(|hold| Hold {
-                    of: Of::new(&hold.device, hold.operation, &hold.owner, hold.of_target),
+                    key: Key::from(&hold.key),
                     bios: hold.bios,
                     bytes: hold.bytes,
                     held: Latency::from(&hold.held),
@@ -176,7 +173,7 @@ impl<'p> From<&'p block::Block> for Block<'p> {
                 .held
                 .iter()
                 .map(|held| Held {
-                    of: Of::new(&held.device, held.operation, &held.owner, held.of_target),
+                    key: Key::from(&held.key),
                     bios: held.bios,
                     bytes: held.bytes,
                     held_ns: held.held_ns,
@@ -190,7 +187,6 @@ impl<'p> From<&'p block::Block> for Block<'p> {
 impl Block<'_> {
     pub(super) fn into_model(self) -> Result<block::Block, ReadError> {
         let requests = self.requests.into_iter().map(|requests| {
-            let (device, operation, owner, of_target) = requests.of.into_model()?;
             let errors = requests.errors.into_iter();
             let totals = block::Totals {
                 requests: requests.requests,
@@ -204,32 +200,27 @@ impl Block<'_> {
                 requeues: requests.requeues,
                 errors: errors.map(|failed| (failed.kind.into_owned(), failed.requests)).collect(),
             };
-            Ok(block::Requests { device, operation, owner, of_target, totals })
+            Ok(block::Requests { key: requests.key.into_model()?, totals })
         });
         let under_way = self.under_way.into_iter().map(|request| {
-            let (device, operation, owner, of_target) = request.of.into_model()?;
             Ok(block::UnderWay {
-                device,
-                operation,
-                owner,
-                of_target,
+                key: request.key.into_model()?,
                 bytes: request.bytes,
                 queue_ns: request.queue_ns,
                 device_ns: request.device_ns,
             })
         });
         let holds = self.holds.into_iter().map(|hold| {
-            let (device, operation, owner, of_target) = hold.of.into_model()?;
-            let held = hold.held.into_model()?;
-            Ok(block::Hold { device, operation, owner, of_target, bios: hold.bios, bytes: hold.bytes, held })
+            Ok(block::Hold {
+                key: hold.key.into_model()?,
+                bios: hold.bios,
+                bytes: hold.bytes,
+                held: hold.held.into_model()?,
+            })
         });
         let held = self.held.into_iter().map(|held| {
-            let (device, operation, owner, of_target) = held.of.into_model()?;
             Ok(block::Held {
-                device,
-                operation,
-                owner,
-                of_target,
+                key: held.key.into_model()?,
                 bios: held.bios,
                 bytes: held.bytes,
                 held_ns: held.held_ns,

@@ -42,11 +42,13 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
     let block = account.profile.block.as_ref();
     let mut totals = Totals::default();
     let mut devices: Vec<(String, u64)> = Vec::new();
-    for requests in
-        block.iter().flat_map(|block| &block.requests).filter(|requests| case.is_host || requests.of_target)
+    for requests in block
+        .iter()
+        .flat_map(|block| &block.requests)
+        .filter(|requests| case.is_host || requests.key.of_target)
     {
         totals.add(&requests.totals);
-        let (name, ns) = (requests.device.printable(), requests.totals.device.total_ns);
+        let (name, ns) = (requests.key.device.printable(), requests.totals.device.total_ns);
         match devices.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum += ns,
             None => devices.push((name, ns)),
@@ -150,8 +152,8 @@ fn held_ns(case: &Case<'_>) -> f64 {
     let Some(block) = &case.account.profile.block else { return 0.0 };
     let is_its = |of_target: bool| case.is_host || of_target;
     let ended: u64 =
-        block.holds.iter().filter(|hold| is_its(hold.of_target)).map(|hold| hold.held.total_ns).sum();
+        block.holds.iter().filter(|hold| is_its(hold.key.of_target)).map(|hold| hold.held.total_ns).sum();
     let under_way: u64 =
-        block.held.iter().filter(|held| is_its(held.of_target)).map(|held| held.held_ns).sum();
+        block.held.iter().filter(|held| is_its(held.key.of_target)).map(|held| held.held_ns).sum();
     (ended + under_way) as f64
 }
