@@ -59,7 +59,8 @@ pub const MAX_THREADS: u32 = 1 << 18;
 
 /// A thread's times so far: the value of the map of threads, whose key is the address of its `task_struct`.
 ///
-/// Not its id: that passes from one thread to another when a thread that is not the first runs a new program.
+/// Not its id: that passes from one thread to another when a thread that is not the first runs a new program. What every switch
+/// changes comes first, so that it touches few cache lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ThreadClock {
@@ -71,28 +72,33 @@ pub struct ThreadClock {
     pub state: u32,
     /// The [`State`] in which it left the CPU the last time.
     pub left_state: u32,
+    /// How often it left the CPU.
+    pub switches: u64,
+    /// The kernel's count of the time it has really run, when it left the CPU the last time or the accounting began, nanoseconds.
+    pub ran_ns: u64,
+    /// The CPU on whose queue it came the last time.
+    pub queue_cpu: u32,
+    /// Keeps the layout free of holes; zero.
+    pub reserved: u32,
+    /// Address of the queue of its group that it came onto the last time; 0 where a quota does not hold it back, or where it is not
+    /// told that way.
+    pub group_queue: u64,
+    /// How long that queue had been held back by then, nanoseconds.
+    pub group_queue_away_ns: u64,
     /// Time by [`State`] up to `since_ns`. On a CPU is also what the hypervisor or interrupts took of it.
     pub spent_ns: [u64; State::SLOTS],
     /// When its accounting began: with the window, with its birth, or when it became part of the target.
     pub begin_ns: u64,
-    /// How often it left the CPU.
-    pub switches: u64,
     /// The kernel's count of its user time when the accounting began, nanoseconds.
     pub begin_user_ns: u64,
     /// The same of its time in the kernel.
     pub begin_system_ns: u64,
-    /// The kernel's count of the time it has really run, when it left the CPU the last time or the accounting began, nanoseconds.
-    pub ran_ns: u64,
     /// That count when the accounting began. Of a thread that was on a CPU then it is up to a tick old.
     pub begin_ran_ns: u64,
     /// Process id when the accounting began. Other than the record's fields, it is known also of a thread that no look finds.
     pub tgid: u32,
     /// The same of the thread id.
     pub tid: u32,
-    /// The CPU on whose queue it came the last time.
-    pub queue_cpu: u32,
-    /// Keeps the layout free of holes; zero.
-    pub reserved: u32,
     /// The longest of its run-queue latencies, nanoseconds.
     pub longest_queue_ns: u64,
     /// How often it was queued until it ran, by [`crate::run_queue::latency_bucket`]; 4 billion stay that.
@@ -117,6 +123,8 @@ impl ThreadClock {
         tid: 0,
         queue_cpu: 0,
         reserved: 0,
+        group_queue: 0,
+        group_queue_away_ns: 0,
         longest_queue_ns: 0,
         latencies: [0; LATENCY_BUCKETS],
     };
@@ -193,7 +201,9 @@ pub struct WaitFacts {
     pub left_ns: u64,
     /// Time until it was woken; 0 where it was runnable all the time.
     pub blocked_ns: u64,
-    /// Time it was runnable.
+    /// Time from then on that it was runnable and held back by its group's CPU quota.
+    pub throttled_ns: u64,
+    /// Other time it was runnable. It is taken to be the last of the wait.
     pub queued_ns: u64,
     /// By which the wait was chosen.
     pub period_ns: u64,
@@ -205,7 +215,7 @@ pub struct WaitFacts {
     pub open: u64,
 }
 
-/// Whether a wait of this length that began at `left_ns` is chosen by a period. The same wait stays chosen as it goes on.
+/// Whether time of this length that began at `left_ns`, waiting or queued, is chosen by a period. It stays chosen as it goes on.
 #[inline(always)]
 #[must_use]
 pub const fn is_chosen(left_ns: u64, length_ns: u64, period_ns: u64) -> bool {
@@ -234,12 +244,20 @@ impl EarlierLook {
 }
 
 impl WaitFacts {
+    /// All of the wait, nanoseconds.
+    #[inline(always)]
+    #[must_use]
+    pub const fn length_ns(&self) -> u64 {
+        self.blocked_ns + self.throttled_ns + self.queued_ns
+    }
+
     /// No wait.
     pub const NONE: Self = Self {
         kind: Kind::Wait as u32,
         state: 0,
         left_ns: 0,
         blocked_ns: 0,
+        throttled_ns: 0,
         queued_ns: 0,
         period_ns: 0,
         syscall: NO_SYSCALL,

@@ -390,14 +390,15 @@ impl Aggregate {
         };
         let syscall = u32::try_from(facts.syscall).ok();
         let queued = match state {
-            State::Preempted | State::Throttled => *state,
+            State::Preempted | State::Throttled => State::Preempted,
             _ => State::Woken,
         };
         let parts = [
             (Part::Blocked(Waiting { state: *state, syscall, object, waker }), facts.blocked_ns),
+            (Part::Queued(State::Throttled), facts.throttled_ns),
             (Part::Queued(queued), facts.queued_ns),
         ];
-        let end_ns = facts.left_ns + facts.blocked_ns + facts.queued_ns;
+        let end_ns = facts.left_ns + facts.length_ns();
         let mut has_room = true;
         for (part, length_ns) in parts.into_iter().filter(|(_, length_ns)| *length_ns > 0) {
             has_room &= self.add_to(part, thread, stack, end_ns, stands_for(facts, length_ns));
@@ -679,7 +680,7 @@ impl Aggregate {
 
 /// What the part of a wait stands for: see [`WaitFacts`].
 fn stands_for(facts: &WaitFacts, length_ns: u64) -> u64 {
-    let whole_ns = facts.blocked_ns + facts.queued_ns;
+    let whole_ns = facts.length_ns();
     if whole_ns >= facts.period_ns {
         return length_ns;
     }

@@ -133,7 +133,10 @@ impl OpenWaits {
                 clock.since_ns.saturating_sub(known.left_ns).min(length_ns)
             };
             wait.facts.blocked_ns = blocked_ns;
-            wait.facts.queued_ns = length_ns - blocked_ns;
+            let is_throttled = clock.state == State::Throttled as u32;
+            let runnable_ns = length_ns - blocked_ns;
+            wait.facts.throttled_ns = if is_throttled { runnable_ns } else { 0 };
+            wait.facts.queued_ns = if is_throttled { 0 } else { runnable_ns };
             wait.facts.period_ns = period_ns;
             if let Some(wait) = wait.since(start_ns) {
                 known.object = aggregate.add_open_wait(&wait, known.object);

@@ -40,12 +40,6 @@ pub fn in_vm() -> bool {
     std::env::var_os("CHOKEPOINT_VM").is_some()
 }
 
-/// Whether some bytes are among others.
-#[must_use]
-pub fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    bytes.windows(part.len()).any(|window| window == part)
-}
-
 /// Tells why a test does nothing here. Returns from the test when the reason holds.
 #[macro_export]
 macro_rules! skip_if {

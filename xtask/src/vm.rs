@@ -15,6 +15,7 @@ mod machine;
 mod outcome;
 mod protocol;
 mod report;
+mod silence;
 mod suite;
 
 use std::{

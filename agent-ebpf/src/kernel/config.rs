@@ -40,6 +40,8 @@ globals! {
     CPU_CONTROLLER: u32 = u32::MAX;
     /// 1 to take stacks of waits.
     WANT_WAITS: u8 = 0;
+    /// 1 to count run-queue latencies and remember who ran.
+    WANT_RUN_QUEUES: u8 = 0;
 
     TASK_GROUP_LEADER: u32 = 0;
     TASK_COMM: u32 = 0;
@@ -60,6 +62,20 @@ globals! {
     TASK_IOWAIT_MASK: u8 = 0;
     /// `u32::MAX` where the kernel has no such field.
     TASK_THROTTLED: u32 = u32::MAX;
+    /// The queue of its group's threads on its CPU. `u32::MAX` where threads tell themselves whether they are held back, or where
+    /// the kernel has no quotas.
+    TASK_CFS_RQ: u32 = u32::MAX;
+    TASK_PRIO: u32 = 0;
+    CFS_RQ_RQ: u32 = 0;
+    /// How many groups hold the queue back: its own and those above.
+    CFS_RQ_AWAY: u32 = 0;
+    /// Since when, by the clock below.
+    CFS_RQ_AWAY_SINCE: u32 = 0;
+    /// How long, all in all, but for the time since then.
+    CFS_RQ_AWAY_NS: u32 = 0;
+    RQ_CLOCK: u32 = 0;
+    /// What that clock is ahead by; `u32::MAX` for nothing.
+    RQ_LOST_IDLE: u32 = u32::MAX;
     TASK_MM: u32 = 0;
     TASK_START_BOOTTIME: u32 = 0;
     TASK_SELF_EXEC_ID: u32 = 0;

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod memory;
 pub mod on_cpu;
 pub mod path;
+pub mod quota;
 pub mod ring;
 pub mod run_queue;
 pub mod sample;

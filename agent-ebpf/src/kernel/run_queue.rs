@@ -11,7 +11,7 @@
 use super::{
     config::{
         CGROUP_KN, CPU_CONTROLLER, CSS_CGROUP, CSS_SET_DFL_CGRP, CSS_SET_SUBSYS, KERNFS_NODE_ID,
-        TASK_CGROUPS, TASK_COMM, TASK_TGID,
+        TASK_CGROUPS, TASK_COMM, TASK_TGID, WANT_RUN_QUEUES,
     },
     counters::count,
     trusted::Trusted,
@@ -29,7 +29,7 @@ use chokepoint_ebpf::{
     run_queue::{
         Behind, LATENCY_BUCKETS, QUEUE_PERIOD_NS, QueuePair, REMEMBERED_TURNS, UNKNOWN_RUNNER, latency_bucket,
     },
-    sched::{State, ThreadClock},
+    sched::{State, ThreadClock, is_chosen},
 };
 
 /// A thread's time on a CPU, which lasts until the next one's begins.
@@ -43,9 +43,10 @@ struct Turn {
     reserved: u32,
 }
 
-/// The last turns of a CPU; the latest is that before `next`.
+/// The last turns of a CPU; the latest is that before `next`. Where run queues are not wanted, only when that began.
 #[repr(C)]
 struct Turns {
+    latest_ns: u64,
     next: u64,
     turns: [Turn; REMEMBERED_TURNS],
 }
@@ -86,10 +87,7 @@ pub fn last_switch(now: u64) -> u64 {
     };
     // SAFETY: this CPU's, and the scheduler does not interrupt itself.
     let turns = unsafe { &*turns };
-    if turns.next == 0 {
-        return now;
-    }
-    turns.turns[(turns.next as usize - 1) & (REMEMBERED_TURNS - 1)].begin_ns
+    if turns.latest_ns == 0 { now } else { turns.latest_ns }
 }
 
 /// Takes note of the thread that this CPU is given to.
@@ -100,6 +98,10 @@ pub fn begin_turn(task: Trusted, now: u64) {
     };
     // SAFETY: this CPU's, and the scheduler does not interrupt itself.
     let turns = unsafe { &mut *turns };
+    turns.latest_ns = now;
+    if WANT_RUN_QUEUES.load() == 0 {
+        return;
+    }
     let turn = &mut turns.turns[turns.next as usize & (REMEMBERED_TURNS - 1)];
     turn.begin_ns = now;
     turn.tgid = task.field(&TASK_TGID);
@@ -128,14 +130,19 @@ pub fn this_cpu() -> u32 {
     unsafe { bpf_get_smp_processor_id() }
 }
 
-/// A thread comes to a CPU that has been in `state` since `since`.
+/// A thread comes to a CPU that has been in `state` since `since`, and was held back by its group's quota for some of that time.
 #[inline(always)]
-pub fn over(task: Trusted, clock: &mut ThreadClock, state: u32, since: u64, now: u64) {
+pub fn over(task: Trusted, clock: &mut ThreadClock, state: u32, since: u64, held_ns: u64, now: u64) {
+    if WANT_RUN_QUEUES.load() == 0 {
+        return;
+    }
     // Where the accounting began in the midst of it, nobody knows how long it was. Throttled time is no run-queue latency.
     let is_whole = now > since && !(state == State::Preempted as u32 && since == clock.begin_ns);
     if !(state == State::Woken as u32 || state == State::Preempted as u32) || !is_whole {
         return;
     }
+    // Whoever ran meanwhile did not keep it from the CPU.
+    let since = since + held_ns;
     let latency_ns = now - since;
     // The verifier is to see the bound, whatever the compiler knows.
     let bucket = core::hint::black_box(latency_bucket(latency_ns));
@@ -145,9 +152,7 @@ pub fn over(task: Trusted, clock: &mut ThreadClock, state: u32, since: u64, now:
     if latency_ns > clock.longest_queue_ns {
         clock.longest_queue_ns = latency_ns;
     }
-    // The golden ratio's multiples are spread evenly, whatever the times' low bits are.
-    let fraction = since.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
-    if latency_ns > (QUEUE_PERIOD_NS * fraction) >> 32 {
+    if is_chosen(since, latency_ns, QUEUE_PERIOD_NS) {
         tell(task, clock.queue_cpu, since, now);
     }
 }

@@ -32,7 +32,7 @@ use super::{
         TASK_STATE, TASK_STIME, TASK_TGID, TASK_THROTTLED, TASK_UTIME,
     },
     counters::count,
-    gate, run_queue, threads,
+    gate, quota, run_queue, threads,
     trusted::Trusted,
     waits,
 };
@@ -101,6 +101,7 @@ pub fn woken(ctx: &BtfTracePointContext) {
         spend(clock, now);
         clock.state = State::Woken as u32;
         clock.queue_cpu = task.field(&TASK_CPU);
+        quota::queued(task, clock);
     }
 }
 
@@ -133,6 +134,7 @@ fn left(task: Trusted, preempted: bool, before: u64, now: u64) {
         if TASK_THROTTLED.load() != NO_FIELD && task.field::<u8>(&TASK_THROTTLED) & 1 != 0 {
             State::Throttled
         } else {
+            quota::queued(task, clock);
             State::Preempted
         }
     } else if task_state & DEAD != 0 {
@@ -162,8 +164,24 @@ fn arrived(task: Trusted, now: u64) {
     if state >= State::Blocked as u32 {
         count(Counter::SchedWakeUpMissed);
     }
-    run_queue::over(task, clock, state, since, now);
-    waits::over(task, clock, state, since, now);
+    let held_ns = held(clock, state, now - since);
+    run_queue::over(task, clock, state, since, held_ns, now);
+    waits::over(task, clock, state, since, held_ns, now);
+}
+
+/// How long of the time in this state that is over now a thread was held back by its group's quota; tells it from queueing.
+#[inline(always)]
+fn held(clock: &mut ThreadClock, state: u32, length_ns: u64) -> u64 {
+    if state == State::Throttled as u32 {
+        return length_ns;
+    }
+    if !(state == State::Woken as u32 || state == State::Preempted as u32) {
+        return 0;
+    }
+    let held_ns = quota::held_ns(clock, length_ns);
+    clock.spent_ns[state as usize & (State::SLOTS - 1)] -= held_ns;
+    clock.spent_ns[State::Throttled as usize] += held_ns;
+    held_ns
 }
 
 /// A thread is somewhere else than on a CPU, though no event has told that it left: some hosts let nobody trace some threads.
@@ -240,6 +258,7 @@ pub fn begin(task: Trusted, state: State, now: u64, beginner: Beginner) {
     clock.tgid = task.field(&TASK_TGID);
     clock.tid = task.field(&TASK_PID);
     clock.queue_cpu = task.field(&TASK_CPU);
+    quota::queued(task, clock);
     // By reference: a copy has no room on the stack.
     let clock: &ThreadClock = clock;
     let _ = SCHED_THREADS.insert(task.address(), clock, u64::from(BPF_NOEXIST));

@@ -27,7 +27,7 @@ use super::{
         WANT_USER, WANT_WAITS,
     },
     counters::count,
-    gate,
+    gate, quota,
     ring::{self, Urgency},
     run_queue,
     sample::{self, Ids},
@@ -132,15 +132,22 @@ pub fn report(iteration: &Iteration, user: impl FnOnce(*mut Scratch, Trusted, Ke
     let (Some(clock), Some(record)) = (sched::find(task), THREAD_RECORDS.get_ptr_mut(OF_LIVING)) else {
         return;
     };
+    let is_throttled = clock.state == State::Throttled as u32
+        || (clock.state == State::Woken as u32 || clock.state == State::Preempted as u32)
+            && quota::holds(task, clock);
     // SAFETY: this CPU's, and one iteration runs at a time.
     describe(unsafe { &mut *record }, task, clock, 0);
+    if is_throttled {
+        // SAFETY: as above.
+        unsafe { (*record).clock.state = State::Throttled as u32 };
+    }
     if clock.state == State::OnCpu as u32 && task.field::<u32>(&TASK_ON_CPU) == 0 {
         // SAFETY: as above.
         sched::left_unseen(unsafe { &mut (*record).clock });
     }
     iteration.write(record.cast_const().cast(), size_of::<ThreadRecord>() as u64);
     if WANT_WAITS.load() != 0 && clock.state != State::OnCpu as u32 {
-        report_wait(iteration, task, clock, user);
+        report_wait(iteration, task, clock, is_throttled, user);
     }
 }
 
@@ -150,6 +157,7 @@ fn report_wait(
     iteration: &Iteration,
     task: Trusted,
     clock: &ThreadClock,
+    is_throttled: bool,
     user: impl FnOnce(*mut Scratch, Trusted, KernelPointer) -> Captured,
 ) {
     let now = clock::now_ns();
@@ -179,7 +187,8 @@ fn report_wait(
         facts.state = clock.left_state;
         facts.left_ns = clock.left_ns;
         facts.blocked_ns = if blocked { length_ns } else { clock.since_ns - clock.left_ns };
-        facts.queued_ns = if blocked { 0 } else { now - clock.since_ns };
+        facts.throttled_ns = if is_throttled { now - clock.since_ns } else { 0 };
+        facts.queued_ns = if blocked || is_throttled { 0 } else { now - clock.since_ns };
         facts.period_ns = period_ns;
         facts.open = 1;
         facts.syscall = NO_SYSCALL;

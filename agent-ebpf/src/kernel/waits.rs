@@ -57,14 +57,16 @@ struct Chosen {
     task: u64,
     left_ns: u64,
     blocked_ns: u64,
+    throttled_ns: u64,
     queued_ns: u64,
     period_ns: u64,
     state: u64,
 }
 
-/// A thread is about to run again, that left the CPU in `clock.left_state` and has been in `state` since `since`.
+/// A thread is about to run again, that left the CPU in `clock.left_state` and has been in `state` since `since`, of which it was
+/// held back by its group's quota for some time.
 #[inline(always)]
-pub fn over(task: Trusted, clock: &ThreadClock, state: u32, since: u64, now: u64) {
+pub fn over(task: Trusted, clock: &ThreadClock, state: u32, since: u64, held_ns: u64, now: u64) {
     if WANT_WAITS.load() == 0 {
         return;
     }
@@ -84,7 +86,8 @@ pub fn over(task: Trusted, clock: &ThreadClock, state: u32, since: u64, now: u64
     slot.task = task.address();
     slot.left_ns = clock.left_ns;
     slot.blocked_ns = if blocked { now - clock.left_ns } else { since - clock.left_ns };
-    slot.queued_ns = if blocked { 0 } else { now - since };
+    slot.throttled_ns = held_ns;
+    slot.queued_ns = if blocked { 0 } else { now - since - held_ns };
     slot.period_ns = period_ns;
     slot.state = u64::from(clock.left_state);
     // SAFETY: the helper has no preconditions.
@@ -148,6 +151,7 @@ unsafe fn capture(
     facts.state = wait.state as u32;
     facts.left_ns = wait.left_ns;
     facts.blocked_ns = wait.blocked_ns;
+    facts.throttled_ns = wait.throttled_ns;
     facts.queued_ns = wait.queued_ns;
     facts.period_ns = wait.period_ns;
     facts.open = 0;
@@ -161,7 +165,7 @@ unsafe fn capture(
         let (syscall, arguments) = arch::syscall(&(*scratch).registers);
         facts.syscall = if is_known { syscall } else { NO_SYSCALL };
         facts.arguments = arguments;
-        let weight = wait.blocked_ns + wait.queued_ns;
+        let weight = wait.blocked_ns + wait.throttled_ns + wait.queued_ns;
         let header = &mut (*scratch).header;
         sample::describe(header, Source::OffCpu, task, leader, Ids::current(), weight, user, kernel);
         sample::emit(scratch, size_of::<WaitFacts>(), user.bytes + kernel.bytes)

@@ -74,6 +74,7 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
             target,
             duration: arguments.duration.or(arguments.command.is_empty().then_some(DEFAULT_DURATION)),
             events: vec![Event::All],
+            run_queues: true,
             unwind: unwind::Options {
                 cache: Some(CacheDirectory::Usual(DEFAULT_UNWIND_CACHE.into())),
                 ..unwind::Options::default()

@@ -119,10 +119,12 @@ impl Arguments {
 
     fn options(&self, target: Target, format: Format, kernel_log: bool) -> Options {
         let duration = self.duration.or(self.command.is_empty().then_some(DEFAULT_DURATION));
+        let events = self.events();
         Options {
             target,
             duration,
-            events: self.events(),
+            run_queues: events.iter().any(|event| event.shows_run_queue()),
+            events,
             frequency_hz: self.frequency,
             stacks: Stacks { user: !self.kernel_only, kernel: !self.user_only },
             timeline: format == Format::Firefox,

@@ -91,7 +91,13 @@ fn scheduler(layout: &KernelLayout) -> Check {
     let attach = || -> Result<(), Failure> {
         let options = LoadOptions {
             frequency_hz: None,
-            sched: Some(SchedOptions { threads: 1_024, waits: true, wakers: true, cpu_controller: None }),
+            sched: Some(SchedOptions {
+                threads: 1_024,
+                waits: true,
+                wakers: true,
+                run_queues: true,
+                cpu_controller: None,
+            }),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             ..trial(Gate::Everything)
         };
@@ -104,7 +110,7 @@ fn scheduler(layout: &KernelLayout) -> Check {
         }
         Ok(()) => Check::ok(
             name,
-            "by tracepoints sched_switch, sched_wakeup, sched_waking; throttled threads count as queued (before 6.18)",
+            "by tracepoints sched_switch, sched_wakeup, sched_waking; throttled threads count as queued: this kernel does not tell them apart",
         ),
         Err(failure) => Check::warning(name, failure.message, "of `record -e`, only cpu works"),
     }

@@ -102,15 +102,18 @@ impl Wait<'_> {
     #[must_use]
     pub fn since(mut self, start_ns: u64) -> Option<Self> {
         let facts = &mut self.facts;
-        let length_ns = facts.blocked_ns + facts.queued_ns;
+        let length_ns = facts.length_ns();
         let before_ns = start_ns.saturating_sub(facts.left_ns);
         if before_ns == 0 {
             return Some(self);
         }
         let left_ns = length_ns.checked_sub(before_ns).filter(|left_ns| *left_ns > 0)?;
-        let blocked_before_ns = before_ns.min(facts.blocked_ns);
-        facts.blocked_ns -= blocked_before_ns;
-        facts.queued_ns -= before_ns - blocked_before_ns;
+        let mut off_ns = before_ns;
+        for part_ns in [&mut facts.blocked_ns, &mut facts.throttled_ns, &mut facts.queued_ns] {
+            let taken_ns = off_ns.min(*part_ns);
+            *part_ns -= taken_ns;
+            off_ns -= taken_ns;
+        }
         let period_ns = u128::from(facts.period_ns) * u128::from(left_ns) / u128::from(length_ns);
         // No longer than before, so it fits.
         facts.period_ns = period_ns as u64;
@@ -122,8 +125,11 @@ impl Wait<'_> {
     pub fn until(mut self, end_ns: u64) -> Option<Self> {
         let facts = &mut self.facts;
         let length_ns = end_ns.saturating_sub(facts.left_ns);
-        facts.blocked_ns = facts.blocked_ns.min(length_ns);
-        facts.queued_ns = facts.queued_ns.min(length_ns - facts.blocked_ns);
+        let mut rest_ns = length_ns;
+        for part_ns in [&mut facts.blocked_ns, &mut facts.throttled_ns, &mut facts.queued_ns] {
+            *part_ns = rest_ns.min(*part_ns);
+            rest_ns -= *part_ns;
+        }
         (length_ns > 0).then_some(self)
     }
 }
@@ -367,13 +373,14 @@ mod tests {
         }
     }
 
-    fn wait(left_ns: u64, blocked_ns: u64, queued_ns: u64) -> Vec<u8> {
+    fn wait(left_ns: u64, blocked_ns: u64, throttled_ns: u64, queued_ns: u64) -> Vec<u8> {
         let mut bytes = vec![0; size_of::<WaitFacts>()];
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
         put(offset_of!(WaitFacts, kind), &(Kind::Wait as u32).to_le_bytes());
         put(offset_of!(WaitFacts, state), &(State::Io as u32).to_le_bytes());
         put(offset_of!(WaitFacts, left_ns), &left_ns.to_le_bytes());
         put(offset_of!(WaitFacts, blocked_ns), &blocked_ns.to_le_bytes());
+        put(offset_of!(WaitFacts, throttled_ns), &throttled_ns.to_le_bytes());
         put(offset_of!(WaitFacts, queued_ns), &queued_ns.to_le_bytes());
         bytes.extend(record(&[1, 2], &[3]));
         bytes
@@ -381,7 +388,7 @@ mod tests {
 
     #[test]
     fn a_wait_is_read_with_its_sample_or_not_at_all() {
-        let bytes = wait(100, 50, 5);
+        let bytes = wait(100, 50, 0, 5);
         let Ok(Record::Wait(read)) = decode(&bytes) else { panic!("no wait") };
         assert_eq!((read.state, read.facts.blocked_ns, read.sample.header.tid), (State::Io, 50, 7));
         assert_eq!(read.sample.kernel_addresses().collect::<Vec<_>>(), [3]);
@@ -395,29 +402,35 @@ mod tests {
 
     #[test]
     fn an_open_wait_ends_with_the_window() {
-        for (end_ns, expected) in
-            [(200, Some((50, 5))), (153, Some((50, 3))), (120, Some((20, 0))), (90, None)]
-        {
-            let bytes = wait(100, 50, 5);
+        for (end_ns, expected) in [
+            (200, Some((50, 20, 5))),
+            (173, Some((50, 20, 3))),
+            (160, Some((50, 10, 0))),
+            (120, Some((20, 0, 0))),
+            (90, None),
+        ] {
+            let bytes = wait(100, 50, 20, 5);
             let Ok(Record::Wait(read)) = decode(&bytes) else { panic!("no wait") };
-            let cut = read.until(end_ns).map(|cut| (cut.facts.blocked_ns, cut.facts.queued_ns));
+            let parts = |facts: WaitFacts| (facts.blocked_ns, facts.throttled_ns, facts.queued_ns);
+            let cut = read.until(end_ns).map(|cut| parts(cut.facts));
             assert_eq!(cut, expected, "{end_ns}");
         }
     }
 
     #[test]
     fn of_a_wait_what_lies_after_the_windows_start_is_left() {
-        let bytes = wait(1_000, 700, 300);
+        let bytes = wait(1_000, 600, 100, 300);
         let Ok(Record::Wait(mut wait)) = decode(&bytes) else { panic!("not a wait") };
         // Chosen with a probability of a quarter, it stands for four times its length.
         wait.facts.period_ns = 4_000;
         let left = |start_ns| {
             let facts = wait.since(start_ns)?.facts;
-            Some((facts.blocked_ns, facts.queued_ns, facts.period_ns))
+            Some((facts.blocked_ns, facts.throttled_ns, facts.queued_ns, facts.period_ns))
         };
-        assert_eq!(left(900), Some((700, 300, 4_000)));
-        assert_eq!(left(1_200), Some((500, 300, 3_200)));
-        assert_eq!(left(1_900), Some((0, 100, 400)));
+        assert_eq!(left(900), Some((600, 100, 300, 4_000)));
+        assert_eq!(left(1_200), Some((400, 100, 300, 3_200)));
+        assert_eq!(left(1_650), Some((0, 50, 300, 1_400)));
+        assert_eq!(left(1_900), Some((0, 0, 100, 400)));
         assert_eq!(left(2_000), None);
     }
 
@@ -425,7 +438,7 @@ mod tests {
     fn looks_are_records_one_after_the_other() {
         let mut thread = vec![0; size_of::<ThreadRecord>()];
         thread[0] = Kind::Thread as u8;
-        let look = [thread.clone(), wait(1, 2, 3), thread].concat();
+        let look = [thread.clone(), wait(1, 2, 0, 3), thread].concat();
         let mut kinds = String::new();
         let told = decode_look(&look, |record, _| {
             kinds.push(match record {

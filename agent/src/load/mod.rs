@@ -15,6 +15,7 @@ mod on_cpu;
 mod options;
 mod pod;
 mod programs;
+mod quota;
 pub mod sched;
 pub mod tcp;
 pub mod unwind_maps;

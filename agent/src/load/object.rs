@@ -39,6 +39,7 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
     let victim_task = u8::from(layout.has_victim_task);
     let memory_controller = layout.controller("memory").unwrap_or(u32::MAX);
     let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
+    let want_run_queues = u8::from(options.sched.is_some_and(|sched| sched.run_queues));
     let cpu_controller = options.sched.and_then(|sched| sched.cpu_controller).unwrap_or(CGROUP_V2);
     let gate_by_group = u8::from(options.block.is_some_and(|block| block.gate_by_group));
     let block_globals = layout.block_globals();
@@ -70,13 +71,16 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .override_global("TASK_IOWAIT_MASK", &layout.iowait_mask, true)
         .override_global("WANT_WAITS", &want_waits, true)
+        .override_global("WANT_RUN_QUEUES", &want_run_queues, true)
         .override_global("CPU_CONTROLLER", &cpu_controller, true);
     if let Some(sched) = &options.sched {
         loader
             .map_max_entries("SCHED_THREADS", sched.threads)
             .map_max_entries("CPU_TURNS", options.possible_cpus)
-            .map_max_entries("QUEUE_PAIRS", MAX_QUEUE_PAIRS)
             .map_max_entries("WAIT_INTERRUPTS", options.possible_cpus);
+        if sched.run_queues {
+            loader.map_max_entries("QUEUE_PAIRS", MAX_QUEUE_PAIRS);
+        }
     }
     if options.tcp {
         loader.map_max_entries("TCP_SOCKETS", MAX_SOCKETS);
@@ -103,7 +107,8 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
     for (global, value) in &block_globals {
         loader.override_global(global, value, true);
     }
-    for (global, offset) in &layout.offsets {
+    let quota_globals = layout.quota_globals();
+    for (global, offset) in layout.offsets.iter().chain(quota_globals.iter().flatten()) {
         loader.override_global(global, offset, true);
     }
     Ok(loader.load(OBJECT)?)

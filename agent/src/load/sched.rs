@@ -23,6 +23,8 @@ pub struct SchedOptions {
     pub waits: bool,
     /// Whether stacks of what ends them are taken.
     pub wakers: bool,
+    /// Whether latencies of run queues are counted, and who ran meanwhile.
+    pub run_queues: bool,
     /// Index of the controller of CPUs where it is a version 1 one.
     pub cpu_controller: Option<u32>,
 }
@@ -71,7 +73,7 @@ pub struct Sched {
     interrupts: Vec<RingBuf<MapData>>,
     threads: HashMap<MapData, u64, Clock>,
     pairs: HashMap<MapData, Pair, PairBehind>,
-    chosen: PerCpuArray<MapData, [u64; 6]>,
+    chosen: PerCpuArray<MapData, [u64; 7]>,
     earlier_look: Array<MapData, [u64; 2]>,
 }
 

@@ -108,7 +108,7 @@ impl Sampling {
             end_ns,
             goes_on: false,
         })?;
-        if self.session.options.takes_sched() {
+        if self.session.options.takes_sched() && self.session.options.run_queues {
             self.sums.times.finish_run_queue(&queue_pairs, cgroups::controlled_by("cpu").as_ref());
         }
         // Files that this last look was the first to meet.

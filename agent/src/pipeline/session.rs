@@ -235,6 +235,7 @@ fn sched_options(options: &Options, layout: &KernelLayout) -> SchedOptions {
         threads: (4 * host::threads()).clamp(MIN_THREADS, MAX_THREADS),
         waits: true,
         wakers: options.takes_wakers(),
+        run_queues: options.run_queues,
         cpu_controller: cgroups::controlled_by("cpu")
             .filter(Hierarchy::is_version_1)
             .and_then(|_| layout.controller("cpu")),

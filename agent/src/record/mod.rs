@@ -41,6 +41,8 @@ pub struct Options {
     pub stacks: Stacks,
     /// Whether each sample is kept with its time.
     pub timeline: bool,
+    /// Whether it is told how long threads queue and who runs meanwhile. It costs a little at every switch of the host.
+    pub run_queues: bool,
     /// What unwind tables may cost.
     pub unwind: unwind::Options,
     /// Whether inlined functions become frames of their own.
@@ -112,6 +114,7 @@ impl Default for Options {
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             stacks: Stacks { user: true, kernel: true },
             timeline: false,
+            run_queues: false,
             unwind: unwind::Options::default(),
             inlined: true,
             kernel_log: false,

@@ -25,8 +25,7 @@ const SENDING: Duration = Duration::from_secs(4);
 
 /// The peers: what counts the same events with the stacks of who has them.
 const FAULTS_PEER: &str = "software:minor-faults:1 { @[comm, ustack] = count(); }";
-const RETRANSMITS_PEER: &str =
-    "tracepoint:tcp:tcp_retransmit_skb { @[args->saddr, args->daddr, args->sport, args->dport] = count(); }";
+const RETRANSMITS_PEER: &str = "tracepoint:tcp:tcp_retransmit_skb { @[ntop(args->saddr), ntop(args->daddr), args->sport, args->dport] = count(); }";
 
 /// Turns of all sides: about four minutes, or less than one.
 pub const fn turns(quick: bool) -> usize {

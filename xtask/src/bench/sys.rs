@@ -5,7 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     process::{Child, ExitStatus},
     ptr,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 /// What a process and the children it waited for have used.
@@ -66,15 +66,19 @@ pub fn context_switches() -> i64 {
 }
 
 /// Time of the clock that perf is told to stamp its samples with.
-#[expect(unsafe_code, reason = "the standard library keeps the value of this clock to itself")]
 pub fn monotonic() -> Duration {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+#[expect(unsafe_code, reason = "the standard library keeps the values of these clocks to itself")]
+fn clock(id: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is valid for the call, which cannot fail for this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    // SAFETY: the pointer is valid for the call, which cannot fail for the clocks asked for here.
+    unsafe { libc::clock_gettime(id, &mut time) };
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Writes to each of so many new pages, none of them huge. How long that took.
+/// Writes to each of so many new pages, none of them huge. The CPU time that took, which what else runs on the machine has no part in.
 #[expect(unsafe_code, reason = "the standard library's memory may be used already, or huge")]
 pub fn touch_fresh_pages(pages: usize) -> io::Result<Duration> {
     const PAGE: usize = 4096;
@@ -86,12 +90,12 @@ pub fn touch_fresh_pages(pages: usize) -> io::Result<Duration> {
     }
     // SAFETY: the mapping is this function's. Where there are no huge pages, this is refused and not needed.
     unsafe { libc::madvise(memory, pages * PAGE, libc::MADV_NOHUGEPAGE) };
-    let start = Instant::now();
+    let start = clock(libc::CLOCK_THREAD_CPUTIME_ID);
     for page in 0..pages {
         // SAFETY: within the mapping.
         unsafe { memory.cast::<u8>().add(page * PAGE).write_volatile(1) };
     }
-    let spent = start.elapsed();
+    let spent = clock(libc::CLOCK_THREAD_CPUTIME_ID).saturating_sub(start);
     // SAFETY: nothing points into it any more.
     unsafe { libc::munmap(memory, pages * PAGE) };
     Ok(spent)

@@ -122,6 +122,11 @@ impl<'a> Guest<'a> {
                 Heard::Event(event) => event,
                 unheard => {
                     let what = if matches!(unheard, Heard::Silent) { "hangs" } else { "has ended" };
+                    if matches!(unheard, Heard::Silent)
+                        && let Err(error) = machine.investigate()
+                    {
+                        println!("linux {}: {error:#}", run.series);
+                    }
                     if let Some(running) = test {
                         self.end(running, Ended::Guest(what), machine, run)?;
                     }

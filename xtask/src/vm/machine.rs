@@ -17,6 +17,7 @@ use super::{
     kernel::Kernel,
     kernel_log::KernelLog,
     protocol::{Event, Parser},
+    silence::{self, KERNEL_PARAMETER, MONITOR},
 };
 
 /// Processors of the guest, so that what happens between two of them happens.
@@ -31,6 +32,7 @@ const PENDING_PIECES: usize = 64;
 /// A running guest. It ends with this value, and with this process however that ends.
 pub struct Machine {
     qemu: Child,
+    directory: PathBuf,
     /// What QEMU itself has to say.
     complaints: PathBuf,
     pieces: Receiver<Vec<u8>>,
@@ -85,7 +87,15 @@ impl Machine {
             }
         });
         let parser = Parser::new(boot.mark);
-        Ok(Self { qemu, complaints, pieces, parser, events: VecDeque::new(), kernel_log })
+        Ok(Self {
+            qemu,
+            directory: directory.to_owned(),
+            complaints,
+            pieces,
+            parser,
+            events: VecDeque::new(),
+            kernel_log,
+        })
     }
 
     /// What the guest says next, `Ended` when it has ended, `Silent` when it says nothing until `deadline`.
@@ -105,6 +115,11 @@ impl Machine {
                 }
             }
         }
+    }
+
+    /// Has a guest that is silent tell what it is doing, in its kernel's log and beside it. Ends the guest.
+    pub fn investigate(&self) -> Result<()> {
+        silence::investigate(&self.directory).context("the guest's processors cannot be looked at")
     }
 
     /// What QEMU itself had to say, such as why it did not start.
@@ -145,7 +160,9 @@ fn command(boot: &Boot<'_>) -> Command {
     command.arg("-kernel").arg(&boot.kernel.image).arg("-initrd").arg(boot.image);
     // Without edd=off the kernel looks for disks of the firmware's for seconds. After a panic it restarts at
     // once, which ends QEMU.
-    command.args(["-append", "console=ttyS0 edd=off panic=-1", "-no-reboot"]);
+    let parameters = format!("console=ttyS0 edd=off panic=-1 {KERNEL_PARAMETER}");
+    command.args(["-append", &parameters, "-no-reboot"]);
+    command.args(["-monitor", &format!("unix:{MONITOR},server=on,wait=off")]);
     // The first serial port has the kernel's log, the second what the tests say.
     command.args(["-serial", &format!("file:{KERNEL_LOG}")]);
     command.args(["-chardev", "stdio,id=tests,signal=off", "-serial", "chardev:tests"]);

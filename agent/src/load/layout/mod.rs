@@ -15,8 +15,8 @@ use thiserror::Error;
 pub use btf::Malformed;
 use btf::{Btf, KIND_ENUM, KIND_STRUCT, KIND_TYPEDEF};
 use wanted::{
-    BIO_DEVICE, BIO_GROUP, BLOCK, FOLLOWED, IOWAIT, Need, PLAIN_RSS, QUEUE_DISK, REQUEST_DISK, RSS_COUNT,
-    RSS_COUNTER, THROTTLED, WANTED, Wanted,
+    BIO_DEVICE, BIO_GROUP, BLOCK, IOWAIT, Need, PLAIN_RSS, QUEUE_DISK, REQUEST_DISK, RSS_COUNT, RSS_COUNTER,
+    THROTTLED, WANTED, Wanted, followed,
 };
 
 /// Where the kernel publishes its BTF.
@@ -99,7 +99,7 @@ impl KernelLayout {
         let is_wanted = |name: &[u8]| {
             [MAPLE_TREE, PLAIN_RSS].map(str::as_bytes).contains(&name)
                 || WANTED.iter().any(|wanted| wanted.structure.as_bytes() == name)
-                || FOLLOWED.iter().any(|(structure, _)| structure.as_bytes() == name)
+                || followed().any(|(structure, _)| structure.as_bytes() == name)
         };
         for (id, entry) in btf.types.iter().enumerate() {
             let name = btf.name(entry.name);
@@ -153,9 +153,9 @@ impl KernelLayout {
                 size_of::<u64>() as u32
             }
         };
-        let followed = FOLLOWED.iter().filter_map(|(structure, field)| {
+        let followed = followed().filter_map(|(structure, field)| {
             let bits = btf.path_bits(*structures.get(structure.as_bytes())?, field)?;
-            Some(((*structure, *field), bits / 8))
+            Some(((structure, field), bits / 8))
         });
         Ok(Self {
             offsets,
@@ -171,9 +171,8 @@ impl KernelLayout {
         })
     }
 
-    /// Whether the kernel tells which threads are held back by their group's CPU quota.
-    #[must_use]
-    pub fn tells_throttled(&self) -> bool {
+    /// Whether threads tell themselves that they are held back by their group's CPU quota (6.18).
+    pub(super) fn has_throttled_field(&self) -> bool {
         self.has(THROTTLED)
     }
 

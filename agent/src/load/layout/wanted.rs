@@ -1,5 +1,7 @@
 //! Which fields of kernel structures are wanted, and which kernels have them.
 
+use super::super::quota;
+
 /// A field whose offset a global of the kernel programs holds. A dot leads into a structure within the structure.
 pub(super) struct Wanted {
     pub(super) global: &'static str,
@@ -150,8 +152,8 @@ pub(super) const WANTED: &[Wanted] = &[
     wanted_with(Need::IfThere, "BLKCG_CGROUP", "blkcg", "css.cgroup"),
 ];
 
-/// Fields that the agent itself follows where it has to look for held bios: structure and field.
-pub(super) const FOLLOWED: &[(&str, &str)] = &[
+/// Fields that are asked for by name, structure and field: those that the agent itself follows where it has to look for held bios.
+const FOLLOWED: &[(&str, &str)] = &[
     ("task_struct", "cgroups"),
     ("css_set", "subsys"),
     ("cgroup_subsys_state", "parent"),
@@ -187,6 +189,11 @@ pub(super) const FOLLOWED: &[(&str, &str)] = &[
     ("gendisk", "major"),
     ("gendisk", "first_minor"),
 ];
+
+/// The same of every source.
+pub(super) fn followed() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FOLLOWED.iter().copied().chain(quota::FOLLOWED)
+}
 
 /// The global of the field that only kernels from 6.18 on have.
 pub(super) const THROTTLED: &str = "TASK_THROTTLED";
