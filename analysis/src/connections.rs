@@ -11,6 +11,8 @@ pub struct Connection {
     pub local: SocketAddr,
     /// The peer.
     pub remote: SocketAddr,
+    /// Whether it came to a port that is listened on, and was not opened by this side.
+    pub is_accepted: bool,
     /// The process that has it open; `None` where that was not found.
     pub pid: Option<u32>,
     /// Its name; empty without one.

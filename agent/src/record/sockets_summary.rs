@@ -65,6 +65,7 @@ mod tests {
             namespace: 1,
             local: "10.0.0.1:40000".parse().unwrap(),
             remote: "10.0.0.2:5432".parse().unwrap(),
+            is_accepted: false,
             pid: Some(7),
             process_name: "db\u{1b}".to_owned(),
             open: false,

@@ -15,8 +15,10 @@ const NLMSG_DONE: u16 = 3;
 const HEADER_BYTES: usize = 16;
 /// Size of `struct inet_diag_msg`; attributes follow.
 const MESSAGE_BYTES: usize = 72;
-/// Connections that carry or carried data: all states but SYN_SENT, SYN_RECV, TIME_WAIT, CLOSE, LISTEN and NEW_SYN_RECV.
-const STATES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// The state LISTEN.
+const LISTEN: u8 = 10;
+/// Connections that carry or carried data, and what listens: all states but SYN_SENT, SYN_RECV, TIME_WAIT, CLOSE and NEW_SYN_RECV.
+const STATES: u32 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << LISTEN | 1 << 11;
 /// Room for the kernel's answers: it sends at most 32 KiB at a time.
 const ANSWER_BYTES: usize = 64 << 10;
 
@@ -27,6 +29,8 @@ pub struct Told {
     pub cookie: u64,
     /// Inode number by which `/proc/PID/fd` names it; 0 where no process has it open any more.
     pub inode: u64,
+    /// Whether it is no connection, but listens for them.
+    pub listens: bool,
     /// This side.
     pub local: SocketAddr,
     /// The peer.
@@ -188,6 +192,7 @@ fn parse(message: &[u8]) -> Option<Told> {
     Some(Told {
         cookie: u64::from(u32_at(message, 44)?) | u64::from(u32_at(message, 48)?) << 32,
         inode: u64::from(u32_at(message, 68)?),
+        listens: *message.get(1)? == LISTEN,
         local: SocketAddr::new(address(family, message.get(8..)?)?, port(4)?),
         remote: SocketAddr::new(address(family, message.get(24..)?)?, port(6)?),
         rtt_us: u32_at(info, 68)?,
@@ -287,12 +292,17 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (local, remote) = (stream.local_addr().unwrap(), stream.peer_addr().unwrap());
-        let mut seen = Vec::new();
-        match diag.ask(1_000_000, |told| seen.push((told.local, told.remote))) {
+        let (mut seen, mut listening) = (Vec::new(), Vec::new());
+        let told = |told: Told| {
+            seen.push((told.local, told.remote));
+            listening.extend(told.listens.then_some(told.local));
+        };
+        match diag.ask(1_000_000, told) {
             Ok(all) => assert!(all),
             Err(error) => return eprintln!("skipped: this kernel has no tcp_diag: {error}"),
         }
         assert!(seen.contains(&(local, remote)) && seen.contains(&(remote, local)), "{seen:?}");
+        assert!(listening.contains(&remote) && !listening.contains(&local), "{listening:?}");
         let mut few = 0;
         assert!(!diag.ask(1, |_| few += 1).unwrap());
         assert_eq!(few, 1);

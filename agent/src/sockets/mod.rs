@@ -49,6 +49,8 @@ pub struct Sockets {
     namespaces: HashMap<u32, Diag>,
     closed_namespaces: HashSet<u32>,
     connections: HashMap<(u32, u64), Watched>,
+    /// Ports that are or were listened on, by namespace.
+    listening: HashSet<(u32, u16)>,
     looks: u32,
     left_out: u64,
     refused: Option<String>,
@@ -75,12 +77,16 @@ impl Sockets {
         let is_first = self.looks == 0;
         self.looks += 1;
         let mut left = MAX_LOOKED_AT;
-        let (connections, look) = (&mut self.connections, self.looks);
+        let (connections, listening, look) = (&mut self.connections, &mut self.listening, self.looks);
         let mut left_out = 0;
         for (namespace, diag) in &self.namespaces {
             let mut seen = 0;
             let asked = diag.ask(left, |told| {
                 seen += 1;
+                if told.listens {
+                    listening.insert((*namespace, told.local.port()));
+                    return;
+                }
                 let owner = owners.get(&told.inode).copied();
                 let key = (*namespace, told.cookie);
                 if let Some(known) = connections.get_mut(&key) {
@@ -165,7 +171,10 @@ impl Sockets {
     /// What they came to.
     #[must_use]
     pub fn finish(&self) -> SocketsSeen {
-        let told = |((namespace, _), known): (&(u32, u64), &Watched)| known.told(*namespace, self.looks);
+        let told = |((namespace, _), known): (&(u32, u64), &Watched)| {
+            let is_accepted = self.listening.contains(&(*namespace, known.last.local.port()));
+            Connection { is_accepted, ..known.told(*namespace, self.looks) }
+        };
         let mut connections: Vec<Connection> = self.connections.iter().map(told).collect();
         connections.sort_by_key(|connection| {
             let Connection { local, remote, busy_ns, .. } = connection;
@@ -212,6 +221,8 @@ impl Watched {
             namespace,
             local: last.local,
             remote: last.remote,
+            // Who listens is known of all together.
+            is_accepted: false,
             pid: self.owner,
             process_name: self.name.clone(),
             open: self.look == looks,

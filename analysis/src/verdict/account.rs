@@ -2,16 +2,19 @@
 //!
 //! Threads of one process that do the same, by their names without numbers, are one [`Node`]. Every wait is told with who ended it.
 
-use std::collections::HashMap;
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
 
 use crate::activity::Class;
 use crate::kernel_frames;
 use crate::names;
-use crate::profile::{ModuleKind, Profile, StackId, ThreadId};
+use crate::profile::{Location, ModuleKind, Profile, StackId, ThreadId};
 
 /// Position of a [`Node`].
 pub type NodeId = usize;
 
+/// Functions of a program that are told of each stack: what asks, and two that call it.
+const OWN_FUNCTIONS: usize = 3;
 /// Number of classes.
 const CLASSES: usize = Class::ALL.len();
 
@@ -290,40 +293,44 @@ impl<'p> Account<'p> {
         })
     }
 
-    /// The innermost function of a stack that is neither the kernel's nor the C library's: where the program asked for what
-    /// happens.
-    #[must_use]
-    pub fn own_function(&self, stack: StackId) -> Option<&'p str> {
+    /// The innermost functions of a stack that are neither the kernel's nor the C library's: where the program asked for what
+    /// happens, and from where it got there.
+    pub fn own_functions(&self, stack: StackId) -> impl Iterator<Item = &'p str> + use<'p> {
         let profile = self.profile;
-        let is_own = |location: &crate::profile::Location| {
+        let is_own = |location: &&Location| {
             let module = profile.module(location.module);
             let is_code =
                 !matches!(module.kind, ModuleKind::Activity | ModuleKind::Kernel | ModuleKind::Vdso);
             is_code && !is_c_library(module.short_name())
         };
-        let mut locations = profile.stack(stack).iter().map(|id| profile.location(*id));
-        let line = locations.find(|location| is_own(location) && !location.lines.is_empty())?.lines[0];
-        Some(&profile.function(line.function).name)
+        let locations = profile.stack(stack).iter().map(|id| profile.location(*id)).filter(is_own);
+        let lines = locations.flat_map(|location| &location.lines);
+        lines.map(|line| profile.function(line.function).name.as_str()).take(OWN_FUNCTIONS)
     }
 
-    /// The functions that most of the weight is in, the most first, at most five: below a twentieth of it they are noise.
-    pub fn top_functions<'a>(
+    /// The functions that most of the weight is in, the most first, at most eight: below a twentieth of it they are noise. Of those
+    /// with the same weight, the inner come first.
+    pub fn top_functions<'a, F: Iterator<Item = &'a str>>(
         &self,
         stacks: impl Iterator<Item = (StackId, u64)>,
-        function: impl Fn(StackId) -> Option<&'a str>,
+        functions: impl Fn(StackId) -> F,
     ) -> Vec<(String, f64)> {
-        let (mut sums, mut total): (HashMap<&str, u64>, u64) = (HashMap::new(), 0);
+        let (mut sums, mut total): (HashMap<&str, (u64, usize)>, u64) = (HashMap::new(), 0);
         for (stack, ns) in stacks {
             total += ns;
-            if let Some(function) = function(stack) {
-                *sums.entry(function).or_default() += ns;
+            let mut seen = HashSet::new();
+            for (depth, function) in functions(stack).enumerate() {
+                if seen.insert(function) {
+                    let sum = sums.entry(function).or_insert((0, depth));
+                    *sum = (sum.0 + ns, sum.1.min(depth));
+                }
             }
         }
-        let mut sums: Vec<(&str, u64)> = sums.into_iter().collect();
-        sums.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        let mut sums: Vec<(&str, (u64, usize))> = sums.into_iter().collect();
+        sums.sort_by_key(|(name, (ns, depth))| (Reverse(*ns), *depth, *name));
         let shares =
-            sums.into_iter().map(|(name, ns)| (names::printable(name), ns as f64 / total.max(1) as f64));
-        shares.take_while(|(_, share)| *share >= 0.05).take(5).collect()
+            sums.into_iter().map(|(name, (ns, _))| (names::printable(name), ns as f64 / total.max(1) as f64));
+        shares.take_while(|(_, share)| *share >= 0.05).take(8).collect()
     }
 
     /// A signal's value of the host, or the greatest of its instances.

@@ -196,7 +196,7 @@ impl Code {
             | Self::NetRetryStorm => {
                 matches!(other, Self::CpuSingleThread | Self::CpuSaturated)
             }
-            Self::PoolThreads | Self::PoolConnections => matches!(other, Self::NetDownstream),
+            Self::PoolThreads | Self::PoolConnections | Self::NetLoss => matches!(other, Self::NetDownstream),
             Self::LimitPids | Self::LimitFd => {
                 matches!(other, Self::ProcChurn | Self::CpuKernel | Self::CpuSingleThread | Self::WaitChild)
             }

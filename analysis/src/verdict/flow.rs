@@ -408,9 +408,10 @@ impl<'p> Roles<'p> {
         let connections = &account.profile.connections;
         let owners: HashMap<_, u32> =
             connections.iter().filter_map(|c| Some(((c.namespace, c.local, c.remote), c.pid?))).collect();
+        roles.listening.extend(connections.iter().filter(|c| c.is_accepted).map(|c| c.local.port()));
         for connection in connections.iter().filter(|connection| connection.bytes() > 0) {
             let Some(pid) = connection.pid else { continue };
-            if roles.is_server(connection.local.port(), connection.remote.port()) {
+            if connection.is_accepted {
                 roles.servers.insert(pid);
                 // The other end may be in another namespace; ports and addresses are the same there.
                 let other = owners.get(&(connection.namespace, connection.remote, connection.local));

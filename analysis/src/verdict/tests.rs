@@ -172,7 +172,7 @@ fn a_lock_is_the_constraint_while_its_holder_works() {
     assert_eq!((verdict.code, verdict.severity), (Code::LockMutex, Severity::Critical));
     assert!((verdict.share - 0.75).abs() < 1e-9, "{}", verdict.share);
     assert_eq!(verdict.gain_upper_bound, Some(4.0));
-    assert_eq!(verdict.functions, ["pthread_mutex_lock", "gives_back"]);
+    assert_eq!(verdict.functions, ["pthread_mutex_lock", "takes_turn", "gives_back", "holds"]);
     assert!(verdict.path.iter().any(|step| step.contains("futex 0x10")), "{:?}", verdict.path);
 }
 

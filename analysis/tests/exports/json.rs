@@ -193,6 +193,7 @@ fn memory_and_connections_are_read_back_and_documented() {
         namespace: 1,
         local: "10.0.0.1:40000".parse().expect("an address"),
         remote: "[fd00::2]:5432".parse().expect("an address"),
+        is_accepted: true,
         pid: Some(7),
         process_name: "db".into(),
         open: true,

@@ -238,6 +238,8 @@ struct Connection<'p> {
     namespace: u32,
     local: SocketAddr,
     remote: SocketAddr,
+    #[serde(default)]
+    is_accepted: bool,
     pid: Option<u32>,
     process_name: Cow<'p, str>,
     open: bool,
@@ -258,6 +260,7 @@ impl<'p> From<&'p connections::Connection> for Connection<'p> {
             namespace: connection.namespace,
             local: connection.local,
             remote: connection.remote,
+            is_accepted: connection.is_accepted,
             pid: connection.pid,
             process_name: Cow::Borrowed(&connection.process_name),
             open: connection.open,

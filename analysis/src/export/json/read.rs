@@ -336,6 +336,7 @@ impl Connection<'_> {
             namespace: self.namespace,
             local: self.local,
             remote: self.remote,
+            is_accepted: self.is_accepted,
             pid: self.pid,
             process_name: self.process_name.into_owned(),
             open: self.open,

@@ -42,7 +42,7 @@ pub(super) fn single_thread(case: &Case<'_>) -> Option<Finding> {
     let waiting = case.share(case.flow.sum(|part| is_theirs(part) && !part.hops.is_empty()));
     let running = account.running.iter().filter(|running| running.node == busy[0].node);
     let functions = account.top_functions(running.map(|running| (running.stack, running.ns)), |stack| {
-        account.own_function(stack)
+        account.own_functions(stack)
     });
     let hottest = functions.first().map_or(0.0, |(_, share)| *share);
     let wanted = (busy[0].on_cpu_ns + busy[0].queued_ns) as f64 / account.window_ns as f64;
@@ -60,14 +60,7 @@ pub(super) fn single_thread(case: &Case<'_>) -> Option<Finding> {
     )
     .proves("of the demand, others waiting for this thread", waiting * 100.0, "%", "wakers");
     if let Some(host_busy) = account.host_busy() {
-        // With idle CPUs beside it, it is not CPUs that are missing.
-        finding = finding.weighs(
-            host_busy < 0.9,
-            "host CPUs busy",
-            host_busy * 100.0,
-            "%",
-            "signal cpu.utilization",
-        );
+        finding = finding.proves("host CPUs busy", host_busy * 100.0, "%", "signal cpu.utilization");
     }
     finding = finding.proves("of its time in the hottest function", hottest * 100.0, "%", "CPU samples");
     finding.functions = functions.into_iter().map(|(name, _)| name).collect();
@@ -130,7 +123,7 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
     finding.processes = account.processes(nodes.iter().copied());
     finding.culprits = if is_neighbour { behind.names } else { account.processes(nodes) };
     let running = account.running.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(running, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(running, |stack| account.own_functions(stack)));
     finding.path = case.path(is_queued);
     Some(finding)
 }
@@ -200,7 +193,7 @@ pub(super) fn all_busy(case: &Case<'_>) -> Option<Finding> {
     (finding.processes, finding.culprits) =
         (account.processes(nodes.iter().copied()), account.processes(nodes));
     let running = account.running.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(running, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(running, |stack| account.own_functions(stack)));
     finding.gain_upper_bound = None;
     Some(finding)
 }
@@ -231,7 +224,7 @@ pub(super) fn quota(case: &Case<'_>) -> Option<Finding> {
     (finding.processes, finding.culprits) =
         (account.processes(nodes.iter().copied()), account.processes(nodes));
     let running = account.running.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(running, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(running, |stack| account.own_functions(stack)));
     finding.path = case.path(is_throttled);
     Some(finding)
 }
@@ -276,7 +269,7 @@ pub(super) fn kernel(case: &Case<'_>) -> Option<Finding> {
         account.running.iter().filter(|running| is_call(running)).map(|running| (running.stack, running.ns))
     };
     let system_calls =
-        account.top_functions(stacks(), |stack| account.functions(stack).find_map(system_call));
+        account.top_functions(stacks(), |stack| account.functions(stack).find_map(system_call).into_iter());
     let call = system_calls.first().map_or("system calls", |(name, _)| name);
     let mut finding = Finding::new(
         Code::CpuKernel,
@@ -290,7 +283,7 @@ pub(super) fn kernel(case: &Case<'_>) -> Option<Finding> {
     if let Some(system) = account.signal("cpu.system") {
         finding = finding.proves("of the host's CPUs, in the kernel", system, "%", "signal cpu.system");
     }
-    finding.functions = names(account.top_functions(stacks(), |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(stacks(), |stack| account.own_functions(stack)));
     finding.functions.extend(system_calls.into_iter().map(|(name, _)| name));
     let nodes = case.flow.nodes(|part| part.at, |part| part.root == Root::OnCpu);
     (finding.processes, finding.culprits) =

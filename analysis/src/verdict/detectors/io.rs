@@ -40,12 +40,14 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
     }
     let account = case.account;
     let block = account.profile.block.as_ref();
+    // Data is made safe, and earlier writes are written, by threads of the kernel's own.
+    let is_of_others = matches!(class, Class::IoSync | Class::IoDirtyThrottled);
     let mut totals = Totals::default();
     let mut devices: Vec<(String, u64)> = Vec::new();
     for requests in block
         .iter()
         .flat_map(|block| &block.requests)
-        .filter(|requests| case.is_host || requests.key.of_target)
+        .filter(|requests| case.is_host || is_of_others || requests.key.of_target)
     {
         totals.add(&requests.totals);
         let (name, ns) = (requests.key.device.printable(), requests.totals.device.total_ns);
@@ -121,7 +123,7 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
             finding.proves("time in which somebody waited for I/O", pressure, "%", "signal block.pressure");
     }
     let stacks = account.waits.iter().filter(|wait| wait.class == class).map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
     let nodes = case.flow.nodes(|part| part.at, is_it);
     finding.culprits = account.processes(nodes);
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));

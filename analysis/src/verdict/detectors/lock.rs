@@ -70,12 +70,12 @@ pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     .weighs(concurrency < 2.5, "of them not waiting for it, on average", concurrency, "1", "threads");
     finding.functions =
         names(account.top_functions(waits.iter().map(|wait| (wait.stack, wait.ns)), |stack| {
-            account.own_function(stack)
+            account.own_functions(stack)
         }));
-    let holders = names(account.top_functions(holders(&waits), |stack| account.own_function(stack)));
+    let holders = names(account.top_functions(holders(&waits), |stack| account.own_functions(stack)));
     let running = account.running.iter().filter(|running| account.nodes[running.node].pid == pid);
     let working = names(account.top_functions(running.map(|running| (running.stack, running.ns)), |stack| {
-        account.own_function(stack)
+        account.own_functions(stack)
     }));
     for function in holders.into_iter().chain(working) {
         if !finding.functions.contains(&function) {
@@ -195,7 +195,7 @@ pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
     .weighs(queued < 0.2, "of the demand, queueing for CPUs", queued * 100.0, "%", "run queue");
     finding.functions =
         names(account.top_functions(waits.iter().map(|wait| (wait.stack, wait.ns)), |stack| {
-            account.own_function(stack)
+            account.own_functions(stack)
         }));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits.clone_from(&finding.processes);
@@ -270,8 +270,8 @@ pub(super) fn system(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let waits = || account.waits.iter().filter(|wait| wait.class == class).map(|wait| (wait.stack, wait.ns));
-    let callers =
-        account.top_functions(waits(), |stack| account.functions(stack).find(|name| !is_of_lock(name)));
+    let callers = account
+        .top_functions(waits(), |stack| account.functions(stack).find(|name| !is_of_lock(name)).into_iter());
     let mut finding =
         Finding::new(code, share, format!("threads wait {} of the time for {what}", percent(share)))
             .proves("of the demand, waiting for it", case.share(time(via)) * 100.0, "%", "wakers")
@@ -279,7 +279,7 @@ pub(super) fn system(case: &Case<'_>) -> Option<Finding> {
     for (name, share) in &callers {
         finding = finding.proves(format!("of the waits, below {name}"), share * 100.0, "%", "stacks");
     }
-    finding.functions = names(account.top_functions(waits(), |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(waits(), |stack| account.own_functions(stack)));
     finding.functions.extend(names(callers));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
@@ -324,7 +324,7 @@ pub(super) fn spin(case: &Case<'_>) -> Option<Finding> {
     )
     .proves("of the demand, spinning", share * 100.0, "%", "CPU samples")
     .proves("threads that spin", threads as f64, "1", "threads");
-    finding.functions = names(account.top_functions(stacks(), |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(stacks(), |stack| account.own_functions(stack)));
     let mut nodes: Vec<_> = spinning.iter().map(|running| running.node).collect();
     nodes.dedup();
     (finding.processes, finding.culprits) =

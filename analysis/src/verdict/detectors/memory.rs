@@ -23,8 +23,19 @@ pub(super) fn rereads(case: &Case<'_>) -> bool {
     let account = case.account;
     let refaults = account.signal("memory.refaults").unwrap_or_default();
     let read = account.signal("block.read_bytes").unwrap_or_default() / PAGE_BYTES;
+    // The host's counter may be of others. Whose reads are for want of memory has to free some for them.
+    let frees = case.is_host
+        || account.waits.iter().any(|wait| wait.class == Class::MemoryReclaim)
+        || account.running.iter().any(|running| account.functions(running.stack).any(is_reclaiming));
     // A hundred a second are 0.4 MB/s: less is no thrashing.
-    refaults > 100.0 && refaults >= REREAD * read
+    refaults > 100.0 && refaults >= REREAD * read && frees
+}
+
+/// Whether a function of the kernel frees memory, or gets back what was freed.
+fn is_reclaiming(function: &str) -> bool {
+    function.starts_with("shrink_")
+        || function.starts_with("try_to_free_")
+        || matches!(function, "do_swap_page" | "swap_writepage")
 }
 
 pub(super) fn reclaim(case: &Case<'_>) -> Option<Finding> {
@@ -37,12 +48,6 @@ pub(super) fn reclaim(case: &Case<'_>) -> Option<Finding> {
         _ => false,
     };
     let waits = case.flow.sum(is_it);
-    let is_reclaiming = |name: &str| {
-        name.starts_with("shrink_")
-            || name.starts_with("try_to_free_")
-            || name == "do_swap_page"
-            || name == "swap_writepage"
-    };
     let of_reclaim =
         account.running.iter().filter(|running| account.functions(running.stack).any(is_reclaiming));
     let on_cpu: u64 = of_reclaim.map(|running| running.ns).sum();
@@ -102,7 +107,7 @@ pub(super) fn reclaim(case: &Case<'_>) -> Option<Finding> {
             wait.class == Class::MemoryReclaim || wait.in_fault || (rereads && wait.class == Class::IoRead)
         })
         .map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.path = case.path(is_it);
@@ -150,7 +155,7 @@ pub(super) fn faults(case: &Case<'_>) -> Option<Finding> {
         "page faults",
     );
     let stacks = faulting.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
     let mut nodes: Vec<_> = faulting.iter().map(|running| running.node).collect();
     nodes.dedup();
     (finding.processes, finding.culprits) =

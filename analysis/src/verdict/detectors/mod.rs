@@ -11,7 +11,7 @@ mod wait;
 
 use super::account::Account;
 use super::finding::Finding;
-use super::flow::{Flow, Part, Root};
+use super::flow::{Flow, Hop, Part, Root, Via};
 
 /// What detectors look at.
 pub(super) struct Case<'a> {
@@ -23,13 +23,13 @@ pub(super) struct Case<'a> {
     pub cpus: Option<f64>,
     /// Whether the target is the whole host.
     pub is_host: bool,
-    /// Whether threads queue for CPUs since a lock lets them work in turns: those that it wakes queue behind those that gave it
-    /// back, on CPUs of which the target uses only a part.
+    /// Whether threads queue for CPUs since a lock or a pipe lets them work in turns: those that are woken queue behind those that
+    /// woke them, on CPUs of which the target uses only a part.
     pub queues_in_turns: bool,
 }
 
-/// Waits for locks from which on threads work in turns.
-const IN_TURNS: f64 = 0.2;
+/// Part of the demand that is waited for each other from which on threads work in turns.
+const IN_TURNS: f64 = 0.15;
 /// A target that uses less of the CPUs could use more, if it were not for its turns.
 const USED: f64 = 0.75;
 
@@ -38,7 +38,8 @@ impl<'a> Case<'a> {
         let header = &account.profile.header;
         let cpus = (header.cpus > 0).then(|| f64::from(header.cpus));
         let demand_ns = flow.demand_ns();
-        let behind_locks = flow.sum(|part| part.hops.first().is_some_and(|hop| hop.via.is_lock()));
+        let in_turns = |hop: &Hop| hop.via.is_lock() || hop.via == Via::Ipc;
+        let behind_others = flow.sum(|part| part.hops.first().is_some_and(in_turns));
         let used = flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen) && part.hops.is_empty());
         let capacity = cpus.unwrap_or(1.0) * account.window_ns as f64;
         Self {
@@ -47,7 +48,7 @@ impl<'a> Case<'a> {
             demand_ns,
             cpus,
             is_host: header.target == "host",
-            queues_in_turns: behind_locks >= IN_TURNS * demand_ns
+            queues_in_turns: behind_others >= IN_TURNS * demand_ns
                 && used < USED * capacity
                 && cpu::behind_own(account) >= 0.5,
         }

@@ -1,7 +1,7 @@
 //! Constraints of the network and of services behind it.
 
 use super::{Case, cpu::names, percent};
-use crate::activity::Group;
+use crate::activity::{Class, Group};
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
 use crate::verdict::flow::{Part, Root, Via};
@@ -14,8 +14,10 @@ const LOST_PCT: f64 = 1.0;
 const OPENED_PER_S: f64 = 20.0;
 /// A server may reset some; a third are given up.
 const GIVEN_UP: f64 = 0.3;
-/// Fewer segments say nothing of a share.
-const SEGMENTS_PER_S: f64 = 10.0;
+/// Fewer a second are what any network loses.
+const RETRANSMITS_PER_S: f64 = 5.0;
+/// What an Ethernet packet carries.
+const SEGMENT_BYTES: f64 = 1448.0;
 
 pub(super) fn downstream(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
@@ -67,7 +69,7 @@ pub(super) fn downstream(case: &Case<'_>) -> Option<Finding> {
         .iter()
         .filter(|wait| wait.class.group() == Group::Net)
         .map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     // Where the peer's process is seen, it is the one to ask.
     finding.culprits =
@@ -88,11 +90,6 @@ fn remote(object: &str) -> String {
 
 pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
-    let lost = account.signal("tcp.retransmit_share")?;
-    let sent = account.signal("tcp.segments_sent")?;
-    if lost < LOST_PCT || sent < SEGMENTS_PER_S {
-        return None;
-    }
     let mut connections: Vec<_> = account
         .profile
         .connections
@@ -101,6 +98,14 @@ pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
         .collect();
     connections.sort_by_key(|connection| std::cmp::Reverse(connection.retransmits));
     let worst = connections.first()?;
+    let again: u64 = connections.iter().map(|connection| connection.retransmits).sum();
+    let bytes: u64 = connections.iter().map(|connection| connection.bytes_sent).sum();
+    // Segments of large sends are as long as packets may be; of short ones there are more, and the share is less than this.
+    let segments = (bytes as f64 / SEGMENT_BYTES).max(again as f64);
+    let lost = 100.0 * again as f64 / segments.max(1.0);
+    if lost < LOST_PCT || (again as f64) < RETRANSMITS_PER_S * account.window_ns as f64 / 1e9 {
+        return None;
+    }
     // What threads wait for on the network while segments are sent again.
     let is_network = |part: &Part| matches!(part.root, Root::Downstream) || part.is_via(Via::Socket);
     let share = case.share(case.flow.sum(is_network));
@@ -110,7 +115,7 @@ pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
         share,
         format!("{lost:.1} % of the TCP segments are lost and sent again, most to {peer}"),
     )
-    .proves("of the segments, sent again", lost, "%", "signal tcp.retransmit_share")
+    .proves("of the segments, sent again", lost, "%", "connections")
     .proves("segments sent again on the worst connection", worst.retransmits as f64, "1", "connections")
     .proves("of the demand, waiting for the network", share * 100.0, "%", "threads")
     .proves(
@@ -120,6 +125,9 @@ pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
         "connections",
     );
     finding.processes = vec![crate::names::printable(&worst.process_name)];
+    let waits = account.waits.iter().filter(|wait| wait.class.group() == Group::Net);
+    let stacks = waits.map(|wait| (wait.stack, wait.ns));
+    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
     finding.path = case.path(is_network);
     finding.path.push(peer);
     finding.gain_upper_bound = None;
@@ -130,7 +138,11 @@ pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
 pub(super) fn retry_storm(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
     let [resets, opened] = ["tcp.resets", "tcp.opened"].map(|name| account.signal(name).unwrap_or_default());
-    if opened < OPENED_PER_S || resets < GIVEN_UP * opened {
+    // The host's counters may be of others: a server of the target takes the connections.
+    let accepts =
+        account.waits.iter().filter(|wait| wait.class == Class::NetAccept).flat_map(|wait| &wait.ends);
+    let accepted = accepts.map(|end| end.count).sum::<u64>() as f64 * 1e9 / account.window_ns as f64;
+    if opened < OPENED_PER_S || resets < GIVEN_UP * opened || (!case.is_host && accepted < OPENED_PER_S) {
         return None;
     }
     let share = (resets / opened).min(1.0);
@@ -151,16 +163,16 @@ pub(super) fn retry_storm(case: &Case<'_>) -> Option<Finding> {
         "threads",
     );
     finding.processes = account.processes(case.flow.nodes(|part| part.at, |part| part.root == Root::OnCpu));
-    let mut clients: Vec<(&str, u64)> = Vec::new();
-    for connection in account.profile.connections.iter().filter(|c| c.local.port() > c.remote.port()) {
-        match clients.iter_mut().find(|(name, _)| *name == connection.process_name) {
-            Some((_, number)) => *number += 1,
-            None => clients.push((&connection.process_name, 1)),
-        }
-    }
-    clients.sort_by_key(|(_, number)| std::cmp::Reverse(*number));
-    let named = clients.into_iter().filter(|(name, _)| !name.is_empty());
-    finding.culprits = named.take(3).map(|(name, _)| crate::names::printable(name)).collect();
+    // Those that are given up live too short to be listed: it is who opens them, and takes none.
+    let opens = |pid: u32| {
+        let is_its = |wait: &&crate::verdict::account::Wait<'_>| account.nodes[wait.node].pid == pid;
+        let mut waits = account.waits.iter().filter(is_its);
+        waits.all(|wait| wait.class != Class::NetAccept)
+    };
+    let clients = (0..account.nodes.len())
+        .filter(|node| account.nodes[*node].members > 0 && opens(account.nodes[*node].pid));
+    finding.culprits = account.processes(clients);
+    finding.culprits.truncate(3);
     finding.gain_upper_bound = None;
     Some(finding)
 }

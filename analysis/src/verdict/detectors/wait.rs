@@ -10,8 +10,13 @@ use crate::verdict::flow::{Part, Root, Via};
 const GATE: f64 = 0.3;
 
 pub(super) fn ipc(case: &Case<'_>) -> Option<Finding> {
-    // What a member of the target does at the other end is told as that.
-    let is_it = |part: &Part| part.root == Root::Outside && !part.is_via(Via::Child);
+    // What a member of the target does at the other end is told as that; but where two work in turns, neither of them is what limits.
+    let is_it = |part: &Part| {
+        (part.root == Root::Outside && !part.is_via(Via::Child))
+            || (case.queues_in_turns
+                && (part.hops.first().is_some_and(|hop| hop.via == Via::Ipc)
+                    || (part.root == Root::RunQueue && part.hops.is_empty())))
+    };
     found(case, Code::WaitIpc, is_it, &[Class::Ipc], "another process, through a pipe or a queue")
 }
 
@@ -46,9 +51,12 @@ fn found(
     let mut finding =
         Finding::new(code, share, format!("threads wait {} of their time for {what}", percent(share)))
             .proves("of the demand, waiting for it", share * 100.0, "%", "wakers");
-    let waits = account.waits.iter().filter(|wait| classes.contains(&wait.class));
+    // Where it happens, and where it is waited for.
+    let waiting = [Class::Ipc, Class::Child];
+    let waits =
+        account.waits.iter().filter(|wait| classes.contains(&wait.class) || waiting.contains(&wait.class));
     let stacks = waits.map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_function(stack)));
+    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, &is_it));
     finding.culprits =
         account.processes(case.flow.nodes(|part| part.at, |part| is_it(part) && part.at != part.from));
