@@ -257,7 +257,7 @@ pub(super) fn kernel(case: &Case<'_>) -> Option<Finding> {
     let all = sum(&|_| true);
     // Faults and locks in the kernel have answers of their own.
     let is_call = |running: &crate::verdict::account::Running| {
-        running.in_kernel && !account.functions(running.stack).any(|name| is_elsewhere(name))
+        running.in_kernel && !account.functions(running.stack).any(is_elsewhere)
     };
     let calls = sum(&is_call);
     let on_cpu = case.flow.sum(|part| part.root == Root::OnCpu && !part.is_behind_lock());
