@@ -47,13 +47,11 @@ static void backend(void) {
     }
 }
 
-NOINLINE void fetch_rows(int connection) { ask(connection); }
-
 static void *serves_pages(void *unused) {
     int connection = connect_to(port);
     for (;;) {
         render_page();
-        fetch_rows(connection);
+        ask(connection);
         did(1);
     }
     return unused;

@@ -1,7 +1,6 @@
 //! What `chokepoint diagnose --json` says, as far as it is judged.
 
 use serde::Deserialize;
-use serde_json::Value;
 
 /// How bad a finding is said to be.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +34,7 @@ pub struct Verdict {
     /// Functions.
     pub functions: Vec<String>,
     /// From the wait to its reason.
-    pub path: Vec<Value>,
+    pub path: Vec<String>,
 }
 
 /// A whole answer.
