@@ -21,6 +21,7 @@ pub mod tmux;
 pub mod unwinding;
 pub mod workload;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
@@ -29,9 +30,22 @@ pub use workload::Workload;
 
 static LIVE: Mutex<()> = Mutex::new(());
 
-/// Keeps the other live tests of this binary waiting. cargo runs the binaries one after the other.
-pub fn live() -> MutexGuard<'static, ()> {
-    LIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// Keeps all other live tests of this machine waiting while it is there.
+pub struct Live {
+    _binary: MutexGuard<'static, ()>,
+    /// Locked. Tests of another checkout may run at the same time.
+    _machine: File,
+}
+
+/// Waits until no other live test runs on this machine.
+pub fn live() -> Live {
+    let binary = LIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let path = std::env::temp_dir().join("chokepoint-live-tests.lock");
+    // It may be another user's; to lock it, reading is enough.
+    let file = File::options().append(true).create(true).open(&path).or_else(|_| File::open(&path));
+    let machine = file.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    machine.lock().expect("a file can be locked");
+    Live { _binary: binary, _machine: machine }
 }
 
 /// Whether this is a virtual machine under emulation, where everything is tens of times slower and there are no compilers.

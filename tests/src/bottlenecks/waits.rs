@@ -33,7 +33,8 @@ pub(super) const CASES: &[Case] = &[
         name: "wait-children",
         truth: &["wait.child", "wait.timer"],
         same_because: "the parent's wait for its child is the child's nap: both ends of one path, and either relieves it",
-        names: Names::functions(&["await_child"]),
+        // The function is that of either end.
+        names: Names::NONE,
         relief: "8 children at once",
         least_gain: 4.0,
         because: "children that nap do not hinder each other: 8 times as much",
