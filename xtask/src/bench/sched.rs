@@ -1,8 +1,11 @@
 //! What accounting for every switch costs, beside Debian's libbpf-tools.
 
-use std::{fmt::Write, process::Command};
+use std::{
+    fmt::Write,
+    process::{Command, Stdio},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::{
     alongside::{self, TOOL_S, alongside, program_time},
