@@ -123,7 +123,8 @@ fn privilege_advice() -> String {
 }
 
 /// An error and what caused it, on one line. Verifier logs have thousands; the last one says why.
-fn with_causes(error: &dyn std::error::Error) -> String {
+#[must_use]
+pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut message = first_line(&error.to_string());
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -58,8 +58,26 @@ fn a_target_that_does_not_exist() {
     fails(&record(&["--pid", "4194399"]), 5, &["no process 4194399"]);
     fails(&record(&["--comm", ""]), 5, &["name to match is empty"]);
     fails(&record(&["--cgroup", "/no/such/group"]), 5, &["no cgroup /no/such/group", "/sys/fs/cgroup"]);
-    fails(&record(&["--", "/no/such/program"]), 5, &["cannot run /no/such/program", "no such file"]);
+    fails(&record(&["--", "/no/such/program"]), 5, &["cannot run /no/such/program", "No such file"]);
     fails(&record(&["--", "/etc/passwd"]), 5, &["cannot run /etc/passwd", "permission denied"]);
+}
+
+#[test]
+fn a_recording_that_cannot_be_diagnosed() {
+    let _live = live();
+    let directory = tempfile::tempdir().expect("a temporary directory can be made");
+    let of = |text: &str| {
+        let path = directory.path().join("recording.json");
+        std::fs::write(&path, text).expect("the file can be written");
+        Agent::new(["diagnose", path.to_str().expect("a plain path")]).run()
+    };
+    fails(
+        &Agent::new(["diagnose", "/does/not/exist.json"]).run(),
+        5,
+        &["/does/not/exist.json", "no such file"],
+    );
+    fails(&of("{"), 5, &["recording.json", "not a profile"]);
+    fails(&of(r#"{"schema":"another","version":1}"#), 5, &["another", "version"]);
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Verdicts on programs whose constraint is known: the quick part of `cargo xtask verdicts`.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+
 use chokepoint_tests::bottlenecks::case;
 use chokepoint_tests::bottlenecks::judge::{Answer, Run};
-use chokepoint_tests::{in_vm, live, skip_if};
+use chokepoint_tests::workload::on_path;
+use chokepoint_tests::{Agent, Workload, in_vm, live, skip_if};
 
 /// Asks about a case. Where other work bounds it instead, nothing is judged.
 fn check(name: &str) {
@@ -60,4 +64,38 @@ fn a_flush_within_a_mutex() {
 #[test]
 fn a_server_that_waits_for_requests() {
     check("idle-server");
+}
+
+#[test]
+fn a_recording_gives_the_same_verdict_to_anybody() {
+    let _live = live();
+    skip_if!(!on_path("setpriv"), "there is no setpriv");
+    let workload = Workload::start("waits_c", &["spin"]);
+    let pid = workload.pid().to_string();
+    let recorded =
+        Agent::new(["record", "-e", "all", "-o", "all.json", "-d", "2", "--pid", &pid]).run().succeeded();
+    let shared = tempfile::tempdir().expect("a temporary directory can be made");
+    let path = shared.path().join("all.json");
+    std::fs::copy(recorded.file("all.json"), &path).expect("the recording can be copied");
+    for path in [shared.path(), &path] {
+        std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("they are the test's own");
+    }
+    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let path = path.to_str().expect("a plain path");
+    let read =
+        |prefix: &[&str]| Agent::through(prefix, ["diagnose", path, "--json"]).run().succeeded().stdout;
+    let (own, others) = (read(&[]), read(&nobody));
+    assert_eq!(own, others);
+    let value: serde_json::Value = serde_json::from_str(&own).expect("it is JSON");
+    assert_eq!(value["schema"], 1);
+    // It does nothing but run: whatever is said of it, its time is on CPUs or in the queue for one.
+    let seconds = |class: &str| value["decomposition"][class].as_f64().unwrap_or_default();
+    let all: f64 =
+        value["decomposition"].as_object().expect("classes").values().filter_map(|v| v.as_f64()).sum();
+    let told = ["cpu.user", "cpu.kernel", "cpu.stolen", "run-queue"].map(seconds).iter().sum::<f64>();
+    assert!(all > 1.0 && told > 0.9 * all, "{value:#}");
+    let page = Agent::new(["diagnose", path, "--explain"]).run().succeeded().stdout;
+    for part in [value["verdict"]["code"].as_str().expect("a code"), "Time of the threads", "[threads]"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
 }

@@ -16,7 +16,7 @@ use clap::Args;
 use super::record::{DEFAULT_UNWIND_CACHE, parse_duration};
 use super::recording;
 use super::target::TargetArguments;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, with_causes};
 use crate::record::event::Event;
 use crate::record::{DEFAULT_DURATION, Options};
 use crate::unwind::{self, CacheDirectory};
@@ -107,8 +107,9 @@ impl Arguments {
 }
 
 fn read(path: &PathBuf) -> Result<Profile, Failure> {
-    let refused = |error: &dyn std::fmt::Display| {
-        Failure::new(Kind::Target, format!("cannot read the recording {}: {error}", path.display()))
+    let refused = |error: &dyn std::error::Error| {
+        let cause = with_causes(error);
+        Failure::new(Kind::Target, format!("cannot read the recording {}: {cause}", path.display()))
     };
     let file = File::open(path).map_err(|error| refused(&error))?;
     let profile = json::read(&mut file.take(MAX_RECORDING_BYTES)).map_err(|error| refused(&error))?;
