@@ -387,6 +387,8 @@ struct Roles<'p> {
     locks: HashMap<(u32, Option<&'p str>), NodeId>,
     /// Ports that are listened on.
     listening: HashSet<u16>,
+    /// Connections of the target by their ports, this side's first; whether they came to a port that is listened on.
+    accepted: HashMap<(u16, u16), bool>,
     /// Processes with connections that they opened, and with such that others did.
     clients: HashSet<u32>,
     servers: HashSet<u32>,
@@ -401,6 +403,7 @@ impl<'p> Roles<'p> {
         let mut roles = Self {
             locks: locks(account),
             listening,
+            accepted: HashMap::new(),
             clients: HashSet::new(),
             servers: HashSet::new(),
             pairs: HashSet::new(),
@@ -411,6 +414,9 @@ impl<'p> Roles<'p> {
         roles.listening.extend(connections.iter().filter(|c| c.is_accepted).map(|c| c.local.port()));
         for connection in connections.iter().filter(|connection| connection.bytes() > 0) {
             let Some(pid) = connection.pid else { continue };
+            roles
+                .accepted
+                .insert((connection.local.port(), connection.remote.port()), connection.is_accepted);
             if connection.is_accepted {
                 roles.servers.insert(pid);
                 // The other end may be in another namespace; ports and addresses are the same there.
@@ -553,9 +559,12 @@ impl<'p> Roles<'p> {
         }
     }
 
-    /// Servers have ports below those that the kernel gives to clients, if it is not seen who listens.
+    /// Who accepts; where that is not seen, who listens; else servers have ports below those that the kernel gives to clients.
     fn is_server(&self, local: u16, remote: u16) -> bool {
-        self.listening.contains(&local) || (!self.listening.contains(&remote) && local < remote)
+        match self.accepted.get(&(local, remote)) {
+            Some(is_accepted) => *is_accepted,
+            None => self.listening.contains(&local) || (!self.listening.contains(&remote) && local < remote),
+        }
     }
 }
 

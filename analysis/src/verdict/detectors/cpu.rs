@@ -11,6 +11,8 @@ use crate::verdict::flow::{Part, Root};
 const BUSY: f64 = 0.85;
 /// A thread that queues for less of its time than this is not short of CPUs.
 const QUEUED: f64 = 0.2;
+/// A CPU that is less busy has time for who queues for it.
+const BUSIEST_PCT: f64 = 80.0;
 /// Up to a twentieth, losses are those of any host.
 const TAKEN: f64 = 0.05;
 /// Where less of a thread's queueing is behind others, it is its own process's doing.
@@ -80,6 +82,11 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
     let ratio = queued / (queued + running).max(1.0);
     let share = case.share(queued);
     if ratio < QUEUED || share < 0.1 || case.queues_in_turns {
+        return None;
+    }
+    // Where no CPU is busy, who queues is on its way to one.
+    let taken = account.signal("cpu.steal").unwrap_or_default();
+    if account.signal("cpu.busiest").is_some_and(|busiest| busiest + taken < BUSIEST_PCT) {
         return None;
     }
     let behind = Behind::of(account);

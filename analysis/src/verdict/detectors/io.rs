@@ -58,6 +58,9 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
     }
     devices.sort_by_key(|(_, ns)| std::cmp::Reverse(*ns));
     let device = devices.first().map_or_else(|| "a device".to_owned(), |(name, _)| name.clone());
+    // Of the threads that ask the device themselves; others may wait for them.
+    let own_ns: u64 = account.waits.iter().filter(|wait| wait.class == class).map(|wait| wait.ns).sum();
+    let own_ns = own_ns.max(1) as f64;
     let held_ns = held_ns(case);
     let at_device = (totals.device.total_ns + totals.queue.total_ns) as f64;
     let mean_ns = mean_wait_ns(case, class);
@@ -67,7 +70,7 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
     let is_unexplained = matches!(class, Class::IoRead | Class::IoWrite)
         && totals.requests >= MIN_REQUESTS
         && mean_ns > UNEXPLAINED * slowest_ns;
-    let is_held = held_ns > HELD * wait_ns || is_unexplained;
+    let is_held = held_ns > HELD * own_ns || is_unexplained;
     let (code, summary) = if is_held && class != Class::IoDirtyThrottled {
         let summary = format!(
             "a limit of a control group holds I/O to {device} back for {} of the time",
@@ -84,15 +87,10 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
         "threads",
     );
     if block.is_some() {
-        let explained = at_device / wait_ns.max(1.0);
+        let explained = at_device / own_ns;
         if is_held {
             finding = finding
-                .proves(
-                    "time that limits held I/O, of the wait",
-                    held_ns / wait_ns.max(1.0) * 100.0,
-                    "%",
-                    "held bios",
-                )
+                .proves("time that limits held I/O, of the wait", held_ns / own_ns * 100.0, "%", "held bios")
                 .proves("a wait, on average", mean_ns / 1e6, "ms", "threads")
                 .proves("95 % of the requests take at most", slowest_ns / 1e6, "ms", "block requests");
         } else {

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::{Case, percent};
+use super::{Case, cpu::names, percent};
+use crate::activity::Class;
 use crate::verdict::account::NodeId;
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
@@ -61,6 +62,16 @@ pub(super) fn churn(case: &Case<'_>) -> Option<Finding> {
         account.processes(case.flow.nodes(|part| part.from, |part| is_theirs(part) && !part.hops.is_empty()));
     if finding.processes.is_empty() {
         finding.processes.clone_from(&finding.culprits);
+    }
+    // Who starts them and waits for them, and what they do.
+    let waits =
+        account.waits.iter().filter(|wait| wait.class == Class::Child).map(|wait| (wait.stack, wait.ns));
+    let running = account.running.iter().filter(|running| short.contains(&running.node));
+    let running = running.map(|running| (running.stack, running.ns));
+    for stacks in [waits.collect::<Vec<_>>(), running.collect()] {
+        finding
+            .functions
+            .extend(names(account.top_functions(stacks.into_iter(), |stack| account.own_functions(stack))));
     }
     finding.path = case.path(is_theirs);
     Some(finding)
