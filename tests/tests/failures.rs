@@ -58,7 +58,7 @@ fn a_target_that_does_not_exist() {
     fails(&record(&["--pid", "4194399"]), 5, &["no process 4194399"]);
     fails(&record(&["--comm", ""]), 5, &["name to match is empty"]);
     fails(&record(&["--cgroup", "/no/such/group"]), 5, &["no cgroup /no/such/group", "/sys/fs/cgroup"]);
-    fails(&record(&["--", "/no/such/program"]), 5, &["cannot run /no/such/program", "No such file"]);
+    fails(&record(&["--", "/no/such/program"]), 5, &["cannot run /no/such/program", "no such file"]);
     fails(&record(&["--", "/etc/passwd"]), 5, &["cannot run /etc/passwd", "permission denied"]);
 }
 

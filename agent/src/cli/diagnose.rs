@@ -107,12 +107,12 @@ impl Arguments {
 }
 
 fn read(path: &PathBuf) -> Result<Profile, Failure> {
-    let refused = |error: &dyn std::error::Error| {
-        let cause = with_causes(error);
+    let refused = |cause: String| {
         Failure::new(Kind::Target, format!("cannot read the recording {}: {cause}", path.display()))
     };
-    let file = File::open(path).map_err(|error| refused(&error))?;
-    let profile = json::read(&mut file.take(MAX_RECORDING_BYTES)).map_err(|error| refused(&error))?;
+    let file = File::open(path).map_err(|error| refused(with_causes(&error).to_lowercase()))?;
+    let profile =
+        json::read(&mut file.take(MAX_RECORDING_BYTES)).map_err(|error| refused(with_causes(&error)))?;
     if profile.header.kind != Event::All.name() {
         return Err(Failure::new(
             Kind::Target,
