@@ -34,6 +34,12 @@ impl HostTime {
         (Ticks::now().stolen - self.begin.stolen + cpus()) * TICK_NS
     }
 
+    /// Whether the hypervisor and interrupts took a tenth of the CPUs' time until now, or more.
+    #[must_use]
+    pub fn is_disturbed(self) -> bool {
+        self.stolen_at_most_ns() as f64 > 0.1 * self.start.elapsed().as_nanos() as f64 * cpus() as f64
+    }
+
     /// Time in which no CPU was idle, so that who wanted one may have had to wait: at most this much, nanoseconds.
     #[must_use]
     pub fn contended_at_most_ns(self) -> u64 {

@@ -175,9 +175,15 @@ fn who_ran_while_a_thread_queued_is_told() {
     let told = behind(victims, u64::from(neighbour.pid()));
     // Nearly all its waits are longer than those of which only some are told. A turn at each end of the window is not whole.
     let tolerance = 0.02 * turns as f64 + if in_vm() { 100e6 } else { 20e6 };
-    assert!((told as f64 - turns as f64).abs() < tolerance, "{told} ns told, {turns} ns ran: {victims:?}");
-    let (unknown, _) = split_unknown(victims);
-    assert!((unknown as f64) < 0.02 * victims.queued_ns as f64, "{victims:?}");
+    let (unknown, known) = split_unknown(victims);
+    // Where many others run, too, there are more turns in a wait than a CPU remembers: what is not known is then some of theirs, or of
+    // the neighbour's before them.
+    let by_others = (known - told) as f64;
+    assert!(
+        (told as f64 - turns as f64).abs() < tolerance + by_others.min(unknown as f64),
+        "{told} ns told, {turns} ns ran: {victims:?}"
+    );
+    assert!((unknown as f64) < 0.02 * victims.queued_ns as f64 + by_others, "{victims:?}");
 
     // It only ever lost the CPU to others, and got it back each time. The window's begin and its end may each cut one wait; of some
     // times a host that hides its threads does not tell.

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use chokepoint_analysis::profile::ModuleKind;
+use chokepoint_analysis::profile::{ModuleKind, Profile};
 use chokepoint_tests::chains::{Comparison, ELSEWHERE, SOMEWHERE, Truth, compare};
 use chokepoint_tests::unwinding::{Recorded, record};
 use chokepoint_tests::workload::{on_path, path};
@@ -341,11 +341,32 @@ fn a_library_of_555_megabytes() {
     assert!(library.metadata().unwrap().len() > 555_000_000);
     let workload =
         Workload::start_program(Command::new(path("giant_c")).arg(&library).arg(spins.to_string()));
-    let record =
-        ["record", "-F", "99", "-d", "8s", "-o", "profile.json", "--pid", &workload.pid().to_string()];
-    let finished = Agent::new(record).run().succeeded();
+    let pid = workload.pid().to_string();
+    // How long building the table takes is up to the disk and to other work; the samples that count come after it.
+    let record = |duration| {
+        let record = ["record", "-F", "99", "-d", duration, "-o", "profile.json", "--pid", &pid];
+        let finished = Agent::new(record).run().succeeded();
+        let (complete, chain) = giant_stacks(&finished.profile("profile.json"));
+        let memory = finished.stderr.split(" ms CPU, ").nth(1).and_then(|rest| rest.split(" MB").next());
+        let memory: u64 = memory.and_then(|text| text.parse().ok()).expect("the agent tells what it takes");
+        assert!(memory < GIANT_MEMORY_MB, "{memory} MB");
+        eprintln!("measured: a library of 555 MB takes {memory} MB: {}", finished.stderr);
+        (finished, complete, chain)
+    };
+    let mut recorded = record("8s");
+    for duration in ["30s", "90s"] {
+        if recorded.1 > 100 {
+            break;
+        }
+        recorded = record(duration);
+    }
+    let (finished, complete, chain) = recorded;
+    assert!(complete > 100 && chain == complete, "{chain} of {complete}: {}", finished.stderr);
+}
+
+/// Samples whose stacks reach `main`, and those of them in which it is called by nobody but the library.
+fn giant_stacks(profile: &Profile) -> (u64, u64) {
     let (mut complete, mut chain) = (0, 0);
-    let profile = finished.profile("profile.json");
     for sample in &profile.samples {
         let module = |id| profile.module(profile.location(id).module);
         let named = |id, name| {
@@ -358,11 +379,7 @@ fn a_library_of_555_megabytes() {
             chain += if at == 1 && module(stack[0]).path.ends_with("/giant.so") { sample.count } else { 0 };
         }
     }
-    assert!(complete > 100 && chain == complete, "{chain} of {complete}: {}", finished.stderr);
-    let memory = finished.stderr.split(" ms CPU, ").nth(1).and_then(|rest| rest.split(" MB").next());
-    let memory: u64 = memory.and_then(|text| text.parse().ok()).expect("the agent tells what it takes");
-    assert!(memory < GIANT_MEMORY_MB, "{memory} MB");
-    eprintln!("measured: a library of 555 MB takes {memory} MB: {}", finished.stderr);
+    (complete, chain)
 }
 
 #[test]
