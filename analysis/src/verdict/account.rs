@@ -13,6 +13,8 @@ use crate::profile::{Location, ModuleKind, Profile, StackId, ThreadId};
 /// Position of a [`Node`].
 pub type NodeId = usize;
 
+/// Functions and processes that a finding names.
+const TOLD: usize = 8;
 /// Functions of a program that are told of each stack: what asks, and two that call it.
 const OWN_FUNCTIONS: usize = 3;
 /// Number of classes.
@@ -147,6 +149,8 @@ pub struct Account<'p> {
     pub window_ns: u64,
     /// Who there is.
     pub nodes: Vec<Node>,
+    /// The target's processes, by id.
+    processes: HashSet<u32>,
     /// The target's threads.
     pub threads: Vec<ThreadUse>,
     /// Their waits.
@@ -163,6 +167,7 @@ impl<'p> Account<'p> {
             profile,
             window_ns: profile.header.duration_ns.max(1),
             nodes: Vec::new(),
+            processes: profile.thread_times.iter().map(|time| time.pid).collect(),
             threads: Vec::new(),
             waits: Vec::new(),
             running: Vec::new(),
@@ -330,7 +335,25 @@ impl<'p> Account<'p> {
         sums.sort_by_key(|(name, (ns, depth))| (Reverse(*ns), *depth, *name));
         let shares =
             sums.into_iter().map(|(name, (ns, _))| (names::printable(name), ns as f64 / total.max(1) as f64));
-        shares.take_while(|(_, share)| *share >= 0.05).take(8).collect()
+        shares.take_while(|(_, share)| *share >= 0.05).take(TOLD).collect()
+    }
+
+    /// Names of the program's functions that most of the weight is in: see [`Self::own_functions`].
+    pub fn functions_of(&self, stacks: impl Iterator<Item = (StackId, u64)>) -> Vec<String> {
+        let functions = self.top_functions(stacks, |stack| self.own_functions(stack));
+        functions.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// The same of all time on CPUs that this holds for.
+    pub fn running_functions(&self, holds: impl Fn(&Running) -> bool) -> Vec<String> {
+        let running = self.running.iter().filter(|running| holds(running));
+        self.functions_of(running.map(|running| (running.stack, running.ns)))
+    }
+
+    /// The same of all waits that this holds for.
+    pub fn waiting_functions(&self, holds: impl Fn(&Wait<'_>) -> bool) -> Vec<String> {
+        let waits = self.waits.iter().filter(|wait| holds(wait));
+        self.functions_of(waits.map(|wait| (wait.stack, wait.ns)))
     }
 
     /// A signal's value of the host, or the greatest of its instances.
@@ -343,17 +366,20 @@ impl<'p> Account<'p> {
     /// Whether a process is part of the target.
     #[must_use]
     pub fn has_process(&self, pid: u32) -> bool {
-        self.nodes.iter().any(|node| node.pid == pid && node.members > 0)
+        self.processes.contains(&pid)
     }
 
-    /// Names of the processes of nodes, each once, in this order.
+    /// Names of the processes of nodes, each once, in this order; at most eight, the rest are not the first to look at.
     #[must_use]
     pub fn processes(&self, nodes: impl IntoIterator<Item = NodeId>) -> Vec<String> {
-        let mut names = Vec::new();
+        let mut names: Vec<String> = Vec::new();
         for node in nodes {
             let name = &self.nodes[node].process;
             if !names.contains(name) {
                 names.push(name.clone());
+            }
+            if names.len() == TOLD {
+                break;
             }
         }
         names

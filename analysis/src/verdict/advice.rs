@@ -157,7 +157,7 @@ pub(super) fn advise(finding: Finding) -> Finding {
                 Step::new("use huge pages for large areas", Medium, Low, Medium),
             ],
         ),
-        Code::LockMutex | Code::LockMonitor | Code::LockSpin | Code::LockDb => (
+        Code::LockMutex | Code::LockMonitor | Code::LockSpin => (
             "If the lock is the limit, half the time that it is held halves the waits, and more threads add only waits.",
             "Use half as many threads: throughput stays.",
             "record -e offwake",

@@ -49,8 +49,6 @@ pub enum Code {
     LockKernel,
     /// A lock on a file.
     LockFile,
-    /// A lock inside a database, which its server processes wait for.
-    LockDb,
     /// A number of threads that is too small.
     PoolThreads,
     /// A number of connections that is too small.
@@ -83,7 +81,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 35] = [
         Self::CpuSingleThread,
         Self::CpuSaturated,
         Self::CpuNoisyNeighbour,
@@ -105,7 +103,6 @@ impl Code {
         Self::LockSpin,
         Self::LockKernel,
         Self::LockFile,
-        Self::LockDb,
         Self::PoolThreads,
         Self::PoolConnections,
         Self::NetDownstream,
@@ -147,7 +144,6 @@ impl Code {
             Self::LockSpin => "lock.spin",
             Self::LockKernel => "lock.kernel",
             Self::LockFile => "lock.file",
-            Self::LockDb => "lock.db",
             Self::PoolThreads => "pool.threads",
             Self::PoolConnections => "pool.connections",
             Self::NetDownstream => "net.downstream",

@@ -4,12 +4,11 @@
 //! proportion, without what cannot have been part of it: the ender's own waits for the one that waits for it, its waits for the
 //! same lock, and its waits for work.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use super::account::{Account, End, Ender, NodeId, Wait};
-use super::lock_names::{Kind, kind};
+use super::account::{Account, Ender, NodeId, Wait};
+use super::roles::{Behind, Roles};
 use crate::activity::Class;
-use crate::profile::ThreadId;
 
 /// From where on a wait is not followed any further.
 const DEPTH: usize = 4;
@@ -19,10 +18,6 @@ const LEAST: f64 = 1e-5;
 /// Ends of a node's waits that are followed, the longest first; of the rest the same is assumed. Their number to the power of
 /// the depth bounds the work.
 const BREADTH: usize = 8;
-
-/// A wait for a lock that a timer ends may go on at once: interpreters ask for theirs anew every 5 ms. Idle threads of pools look
-/// around a few times a second.
-const ASKED_ANEW_NS: u64 = 20_000_000;
 
 /// How one thread waits for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -110,7 +105,7 @@ impl Root {
 }
 
 /// A step from a thread that waits to what ends its waits.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hop {
     /// How.
     pub via: Via,
@@ -226,7 +221,8 @@ fn merged(parts: Vec<Part>) -> Vec<Part> {
     }
     let mut parts: Vec<Part> = sums.into_values().collect();
     parts.sort_by(|a, b| {
-        b.ns.total_cmp(&a.ns).then_with(|| (a.from, a.at, a.root).cmp(&(b.from, b.at, b.root)))
+        b.ns.total_cmp(&a.ns)
+            .then_with(|| (a.from, &a.hops, a.root, &a.object).cmp(&(b.from, &b.hops, b.root, &b.object)))
     });
     parts
 }
@@ -295,7 +291,7 @@ impl<'a> Following<'a> {
                 *sums.entry(link.hop).or_default() += link.ns;
             }
             links.extend(sums.into_iter().map(|(hop, ns)| Link { hop, ns }));
-            links.sort_by(|a, b| b.ns.total_cmp(&a.ns).then_with(|| a.hop.to.cmp(&b.hop.to)));
+            links.sort_by(|a, b| b.ns.total_cmp(&a.ns).then_with(|| a.hop.cmp(&b.hop)));
             keep_longest(links);
         }
         following
@@ -371,245 +367,5 @@ fn keep_longest(links: &mut Vec<Link>) {
     let kept: f64 = links.iter().map(|link| link.ns).sum();
     for link in links {
         link.ns *= all / kept.max(1.0);
-    }
-}
-
-/// What a wait is for.
-enum Behind {
-    Root(Root),
-    /// Another's doing; whether an answer is awaited.
-    Node(Via, NodeId, bool),
-}
-
-/// What can be told only from all waits together.
-struct Roles<'p> {
-    /// Futexes, by process, that are locks: who waits for them also ends waits for them. With the node that ends most.
-    locks: HashMap<(u32, Option<&'p str>), NodeId>,
-    /// Ports that are listened on.
-    listening: HashSet<u16>,
-    /// Connections of the target by their ports, this side's first; whether they came to a port that is listened on.
-    accepted: HashMap<(u16, u16), bool>,
-    /// Processes with connections that they opened, and with such that others did.
-    clients: HashSet<u32>,
-    servers: HashSet<u32>,
-    /// Client and server.
-    pairs: HashSet<(u32, u32)>,
-}
-
-impl<'p> Roles<'p> {
-    fn of(account: &Account<'p>) -> Self {
-        let accepting = account.waits.iter().filter(|wait| wait.class == Class::NetAccept);
-        let listening = accepting.filter_map(|wait| Some(Endpoints::of(wait.object?)?.local)).collect();
-        let mut roles = Self {
-            locks: locks(account),
-            listening,
-            accepted: HashMap::new(),
-            clients: HashSet::new(),
-            servers: HashSet::new(),
-            pairs: HashSet::new(),
-        };
-        let connections = &account.profile.connections;
-        let owners: HashMap<_, u32> =
-            connections.iter().filter_map(|c| Some(((c.namespace, c.local, c.remote), c.pid?))).collect();
-        roles.listening.extend(connections.iter().filter(|c| c.is_accepted).map(|c| c.local.port()));
-        for connection in connections.iter().filter(|connection| connection.bytes() > 0) {
-            let Some(pid) = connection.pid else { continue };
-            roles
-                .accepted
-                .insert((connection.local.port(), connection.remote.port()), connection.is_accepted);
-            if connection.is_accepted {
-                roles.servers.insert(pid);
-                // The other end may be in another namespace; ports and addresses are the same there.
-                let other = owners.get(&(connection.namespace, connection.remote, connection.local));
-                roles.pairs.extend(other.map(|client| (*client, pid)));
-            } else {
-                roles.clients.insert(pid);
-            }
-        }
-        roles
-    }
-
-    /// Whether a futex is waited for as a lock.
-    fn is_lock(&self, account: &Account<'_>, wait: &Wait<'_>) -> bool {
-        wait.class == Class::Futex && self.locks.contains_key(&(account.nodes[wait.node].pid, wait.object))
-    }
-
-    /// Whether the functions that a thread waits in say that it waits for a lock with one holder.
-    fn is_named_lock(&self, account: &Account<'_>, wait: &Wait<'_>) -> bool {
-        wait.class == Class::Futex
-            && kind(account.user_functions(wait.stack)).is_some_and(|kind| kind != Kind::Counted)
-    }
-
-    fn behind(&self, account: &Account<'_>, wait: &Wait<'_>, end: &End, is_named_lock: bool) -> Behind {
-        let by = end.by;
-        let waiter = &account.nodes[wait.node];
-        let held = |via| match by {
-            Ender::Thread(node, _) => Behind::Node(via, node, true),
-            _ => Behind::Root(Root::Held(via)),
-        };
-        match wait.class {
-            Class::IoRead if wait.in_fault => Behind::Root(Root::FaultIo),
-            Class::IoRead | Class::IoWrite | Class::IoSync | Class::IoDirtyThrottled => {
-                Behind::Root(Root::Io(wait.class))
-            }
-            Class::MemoryReclaim => Behind::Root(Root::Memory),
-            Class::LockKernel => held(Via::KernelLock),
-            Class::LockFile => held(Via::FileLock),
-            Class::Timer => Behind::Root(Root::Timer),
-            Class::Idle => Behind::Root(Root::Idle),
-            Class::NetAccept => Behind::Root(Root::Work),
-            Class::Futex => {
-                let usual_ender = self.locks.get(&(waiter.pid, wait.object)).copied();
-                let is_lock = usual_ender.is_some() || is_named_lock;
-                match by {
-                    Ender::Thread(node, _) if is_lock => Behind::Node(Via::Lock, node, true),
-                    Ender::Thread(node, _) => Behind::Node(Via::Queue, node, false),
-                    Ender::Timer if is_lock && end.ns < ASKED_ANEW_NS * end.count => match usual_ender {
-                        Some(node) => Behind::Node(Via::Lock, node, true),
-                        None => Behind::Root(Root::Held(Via::Lock)),
-                    },
-                    Ender::Timer => Behind::Root(Root::Timer),
-                    _ if is_lock => Behind::Root(Root::Held(Via::Lock)),
-                    // Not ended in the window: a thread that waits for work.
-                    _ => Behind::Root(Root::Work),
-                }
-            }
-            Class::NetReceive | Class::NetSend | Class::NetConnect => {
-                self.network(account, wait, by, Via::Socket)
-            }
-            Class::Event => self.network(account, wait, by, Via::Event),
-            Class::Ipc => match by {
-                Ender::Thread(node, _) if account.nodes[node].members > 0 => {
-                    Behind::Node(Via::Ipc, node, false)
-                }
-                // Who cannot get rid of its work is held up; who reads may wait for work that there is not.
-                Ender::Thread(..)
-                    if account.functions(wait.stack).any(|name| name.ends_with("pipe_write")) =>
-                {
-                    Behind::Root(Root::Outside)
-                }
-                Ender::Timer => Behind::Root(Root::Timer),
-                _ => Behind::Root(Root::Work),
-            },
-            Class::Child => match by {
-                Ender::Thread(node, _) => Behind::Node(Via::Child, node, true),
-                // One that lives on: this is what supervisors do.
-                _ => Behind::Root(Root::Work),
-            },
-            _ => match by {
-                Ender::Thread(node, _) if account.nodes[node].members > 0 => {
-                    Behind::Node(Via::Event, node, false)
-                }
-                Ender::Timer => Behind::Root(Root::Timer),
-                _ => Behind::Root(Root::Unexplained(wait.class)),
-            },
-        }
-    }
-
-    /// A wait on a socket, or on several. Who serves waits for work, who asks waits for the answer.
-    fn network(&self, account: &Account<'_>, wait: &Wait<'_>, by: Ender, via: Via) -> Behind {
-        let pid = account.nodes[wait.node].pid;
-        let other = match by {
-            Ender::Thread(node, _) => Some(account.nodes[node].pid),
-            _ => None,
-        };
-        let asks = self.asks(wait.object).or_else(|| self.asks_process(pid, other));
-        let behind_known = match asks {
-            Some(true) => Root::Downstream,
-            Some(false) => Root::Work,
-            // It serves some and asks others: which of them this wait is for is not known.
-            None if self.clients.contains(&pid) => Root::Unexplained(wait.class),
-            None => Root::Work,
-        };
-        match by {
-            Ender::Thread(node, _) if account.nodes[node].members > 0 => {
-                Behind::Node(via, node, asks == Some(true))
-            }
-            Ender::Timer => Behind::Root(Root::Timer),
-            // A wait for several that had not ended: nobody came.
-            Ender::Unknown if wait.class == Class::Event => Behind::Root(Root::Work),
-            _ => Behind::Root(behind_known),
-        }
-    }
-
-    /// Whether this side of a connection awaits the other's answers; `None` where that is not known.
-    fn asks(&self, object: Option<&str>) -> Option<bool> {
-        let object = object?;
-        if let Some(path) = object.strip_prefix("unix") {
-            // Only the side that listened has a name.
-            return Some(path.trim().is_empty());
-        }
-        let Endpoints { local, remote } = Endpoints::of(object)?;
-        Some(!self.is_server(local, remote?))
-    }
-
-    /// The same of a process, by its connections.
-    fn asks_process(&self, pid: u32, other: Option<u32>) -> Option<bool> {
-        if let Some(other) = other {
-            match (self.pairs.contains(&(pid, other)), self.pairs.contains(&(other, pid))) {
-                (true, false) => return Some(true),
-                (false, true) => return Some(false),
-                _ => {}
-            }
-        }
-        match (self.clients.contains(&pid), self.servers.contains(&pid)) {
-            (true, false) => Some(true),
-            (false, true) => Some(false),
-            _ => None,
-        }
-    }
-
-    /// Who accepts; where that is not seen, who listens; else servers have ports below those that the kernel gives to clients.
-    fn is_server(&self, local: u16, remote: u16) -> bool {
-        match self.accepted.get(&(local, remote)) {
-            Some(is_accepted) => *is_accepted,
-            None => self.listening.contains(&local) || (!self.listening.contains(&remote) && local < remote),
-        }
-    }
-}
-
-/// The futexes, by process, that are locks, and who ends most waits for them.
-fn locks<'p>(account: &Account<'p>) -> HashMap<(u32, Option<&'p str>), NodeId> {
-    #[derive(Default)]
-    struct Users {
-        waiters: HashSet<ThreadId>,
-        enders: HashSet<ThreadId>,
-        nodes: HashMap<NodeId, u64>,
-    }
-    let mut users: HashMap<(u32, Option<&str>), Users> = HashMap::new();
-    for wait in account.waits.iter().filter(|wait| wait.class == Class::Futex) {
-        let users = users.entry((account.nodes[wait.node].pid, wait.object)).or_default();
-        users.waiters.insert(wait.thread);
-        for end in &wait.ends {
-            if let Ender::Thread(node, thread) = end.by {
-                users.enders.insert(thread);
-                *users.nodes.entry(node).or_default() += end.ns;
-            }
-        }
-    }
-    let lock = |(key, Users { waiters, enders, nodes }): (_, Users)| {
-        let both = waiters.intersection(&enders).count();
-        // A few of either side may have been missed.
-        let is_lock = both > 0 && 2 * both >= waiters.len().min(enders.len());
-        let most = nodes.into_iter().max_by_key(|(node, ns)| (*ns, *node))?.0;
-        is_lock.then_some((key, most))
-    };
-    users.into_iter().filter_map(lock).collect()
-}
-
-/// Ports of an object's name, `tcp 10.0.0.1:40000-10.0.0.5:5432`.
-struct Endpoints {
-    local: u16,
-    remote: Option<u16>,
-}
-
-impl Endpoints {
-    fn of(object: &str) -> Option<Self> {
-        let ends = object.strip_prefix("tcp ").or_else(|| object.strip_prefix("udp "))?;
-        let port = |end: &str| end.rsplit_once(':')?.1.parse().ok();
-        match ends.split_once('-') {
-            Some((local, remote)) => Some(Self { local: port(local)?, remote: Some(port(remote)?) }),
-            None => Some(Self { local: port(ends)?, remote: None }),
-        }
     }
 }

@@ -11,6 +11,7 @@ mod detectors;
 pub mod finding;
 pub mod flow;
 mod lock_names;
+mod roles;
 pub mod text;
 
 use std::collections::BTreeMap;

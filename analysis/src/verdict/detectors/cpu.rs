@@ -1,11 +1,14 @@
 //! Constraints of CPUs: too few of them, others on them, or work that only one of them can do.
 
-use super::{Case, percent};
+use std::collections::{HashMap, HashSet};
+
+use super::{Case, only_names, percent};
 use crate::run_queue::Runner;
-use crate::verdict::account::{Account, ThreadUse};
+use crate::verdict::account::{Account, NodeId, Running, ThreadUse};
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
 use crate::verdict::flow::{Part, Root};
+use crate::{kernel_frames, names};
 
 /// A thread that runs for so much of the window has no time for anything else: what is left are the waits between two pieces of work.
 const BUSY: f64 = 0.85;
@@ -31,9 +34,10 @@ pub(super) fn single_thread(case: &Case<'_>) -> Option<Finding> {
     if busy.is_empty() || case.cpus.is_some_and(|cpus| busy.len() as f64 >= cpus && cpus > 1.0) {
         return None;
     }
+    let busy_nodes: HashSet<NodeId> = busy.iter().map(|thread| thread.node).collect();
     let is_theirs = |part: &Part| {
         matches!(part.root, Root::OnCpu | Root::Stolen | Root::RunQueue)
-            && busy.iter().any(|thread| thread.node == part.at)
+            && busy_nodes.contains(&part.at)
             && !part.is_behind_lock()
     };
     let share = case.share(case.flow.sum(is_theirs));
@@ -65,7 +69,7 @@ pub(super) fn single_thread(case: &Case<'_>) -> Option<Finding> {
         finding = finding.proves("host CPUs busy", host_busy * 100.0, "%", "signal cpu.utilization");
     }
     finding = finding.proves("of its time in the hottest function", hottest * 100.0, "%", "CPU samples");
-    finding.functions = functions.into_iter().map(|(name, _)| name).collect();
+    finding.functions = only_names(functions);
     finding.culprits = account.processes(busy.iter().map(|thread| thread.node));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_theirs));
     finding.path = case.path(is_theirs);
@@ -89,7 +93,7 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
     if account.signal("cpu.busiest").is_some_and(|busiest| busiest + taken < BUSIEST_PCT) {
         return None;
     }
-    let behind = Behind::of(account);
+    let behind = &case.behind;
     let is_neighbour = behind.others > BEHIND_OTHERS && !case.is_host;
     let nodes = case.flow.nodes(|part| part.at, is_queued);
     let latencies = account.profile.run_queue.iter().flat_map(|queues| &queues.processes);
@@ -128,29 +132,25 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
             finding.proves("time in which somebody waited for a CPU", pressure, "%", "signal cpu.pressure");
     }
     finding.processes = account.processes(nodes.iter().copied());
-    finding.culprits = if is_neighbour { behind.names } else { account.processes(nodes) };
-    let running = account.running.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(running, |stack| account.own_functions(stack)));
+    finding.culprits = if is_neighbour { behind.names.clone() } else { account.processes(nodes) };
+    finding.functions = account.running_functions(|_| true);
     finding.path = case.path(is_queued);
     Some(finding)
 }
 
 /// Whose turn it was while the target's threads queued.
-struct Behind {
-    own: f64,
-    others: f64,
+pub(super) struct Behind {
+    /// The part that is behind its own threads.
+    pub own: f64,
+    /// The part that is behind others.
+    pub others: f64,
     /// The others, the most first.
-    names: Vec<String>,
-}
-
-/// The part of the target's queueing that is behind its own threads.
-pub(super) fn behind_own(account: &Account<'_>) -> f64 {
-    Behind::of(account).own
+    pub names: Vec<String>,
 }
 
 impl Behind {
-    fn of(account: &Account<'_>) -> Self {
-        let (mut own, mut total, mut others) = (0, 0, std::collections::HashMap::new());
+    pub(super) fn of(account: &Account<'_>) -> Self {
+        let (mut own, mut total, mut others) = (0, 0, HashMap::new());
         let queues = account.profile.run_queue.iter().flat_map(|queues| &queues.processes);
         for queue in queues.filter(|queue| u32::try_from(queue.id).is_ok_and(|pid| account.has_process(pid)))
         {
@@ -162,9 +162,7 @@ impl Behind {
                     {
                         own += ns;
                     }
-                    Runner::One { name, .. } => {
-                        *others.entry(crate::names::printable(name)).or_insert(0) += ns
-                    }
+                    Runner::One { name, .. } => *others.entry(names::printable(name)).or_insert(0) += ns,
                     Runner::Idle | Runner::Unknown => {}
                 }
             }
@@ -199,8 +197,7 @@ pub(super) fn all_busy(case: &Case<'_>) -> Option<Finding> {
     let nodes = case.flow.nodes(|part| part.at, |part| part.root == Root::OnCpu);
     (finding.processes, finding.culprits) =
         (account.processes(nodes.iter().copied()), account.processes(nodes));
-    let running = account.running.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(running, |stack| account.own_functions(stack)));
+    finding.functions = account.running_functions(|_| true);
     finding.gain_upper_bound = None;
     Some(finding)
 }
@@ -230,8 +227,7 @@ pub(super) fn quota(case: &Case<'_>) -> Option<Finding> {
     let nodes = case.flow.nodes(|part| part.at, is_throttled);
     (finding.processes, finding.culprits) =
         (account.processes(nodes.iter().copied()), account.processes(nodes));
-    let running = account.running.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(running, |stack| account.own_functions(stack)));
+    finding.functions = account.running_functions(|_| true);
     finding.path = case.path(is_throttled);
     Some(finding)
 }
@@ -258,14 +254,13 @@ pub(super) fn steal(case: &Case<'_>) -> Option<Finding> {
 
 pub(super) fn kernel(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
-    let sum = |of: &dyn Fn(&crate::verdict::account::Running) -> bool| -> f64 {
+    let sum = |of: &dyn Fn(&Running) -> bool| -> f64 {
         account.running.iter().filter(|running| of(running)).map(|running| running.ns as f64).sum()
     };
     let all = sum(&|_| true);
     // Faults and locks in the kernel have answers of their own.
-    let is_call = |running: &crate::verdict::account::Running| {
-        running.in_kernel && !account.functions(running.stack).any(is_elsewhere)
-    };
+    let is_call =
+        |running: &Running| running.in_kernel && !account.functions(running.stack).any(is_elsewhere);
     let calls = sum(&is_call);
     let on_cpu = case.flow.sum(|part| part.root == Root::OnCpu && !part.is_behind_lock());
     let share = case.share(on_cpu * calls / all.max(1.0));
@@ -290,8 +285,8 @@ pub(super) fn kernel(case: &Case<'_>) -> Option<Finding> {
     if let Some(system) = account.signal("cpu.system") {
         finding = finding.proves("of the host's CPUs, in the kernel", system, "%", "signal cpu.system");
     }
-    finding.functions = names(account.top_functions(stacks(), |stack| account.own_functions(stack)));
-    finding.functions.extend(system_calls.into_iter().map(|(name, _)| name));
+    finding.functions = account.functions_of(stacks());
+    finding.functions.extend(only_names(system_calls));
     let nodes = case.flow.nodes(|part| part.at, |part| part.root == Root::OnCpu);
     (finding.processes, finding.culprits) =
         (account.processes(nodes.iter().copied()), account.processes(nodes));
@@ -300,7 +295,7 @@ pub(super) fn kernel(case: &Case<'_>) -> Option<Finding> {
 
 /// Kernel functions whose time is told by other detectors.
 fn is_elsewhere(function: &str) -> bool {
-    crate::kernel_frames::is_fault(function) || function.contains("spin_lock_slowpath")
+    kernel_frames::is_fault(function) || function.contains("spin_lock_slowpath")
 }
 
 /// The name of a system call, of the function that the kernel enters for it.
@@ -308,8 +303,4 @@ fn system_call(function: &str) -> Option<&str> {
     ["__x64_sys_", "__arm64_sys_", "__se_sys_", "__do_sys_", "ksys_"]
         .iter()
         .find_map(|start| function.strip_prefix(start))
-}
-
-pub(super) fn names(functions: Vec<(String, f64)>) -> Vec<String> {
-    functions.into_iter().map(|(name, _)| name).collect()
 }

@@ -1,6 +1,6 @@
 //! Constraints of block devices, and of limits on them.
 
-use super::{Case, cpu::names, percent};
+use super::{Case, percent};
 use crate::activity::Class;
 use crate::block::{Latency, Totals};
 use crate::verdict::code::Code;
@@ -120,8 +120,7 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
         finding =
             finding.proves("time in which somebody waited for I/O", pressure, "%", "signal block.pressure");
     }
-    let stacks = account.waits.iter().filter(|wait| wait.class == class).map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
+    finding.functions = account.waiting_functions(|wait| wait.class == class);
     let nodes = case.flow.nodes(|part| part.at, is_it);
     finding.culprits = account.processes(nodes);
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));

@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Case, cpu::names, percent};
+use super::{Case, only_names, percent};
 use crate::activity::Class;
 use crate::profile::{StackId, ThreadId};
 use crate::verdict::account::{End, Ender, ThreadUse, Wait};
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
-use crate::verdict::flow::{Part, Root, Via};
+use crate::verdict::flow::{Hop, Part, Root, Via};
 use crate::verdict::lock_names::{Kind, kind};
 
 /// A fifth of the time: less gains less than a quarter.
@@ -68,16 +68,11 @@ pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     .proves("of their time, waiting for it", waited * 100.0, "%", "threads")
     // One holder at a time, who comes back to it, and who was just woken.
     .weighs(concurrency < 2.5, "of them not waiting for it, on average", concurrency, "1", "threads");
-    finding.functions =
-        names(account.top_functions(waits.iter().map(|wait| (wait.stack, wait.ns)), |stack| {
-            account.own_functions(stack)
-        }));
-    let holders = names(account.top_functions(holders(&waits), |stack| account.own_functions(stack)));
-    let running = account.running.iter().filter(|running| account.nodes[running.node].pid == pid);
-    let working = names(account.top_functions(running.map(|running| (running.stack, running.ns)), |stack| {
-        account.own_functions(stack)
-    }));
-    for function in holders.into_iter().chain(working) {
+    finding.functions = account.functions_of(waits.iter().map(|wait| (wait.stack, wait.ns)));
+    let ends = enders(&waits).filter_map(|(_, end)| Some((end.stack?, end.ns)));
+    let given_back = account.functions_of(ends);
+    let working = account.running_functions(|running| account.nodes[running.node].pid == pid);
+    for function in given_back.into_iter().chain(working) {
         if !finding.functions.contains(&function) {
             finding.functions.push(function);
         }
@@ -98,10 +93,10 @@ fn lock_of(part: &Part) -> Option<String> {
     hop.map_or_else(|| part.object.clone(), |hop| hop.object.clone())
 }
 
-/// Stacks at which waits were ended: where holders gave the lock back.
-fn holders<'a>(waits: &'a [&Wait<'_>]) -> impl Iterator<Item = (StackId, u64)> + 'a {
+/// The threads that ended waits, each with where and how long.
+fn enders<'a>(waits: &'a [&'a Wait<'a>]) -> impl Iterator<Item = (ThreadId, &'a End)> + 'a {
     waits.iter().flat_map(|wait| &wait.ends).filter_map(|end| match end.by {
-        Ender::Thread(..) => Some((end.stack?, end.ns)),
+        Ender::Thread(_, thread) => Some((thread, end)),
         _ => None,
     })
 }
@@ -150,7 +145,7 @@ pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
     let objects: HashSet<(u32, Option<&str>)> =
         waits.iter().map(|wait| (account.nodes[wait.node].pid, wait.object)).collect();
     let is_it = |part: &Part| {
-        let is_of_pool = |hop: &crate::verdict::flow::Hop| {
+        let is_of_pool = |hop: &Hop| {
             matches!(hop.via, Via::Lock | Via::Queue)
                 && objects.contains(&(account.nodes[part.from].pid, hop.object.as_deref()))
         };
@@ -165,7 +160,7 @@ pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let waiters: HashSet<ThreadId> = waits.iter().map(|wait| wait.thread).collect();
-    let workers: HashSet<ThreadId> = holders_of(&waits).collect();
+    let workers: HashSet<ThreadId> = enders(&waits).map(|(thread, _)| thread).collect();
     let size = if is_of_workers { workers.len() as f64 } else { concurrency(case, &waiters, &waits).0 };
     // One that works for all is a thread at its limit, not a pool; and as many as those who wait are not too few.
     if size < 1.5 || size >= waiters.len() as f64 {
@@ -193,21 +188,11 @@ pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
     .proves("threads that wait for one", waiters.len() as f64, "1", "wakers")
     // More of them would only queue for CPUs.
     .weighs(queued < 0.2, "of the demand, queueing for CPUs", queued * 100.0, "%", "run queue");
-    finding.functions =
-        names(account.top_functions(waits.iter().map(|wait| (wait.stack, wait.ns)), |stack| {
-            account.own_functions(stack)
-        }));
+    finding.functions = account.functions_of(waits.iter().map(|wait| (wait.stack, wait.ns)));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits.clone_from(&finding.processes);
     finding.path = case.path(is_it);
     Some(finding)
-}
-
-fn holders_of<'a>(waits: &'a [&Wait<'_>]) -> impl Iterator<Item = ThreadId> + 'a {
-    waits.iter().flat_map(|wait| &wait.ends).filter_map(|end| match end.by {
-        Ender::Thread(_, thread) => Some(thread),
-        _ => None,
-    })
 }
 
 /// Threads that are hardly ever without work.
@@ -223,11 +208,9 @@ fn busy_threads(case: &Case<'_>) -> HashSet<ThreadId> {
     }
     let of_tid: HashMap<u32, &ThreadUse> =
         account.threads.iter().map(|thread| (thread.tid, thread)).collect();
-    let enders = account.waits.iter().flat_map(|wait| &wait.ends).filter_map(|end| match end.by {
-        Ender::Thread(_, thread) => Some(thread),
-        _ => None,
-    });
-    enders
+    let all: Vec<&Wait<'_>> = account.waits.iter().collect();
+    enders(&all)
+        .map(|(thread, _)| thread)
         .filter(|thread| {
             let Some(used) = of_tid.get(&account.profile.thread(*thread).tid) else { return false };
             let waiting = waiting.get(thread).copied().unwrap_or_default() as f64;
@@ -279,8 +262,8 @@ pub(super) fn system(case: &Case<'_>) -> Option<Finding> {
     for (name, share) in &callers {
         finding = finding.proves(format!("of the waits, below {name}"), share * 100.0, "%", "stacks");
     }
-    finding.functions = names(account.top_functions(waits(), |stack| account.own_functions(stack)));
-    finding.functions.extend(names(callers));
+    finding.functions = account.functions_of(waits());
+    finding.functions.extend(only_names(callers));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
     finding.path = case.path(is_it);
@@ -324,7 +307,7 @@ pub(super) fn spin(case: &Case<'_>) -> Option<Finding> {
     )
     .proves("of the demand, spinning", share * 100.0, "%", "CPU samples")
     .proves("threads that spin", threads as f64, "1", "threads");
-    finding.functions = names(account.top_functions(stacks(), |stack| account.own_functions(stack)));
+    finding.functions = account.functions_of(stacks());
     let mut nodes: Vec<_> = spinning.iter().map(|running| running.node).collect();
     nodes.dedup();
     (finding.processes, finding.culprits) =

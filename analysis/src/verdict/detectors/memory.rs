@@ -1,6 +1,6 @@
 //! Constraints of memory: too little of it, or too many pages touched for the first time.
 
-use super::{Case, cpu::names, percent};
+use super::{Case, percent};
 use crate::activity::Class;
 use crate::kernel_frames;
 use crate::verdict::code::Code;
@@ -107,7 +107,7 @@ pub(super) fn reclaim(case: &Case<'_>) -> Option<Finding> {
             wait.class == Class::MemoryReclaim || wait.in_fault || (rereads && wait.class == Class::IoRead)
         })
         .map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
+    finding.functions = account.functions_of(stacks);
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.path = case.path(is_it);
@@ -155,7 +155,7 @@ pub(super) fn faults(case: &Case<'_>) -> Option<Finding> {
         "page faults",
     );
     let stacks = faulting.iter().map(|running| (running.stack, running.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
+    finding.functions = account.functions_of(stacks);
     let mut nodes: Vec<_> = faulting.iter().map(|running| running.node).collect();
     nodes.dedup();
     (finding.processes, finding.culprits) =

@@ -26,6 +26,8 @@ pub(super) struct Case<'a> {
     /// Whether threads queue for CPUs since a lock or a pipe lets them work in turns: those that are woken queue behind those that
     /// woke them, on CPUs of which the target uses only a part.
     pub queues_in_turns: bool,
+    /// Whose turn it was while the target's threads queued.
+    behind: cpu::Behind,
 }
 
 /// Part of the demand that is waited for each other from which on threads work in turns.
@@ -41,6 +43,7 @@ impl<'a> Case<'a> {
         let in_turns = |hop: &Hop| hop.via.is_lock() || hop.via == Via::Ipc;
         let behind_others = flow.sum(|part| part.hops.first().is_some_and(in_turns));
         let used = flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen) && part.hops.is_empty());
+        let behind = cpu::Behind::of(account);
         let capacity = cpus.unwrap_or(1.0) * account.window_ns as f64;
         Self {
             account,
@@ -50,7 +53,8 @@ impl<'a> Case<'a> {
             is_host: header.target == "host",
             queues_in_turns: behind_others >= IN_TURNS * demand_ns
                 && used < USED * capacity
-                && cpu::behind_own(account) >= 0.5,
+                && behind.own >= 0.5,
+            behind,
         }
     }
 
@@ -127,6 +131,11 @@ const OF_LIMITS: &[Detector] = &[limits::files, limits::processes, limits::liste
 pub(super) fn all(case: &Case<'_>, has_demand: bool) -> Vec<Finding> {
     let detectors = if has_demand { ALL } else { OF_LIMITS };
     detectors.iter().filter_map(|detector| detector(case)).collect()
+}
+
+/// Functions without their shares.
+fn only_names(functions: Vec<(String, f64)>) -> Vec<String> {
+    functions.into_iter().map(|(name, _)| name).collect()
 }
 
 /// `42 %`.

@@ -1,7 +1,10 @@
 //! Constraints of the network and of services behind it.
 
-use super::{Case, cpu::names, percent};
+use std::collections::HashSet;
+
+use super::{Case, percent};
 use crate::activity::{Class, Group};
+use crate::verdict::account::NodeId;
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
 use crate::verdict::flow::{Part, Root, Via};
@@ -64,12 +67,7 @@ pub(super) fn downstream(case: &Case<'_>) -> Option<Finding> {
             "connections",
         );
     }
-    let stacks = account
-        .waits
-        .iter()
-        .filter(|wait| wait.class.group() == Group::Net)
-        .map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
+    finding.functions = account.waiting_functions(|wait| wait.class.group() == Group::Net);
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     // Where the peer's process is seen, it is the one to ask.
     finding.culprits =
@@ -125,9 +123,7 @@ pub(super) fn loss(case: &Case<'_>) -> Option<Finding> {
         "connections",
     );
     finding.processes = vec![crate::names::printable(&worst.process_name)];
-    let waits = account.waits.iter().filter(|wait| wait.class.group() == Group::Net);
-    let stacks = waits.map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
+    finding.functions = account.waiting_functions(|wait| wait.class.group() == Group::Net);
     finding.path = case.path(is_network);
     finding.path.push(peer);
     finding.gain_upper_bound = None;
@@ -164,15 +160,17 @@ pub(super) fn retry_storm(case: &Case<'_>) -> Option<Finding> {
     );
     finding.processes = account.processes(case.flow.nodes(|part| part.at, |part| part.root == Root::OnCpu));
     // Those that are given up live too short to be listed: it is who opens them, and takes none.
-    let opens = |pid: u32| {
-        let is_its = |wait: &&crate::verdict::account::Wait<'_>| account.nodes[wait.node].pid == pid;
-        let mut waits = account.waits.iter().filter(is_its);
-        waits.all(|wait| wait.class != Class::NetAccept)
+    let accepting: HashSet<u32> = account
+        .waits
+        .iter()
+        .filter(|wait| wait.class == Class::NetAccept)
+        .map(|wait| account.nodes[wait.node].pid)
+        .collect();
+    let is_client = |node: &NodeId| {
+        let node = &account.nodes[*node];
+        node.members > 0 && !accepting.contains(&node.pid)
     };
-    let clients = (0..account.nodes.len())
-        .filter(|node| account.nodes[*node].members > 0 && opens(account.nodes[*node].pid));
-    finding.culprits = account.processes(clients);
-    finding.culprits.truncate(3);
+    finding.culprits = account.processes((0..account.nodes.len()).filter(is_client));
     finding.gain_upper_bound = None;
     Some(finding)
 }

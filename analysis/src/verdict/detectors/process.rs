@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Case, cpu::names, percent};
+use super::{Case, percent};
 use crate::activity::Class;
 use crate::verdict::account::NodeId;
 use crate::verdict::code::Code;
@@ -57,22 +57,14 @@ pub(super) fn churn(case: &Case<'_>) -> Option<Finding> {
     let mut children: Vec<NodeId> = short.iter().copied().collect();
     children.sort_unstable();
     finding.culprits = account.processes(children);
-    finding.culprits.truncate(5);
     finding.processes =
         account.processes(case.flow.nodes(|part| part.from, |part| is_theirs(part) && !part.hops.is_empty()));
     if finding.processes.is_empty() {
         finding.processes.clone_from(&finding.culprits);
     }
     // Who starts them and waits for them, and what they do.
-    let waits =
-        account.waits.iter().filter(|wait| wait.class == Class::Child).map(|wait| (wait.stack, wait.ns));
-    let running = account.running.iter().filter(|running| short.contains(&running.node));
-    let running = running.map(|running| (running.stack, running.ns));
-    for stacks in [waits.collect::<Vec<_>>(), running.collect()] {
-        finding
-            .functions
-            .extend(names(account.top_functions(stacks.into_iter(), |stack| account.own_functions(stack))));
-    }
+    finding.functions = account.waiting_functions(|wait| wait.class == Class::Child);
+    finding.functions.extend(account.running_functions(|running| short.contains(&running.node)));
     finding.path = case.path(is_theirs);
     Some(finding)
 }

@@ -1,6 +1,6 @@
 //! Waits for other processes, children and times that are no resource's.
 
-use super::{Case, cpu::names, percent};
+use super::{Case, percent};
 use crate::activity::Class;
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
@@ -53,10 +53,8 @@ fn found(
             .proves("of the demand, waiting for it", share * 100.0, "%", "wakers");
     // Where it happens, and where it is waited for.
     let waiting = [Class::Ipc, Class::Child];
-    let waits =
-        account.waits.iter().filter(|wait| classes.contains(&wait.class) || waiting.contains(&wait.class));
-    let stacks = waits.map(|wait| (wait.stack, wait.ns));
-    finding.functions = names(account.top_functions(stacks, |stack| account.own_functions(stack)));
+    finding.functions =
+        account.waiting_functions(|wait| classes.contains(&wait.class) || waiting.contains(&wait.class));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, &is_it));
     finding.culprits =
         account.processes(case.flow.nodes(|part| part.at, |part| is_it(part) && part.at != part.from));
