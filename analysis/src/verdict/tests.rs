@@ -146,6 +146,18 @@ impl Recording {
     }
 }
 
+/// The queueing of a process behind another, or behind itself.
+fn queued_behind(pid: u64, runner: u64, ns: u64) -> RunQueue {
+    let queue = Queue {
+        id: pid,
+        name: "worker".into(),
+        queued_ns: ns,
+        latencies: Durations::default(),
+        behind: vec![(Runner::One { id: runner, name: "runner".into() }, ns)],
+    };
+    RunQueue { processes: vec![queue], cgroups: Vec::new() }
+}
+
 const MUTEX: &[&str] = &["pthread_mutex_lock", "takes_turn"];
 
 /// Four threads that take turns at one lock; the holder spends its time as it is told.
@@ -250,20 +262,50 @@ fn who_ran_meanwhile_tells_a_neighbour_from_too_many_threads() {
             r.spends(who, Class::CpuUser, None, &["works"], WINDOW / 2);
             r.spends(who, Class::RunQueue, None, &["works"], WINDOW / 2);
         }
-        r.run_queue = Some(RunQueue {
-            processes: vec![Queue {
-                id: 1,
-                name: "worker".into(),
-                queued_ns: 2 * WINDOW,
-                latencies: Durations::default(),
-                behind: vec![(Runner::One { id: runner, name: "runner".into() }, 2 * WINDOW)],
-            }],
-            cgroups: Vec::new(),
-        });
+        r.run_queue = Some(queued_behind(1, runner, 2 * WINDOW));
         let verdict = diagnose(&r.finish()).verdict;
         assert_eq!(verdict.code, code, "{verdict:#?}");
         assert!((verdict.share - 0.5).abs() < 1e-9);
     }
+}
+
+#[test]
+fn who_holds_a_lock_does_not_wait_for_it() {
+    let mut r = Recording::new();
+    let threads = ["a", "b", "c"].map(|name| r.thread(1, u32::from(name.as_bytes()[0]), name));
+    for (n, class) in [Class::CpuUser, Class::IoSync, Class::Throttled].into_iter().enumerate() {
+        r.spends(threads[n], class, None, &["holds"], WINDOW / 3);
+        let next = threads[(n + 1) % 3];
+        r.waits(threads[n], Class::Futex, Some("futex 0x10"), MUTEX, WINDOW / 3, &[(next, WINDOW / 3)]);
+    }
+    let profile = r.finish();
+    let account = Account::of(&profile);
+    let flow = Flow::of(&account);
+    // While the second holds it, it is not waiting for the third.
+    assert!(flow.parts.iter().all(|part| part.hops.len() <= 1), "{:#?}", flow.parts);
+    assert_eq!(flow.parts.iter().filter(|part| part.is_behind_lock()).count(), 3);
+}
+
+#[test]
+fn threads_that_a_lock_wakes_behind_each_other_are_not_short_of_cpus() {
+    let record = |runner: u64| {
+        let mut r = Recording::new();
+        let threads: Vec<Who> = (0..4).map(|n| r.thread(1, 10 + n, "worker")).collect();
+        for (n, who) in threads.iter().enumerate() {
+            r.spends(*who, Class::CpuUser, None, &["holds"], WINDOW / 4);
+            r.spends(*who, Class::RunQueue, None, &["holds"], WINDOW / 4);
+            let other = threads[(n + 1) % 4];
+            r.waits(*who, Class::Futex, Some("futex 0x10"), MUTEX, WINDOW / 2, &[(other, WINDOW / 2)]);
+        }
+        r.run_queue = Some(queued_behind(1, runner, WINDOW));
+        diagnose(&r.finish())
+    };
+    let in_turns = record(1);
+    assert_eq!(in_turns.verdict.code, Code::LockMutex);
+    assert!((in_turns.verdict.share - 0.75).abs() < 1e-9, "{}", in_turns.verdict.share);
+    assert!(in_turns.ranked.iter().all(|finding| finding.code != Code::CpuSaturated));
+    let behind_another = record(9);
+    assert!(behind_another.ranked.iter().any(|finding| finding.code == Code::CpuNoisyNeighbour));
 }
 
 #[test]
