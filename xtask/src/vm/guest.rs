@@ -16,7 +16,7 @@ use super::{
     machine::{Boot, Heard, Machine},
     outcome::{Ending, Outcome},
     protocol::Event,
-    report::{self, KernelRun},
+    report::{self, Fault, KernelRun},
     suite::{BIN_DIR_ENV, Suite},
 };
 use crate::workspace::target_dir;
@@ -103,10 +103,12 @@ impl<'a> Guest<'a> {
             fault: None,
         };
         if let Err(fault) = self.follow(&mut machine, &mut run) {
-            println!("linux {} FAILED: {fault:#}; the end of its log:", run.series);
-            show("    kernel: ", machine.kernel_log.tail().unwrap_or_default().lines());
-            show("    qemu: ", machine.complaints().lines());
-            run.fault = Some(format!("{fault:#}"));
+            println!("linux {} FAILED: {fault:#}", run.series);
+            let kernel = machine.kernel_log.tail().unwrap_or_default();
+            run.fault = Some(Fault {
+                what: format!("{fault:#}"),
+                last_words: format!("{kernel}\n{}", machine.ended_as()),
+            });
         }
         run.tests = started.elapsed().saturating_sub(run.boot);
         Ok(run)

@@ -8,7 +8,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, sync_channel},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -28,6 +28,9 @@ const MEMORY_MB: u64 = 2048;
 const KERNEL_LOG: &str = "kernel.log";
 /// Pieces of output that wait to be read; a guest that writes faster is stopped by the full pipe.
 const PENDING_PIECES: usize = 64;
+
+const LOOKS_FOR_THE_END: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(100);
 
 /// A running guest. It ends with this value, and with this process however that ends.
 pub struct Machine {
@@ -122,9 +125,20 @@ impl Machine {
         silence::investigate(&self.directory).context("the guest's processors cannot be looked at")
     }
 
-    /// What QEMU itself had to say, such as why it did not start.
-    pub fn complaints(&self) -> String {
-        fs::read_to_string(&self.complaints).unwrap_or_default().trim().to_owned()
+    /// How QEMU itself ended, as far as it has, and what it had to say, such as why it did not start.
+    pub fn ended_as(&mut self) -> String {
+        let complaints = fs::read_to_string(&self.complaints).unwrap_or_default();
+        // Its output ends a moment before it does.
+        let mut looks = 0..LOOKS_FOR_THE_END;
+        let ended = loop {
+            match self.qemu.try_wait() {
+                Ok(Some(status)) => break status.to_string(),
+                Ok(None) if looks.next().is_none() => break "still runs".to_owned(),
+                Ok(None) => thread::sleep(BETWEEN_LOOKS),
+                Err(error) => break error.to_string(),
+            }
+        };
+        format!("qemu: {ended} {}", complaints.trim()).trim_end().to_owned()
     }
 }
 

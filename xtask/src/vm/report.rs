@@ -18,7 +18,16 @@ pub struct KernelRun {
     /// Each test's outcome, in the order of the suite, as far as it got.
     pub outcomes: Vec<(Outcome, Duration)>,
     /// What went wrong outside any test.
-    pub fault: Option<String>,
+    pub fault: Option<Fault>,
+}
+
+/// What went wrong outside any test.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// What, in one line.
+    pub what: String,
+    /// The last lines that the guest's kernel, and QEMU itself, had to say.
+    pub last_words: String,
 }
 
 impl KernelRun {
@@ -89,8 +98,12 @@ impl fmt::Display for Table<'_> {
                 "linux {}: {verdict}. {passed} passed; {failed} failed; {skipped} skipped; {not_run} not run",
                 run.release
             )?;
+            // Below the table, because whoever sees only the end of what the tests print must see why.
             if let Some(fault) = &run.fault {
-                writeln!(f, "    {fault}")?;
+                writeln!(f, "    {}; the last that it said:", fault.what)?;
+                for line in fault.last_words.lines() {
+                    writeln!(f, "    {line}")?;
+                }
             }
         }
         Ok(())
@@ -116,7 +129,8 @@ mod tests {
             boot: 3 * second,
             tests: 62 * second,
             outcomes: outcomes.iter().map(|outcome| (outcome.clone(), second)).collect(),
-            fault: fault.map(str::to_owned),
+            fault: fault
+                .map(|what| Fault { what: what.to_owned(), last_words: "Oops: 0002\nRIP: x".to_owned() }),
         };
         let runs = [
             run(Series::V5_10, &[Outcome::Passed, Outcome::Skipped("no bpf_loop".to_owned())], None),
@@ -134,7 +148,9 @@ mod tests {
              linux 5.10.0-cloud: ok. 1 passed; 0 failed; 1 skipped; 0 not run\n\
              linux 6.1.0-cloud: FAILED. 1 passed; 1 failed; 0 skipped; 0 not run\n\
              linux 6.12.0-cloud: FAILED. 1 passed; 0 failed; 0 skipped; 1 not run\n\
-             \x20   the guest ended early\n"
+             \x20   the guest ended early; the last that it said:\n\
+             \x20   Oops: 0002\n\
+             \x20   RIP: x\n"
         );
         let verdicts: Vec<_> = runs.iter().map(|run| run.succeeded(2)).collect();
         assert_eq!(verdicts, [true, false, false]);
