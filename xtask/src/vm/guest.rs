@@ -193,22 +193,20 @@ impl<'a> Guest<'a> {
             }
             .outcome(),
         };
-        println!("{}", report::line(run.series, &test.title, &outcome, took));
-        show("    ", output.iter().filter_map(|line| Some(line.split_once(MEASURED)?.1)));
+        let mut said = vec![report::line(run.series, &test.title, &outcome, took)];
+        said.extend(output.iter().filter_map(|line| Some(format!("    {}", line.split_once(MEASURED)?.1))));
         if matches!(outcome, Outcome::Failed(_)) {
-            show("    ", output.iter().map(String::as_str));
+            said.extend(output.iter().map(|line| format!("    {line}")));
         }
         // When the whole guest has ended, the end of its log is shown anyway.
         if let (Some(complaint), Ended::Test(_)) = (complaint, ended) {
-            show("    kernel: ", complaint.lines());
+            said.extend(complaint.lines().map(|line| format!("    kernel: {line}")));
         }
+        // In one piece: other guests print at the same time.
+        println!("{}", said.join("\n"));
         run.outcomes.push((outcome, took));
         Ok(())
     }
-}
-
-fn show<'a>(indent: &str, lines: impl Iterator<Item = &'a str>) {
-    lines.for_each(|line| println!("{indent}{line}"));
 }
 
 /// What ended.

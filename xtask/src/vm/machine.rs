@@ -168,8 +168,10 @@ fn command(boot: &Boot<'_>) -> Command {
     command.args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"]);
     // No graphics, network or disks.
     command.args(["-nodefaults", "-display", "none"]);
-    // A processor made of software: CI has no hardware to lend.
-    command.args(["-accel", "tcg,thread=multi", "-cpu", "max"]);
+    // A processor made of software: CI has no hardware to lend. One thread for all of the guest's: where each has its own,
+    // one of them may run a breakpoint that another has just replaced, of those by which the kernel changes its own code when a
+    // program is attached ("Oops: int3", or a guest that falls silent).
+    command.args(["-accel", "tcg,thread=single", "-cpu", "max"]);
     command.args(["-smp", &CPUS.to_string(), "-m", &memory_mb.to_string()]);
     command.arg("-kernel").arg(&boot.kernel.image).arg("-initrd").arg(boot.image);
     // Without edd=off the kernel looks for disks of the firmware's for seconds. After a panic it restarts at
