@@ -114,6 +114,9 @@ pub struct Location {
     pub address: u64,
     /// What is there, the innermost inlined function first; empty where the address has no symbol.
     pub lines: Vec<Line>,
+    /// Whether the instructions there are a loop that waits for another thread. Only where threads ran most in a file on x86-64 are
+    /// they looked at.
+    pub is_spin_wait: bool,
 }
 
 /// Locations, leaf first: the kernel's, then the user's.
@@ -447,7 +450,8 @@ mod tests {
         for weight in [3, 4] {
             let module =
                 builder.module(Module { kind: ModuleKind::Binary, path: "/bin/p".into(), build_id: vec![1] });
-            let location = builder.location(Location { module, address: 16, lines: vec![] });
+            let location =
+                builder.location(Location { module, address: 16, lines: vec![], is_spin_wait: false });
             let sample = Sample {
                 thread: builder.thread(thread.clone()),
                 stack: builder.stack(vec![location]),

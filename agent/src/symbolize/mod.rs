@@ -10,7 +10,8 @@
 //! - `cache`, which files stay open, and what they may cost;
 //! - `name`, demangling and cleaning of whatever a file claims to be a name;
 //! - `symbols`, the question and the answer;
-//! - `kernel`, `perf_map`, `jitdump` and `vdso`, the sources that are not ELF files on disk.
+//! - `kernel`, `perf_map`, `jitdump` and `vdso`, the sources that are not ELF files on disk;
+//! - `spin_wait`, what the instructions at an address tell.
 
 mod cache;
 mod debug_file;
@@ -21,6 +22,7 @@ mod jitdump;
 mod kernel;
 mod name;
 mod perf_map;
+pub(crate) mod spin_wait;
 mod symbolizer;
 mod symbols;
 pub(crate) mod vdso;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::activity::Class;
 use crate::kernel_frames;
 use crate::names;
-use crate::profile::{Location, ModuleKind, Profile, StackId, ThreadId};
+use crate::profile::{Location, LocationId, ModuleKind, Profile, StackId, ThreadId};
 
 /// Position of a [`Node`].
 pub type NodeId = usize;
@@ -296,6 +296,25 @@ impl<'p> Account<'p> {
             let lines = if is_user { location.lines.as_slice() } else { &[] };
             lines.iter().map(move |line| profile.function(line.function).name.as_str())
         })
+    }
+
+    /// Whether a thread that runs in this stack is in a loop that waits for another thread, by its instructions or, where those were
+    /// not looked at, by the name that they have everywhere.
+    pub fn is_spin_wait(&self, stack: StackId) -> bool {
+        let profile = self.profile;
+        let is_code =
+            |id: &&LocationId| profile.module(profile.location(**id).module).kind != ModuleKind::Activity;
+        let by_instructions = profile
+            .stack(stack)
+            .iter()
+            .find(is_code)
+            .is_some_and(|leaf| profile.location(*leaf).is_spin_wait);
+        // A pause may be a function of its own.
+        let by_name = |name: &str| {
+            let name = name.to_ascii_lowercase();
+            ["onspinwait", "spin_lock", "spinlock", "spin_wait"].iter().any(|part| name.contains(part))
+        };
+        by_instructions || self.user_functions(stack).take(2).any(by_name)
     }
 
     /// The innermost functions of a stack that are neither the kernel's nor the C library's: where the program asked for what

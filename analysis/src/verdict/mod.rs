@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::activity::Class;
 use crate::profile::Profile;
 use account::Account;
 use code::Code;
@@ -35,6 +36,15 @@ const IDLE: f64 = 0.05;
 const SAME: f64 = 0.1;
 /// A window that holds several bursts and pauses of most loads.
 const LONG_WINDOW_S: f64 = 10.0;
+/// Sources that are all drawn from the scheduler's events: one of them does not vouch for another.
+const OF_THE_SCHEDULER: [&str; 3] = ["threads", "wakers", "run queue"];
+/// Pauses shorter than this, over and over, may be looks for what is not there yet: who asks again asks after 1 to 20 ms, who keeps house
+/// after 100 ms or more.
+const SHORT_PAUSE_NS: u64 = 50_000_000;
+/// From so much of one thread's time in them on, they speak against an answer that nothing is in the way.
+const PAUSES: f64 = 0.3;
+/// What a number that speaks against a finding takes from its confidence.
+const AGAINST: f64 = 0.3;
 /// Samples from which on a share's error is below a twentieth: 0.5 / sqrt(100).
 const ENOUGH_SAMPLES: f64 = 100.0;
 
@@ -120,16 +130,18 @@ pub fn diagnose(profile: &Profile) -> Diagnosis {
     }
 }
 
-/// How sure and how bad a finding is. Sure: 0.4 for what it was found by, 0.3 for a number of another source that agrees, 0.2 for a
-/// window long enough, 0.1 for enough samples; less 0.3 for each number that speaks against it. Bad: by its share of the demand, and by
-/// how much demand there is.
+/// How sure and how bad a finding is. Sure: 0.4 for what it was found by, 0.3 for a number that agrees and is not drawn from the same
+/// events, 0.2 for a window long enough, 0.1 for enough samples; less [`AGAINST`] for each number that speaks against it. Bad: by its
+/// share of the demand, and by how much demand there is.
 fn judged(mut finding: Finding, case: &Case<'_>, basis: &Basis) -> Finding {
-    let is_other = |fact: &Fact| fact.source != finding.evidence[0].source;
-    let agrees = finding.evidence.iter().any(is_other);
+    let is_other = |fact: &Fact| !OF_THE_SCHEDULER.contains(&fact.source.as_str());
+    let is_found_otherwise = finding.evidence.first().is_some_and(is_other);
+    // What was not found by the scheduler's events is agreed with by them.
+    let agrees = finding.evidence.iter().any(|fact| is_other(fact) != is_found_otherwise);
     let window = (case.account.window_ns as f64 / 1e9 / LONG_WINDOW_S).min(1.0);
     let samples = (basis.samples as f64 / ENOUGH_SAMPLES).min(1.0);
     let confidence = 0.4 + if agrees { 0.3 } else { 0.0 } + 0.2 * window + 0.1 * samples;
-    let against = 0.3 * finding.counter_evidence.len() as f64;
+    let against = AGAINST * finding.counter_evidence.len() as f64;
     finding.confidence = (confidence - against).clamp(0.05, 1.0);
     finding.severity = Severity::of(lost(&finding, case));
     finding
@@ -195,13 +207,29 @@ fn without_constraint(case: &Case<'_>, has_demand: bool) -> Finding {
     if let Some(busy) = account.host_busy() {
         finding = finding.proves("host CPUs busy", busy * 100.0, "%", "signal cpu.utilization");
     }
+    let pauses = short_pauses_ns(account) as f64 / window;
+    if pauses >= PAUSES {
+        let what = "short pauses, over and over, for which it is not known what for, in threads at a time";
+        finding = finding.weighs(false, what, pauses, "1", "threads");
+    }
     finding.severity = Severity::None;
     finding.gain_upper_bound = None;
     // As much as the explained part.
     let known = case.demand_ns + unexplained;
     let certain = if has_demand { case.demand_ns / known.max(1.0) } else { 1.0 };
-    finding.confidence = if finding.code == Code::Unknown { 0.3 } else { 0.4 + 0.5 * certain };
+    let against = AGAINST * finding.counter_evidence.len() as f64;
+    finding.confidence = if finding.code == Code::Unknown { 0.3 } else { 0.4 + 0.5 * certain - against };
     finding
+}
+
+/// Time in pauses that are short and follow each other.
+fn short_pauses_ns(account: &Account<'_>) -> u64 {
+    let pauses = account.waits.iter().filter(|wait| wait.class == Class::Timer);
+    let is_short = |wait: &&account::Wait<'_>| {
+        let count: u64 = wait.ends.iter().map(|end| end.count).sum();
+        count > 1 && wait.ns / count < SHORT_PAUSE_NS
+    };
+    pauses.filter(is_short).map(|wait| wait.ns).sum()
 }
 
 impl Basis {

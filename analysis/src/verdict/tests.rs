@@ -13,6 +13,8 @@ use crate::thread_time::{Parts, ThreadTime};
 
 const SECOND: u64 = 1_000_000_000;
 const WINDOW: u64 = 10 * SECOND;
+/// A function that is a loop that waits for another thread.
+const SPINS: &str = "takes_its_turn";
 
 /// A recording in the making.
 struct Recording {
@@ -74,7 +76,12 @@ impl Recording {
     fn location(&mut self, kind: ModuleKind, path: &str, name: &str) -> crate::profile::LocationId {
         let module = self.builder.module(Module { kind, path: path.into(), build_id: Vec::new() });
         let function = self.builder.function(Function { name: name.into(), file: String::new() });
-        self.builder.location(Location { module, address: 1, lines: vec![Line { function, line: 0 }] })
+        self.builder.location(Location {
+            module,
+            address: 1,
+            lines: vec![Line { function, line: 0 }],
+            is_spin_wait: name == SPINS,
+        })
     }
 
     fn spends(
@@ -306,6 +313,43 @@ fn threads_that_a_lock_wakes_behind_each_other_are_not_short_of_cpus() {
     assert!(in_turns.ranked.iter().all(|finding| finding.code != Code::CpuSaturated));
     let behind_another = record(9);
     assert!(behind_another.ranked.iter().any(|finding| finding.code == Code::CpuNoisyNeighbour));
+}
+
+#[test]
+fn loops_that_wait_are_told_by_their_instructions() {
+    let record = |function: &str| {
+        let mut r = Recording::new();
+        for n in 0..2 {
+            let who = r.thread(1, 10 + n, "worker");
+            r.spends(who, Class::CpuUser, None, &["works"], WINDOW / 2);
+            r.spends(who, Class::CpuUser, None, &[function, "works"], WINDOW / 2);
+        }
+        diagnose(&r.finish())
+    };
+    let verdict = record(SPINS).verdict;
+    assert_eq!((verdict.code, &verdict.functions[0]), (Code::LockSpin, &SPINS.to_owned()));
+    assert!((verdict.share - 0.5).abs() < 1e-9, "{}", verdict.share);
+    let counts = record("counts");
+    assert!(counts.ranked.iter().all(|finding| finding.code != Code::LockSpin), "{counts:#?}");
+}
+
+#[test]
+fn short_pauses_over_and_over_make_health_less_certain() {
+    let record = |pauses: u64| {
+        let mut r = Recording::new();
+        let who = r.thread(1, 1, "worker");
+        r.spends(who, Class::CpuUser, None, &["works"], WINDOW / 10);
+        let weight = 9 * WINDOW / 10;
+        let stack = r.spends(who, Class::Timer, None, &["naps"], weight);
+        let waker_stack = r.stack(None, None, &["hrtimer_interrupt_[k]"]);
+        let wake = Wake { thread: who.id, stack, waker: None, waker_stack, count: pauses, weight };
+        r.builder.add_wake(wake);
+        diagnose(&r.finish()).verdict
+    };
+    let (polls, keeps_house) = (record(900), record(9));
+    assert_eq!((polls.code, keeps_house.code), (Code::NoneHealthy, Code::NoneHealthy));
+    assert_eq!((polls.counter_evidence.len(), keeps_house.counter_evidence.len()), (1, 0));
+    assert!((keeps_house.confidence - polls.confidence - AGAINST).abs() < 1e-9);
 }
 
 #[test]

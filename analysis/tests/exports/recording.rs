@@ -98,7 +98,7 @@ impl Recording {
                 line,
             });
         }
-        self.builder.location(Location { module, address: code.address, lines })
+        self.builder.location(Location { module, address: code.address, lines, is_spin_wait: false })
     }
 
     pub fn finish(mut self) -> Profile {

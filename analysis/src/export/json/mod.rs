@@ -120,6 +120,8 @@ struct Location {
     #[serde(with = "hexadecimal")]
     address: u64,
     lines: Vec<Line>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_spin_wait: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -497,6 +499,7 @@ impl From<&profile::Location> for Location {
             module: wire(location.module.index()),
             address: location.address,
             lines: location.lines.iter().map(line).collect(),
+            is_spin_wait: location.is_spin_wait,
         }
     }
 }

@@ -105,7 +105,7 @@ impl File<'_> {
         let locations = self
             .locations
             .into_iter()
-            .map(|Location { module, address, lines }| {
+            .map(|Location { module, address, lines, is_spin_wait }| {
                 let module = entry(&modules, "modules", module)?;
                 let lines = lines
                     .into_iter()
@@ -113,7 +113,7 @@ impl File<'_> {
                         Ok(profile::Line { function: entry(&functions, "functions", function)?, line })
                     })
                     .collect::<Result<_, ReadError>>()?;
-                Ok(builder.location(profile::Location { module, address, lines }))
+                Ok(builder.location(profile::Location { module, address, lines, is_spin_wait }))
             })
             .collect::<Result<Vec<_>, ReadError>>()?;
         let stacks = self

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::{Case, only_names, percent};
 use crate::activity::Class;
-use crate::profile::{StackId, ThreadId};
+use crate::profile::ThreadId;
 use crate::verdict::account::{End, Ender, ThreadUse, Wait};
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
@@ -280,16 +280,11 @@ fn is_of_lock(function: &str) -> bool {
 /// Locks that are waited for on the CPU.
 pub(super) fn spin(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
-    // The innermost two: a pause or an atomic operation may be a function of its own.
-    let is_spinning = |stack: StackId| {
-        account.user_functions(stack).take(2).any(|name| {
-            let name = name.to_ascii_lowercase();
-            name.contains("spin")
-                && (name.contains("lock") || name.contains("wait") || name.contains("acquire"))
-        })
-    };
-    let spinning: Vec<_> =
-        account.running.iter().filter(|running| !running.in_kernel && is_spinning(running.stack)).collect();
+    let spinning: Vec<_> = account
+        .running
+        .iter()
+        .filter(|running| !running.in_kernel && account.is_spin_wait(running.stack))
+        .collect();
     let ns: u64 = spinning.iter().map(|running| running.ns).sum();
     let share = case.share(ns as f64);
     let threads: usize = {
@@ -305,7 +300,12 @@ pub(super) fn spin(case: &Case<'_>) -> Option<Finding> {
         share,
         format!("threads spend {} of their time spinning for a lock", percent(share)),
     )
-    .proves("of the demand, spinning", share * 100.0, "%", "CPU samples")
+    .proves(
+        "of the demand, in loops whose instructions only wait for another thread",
+        share * 100.0,
+        "%",
+        "CPU samples",
+    )
     .proves("threads that spin", threads as f64, "1", "threads");
     finding.functions = account.functions_of(stacks());
     let mut nodes: Vec<_> = spinning.iter().map(|running| running.node).collect();
