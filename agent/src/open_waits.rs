@@ -156,7 +156,7 @@ impl OpenWaits {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::aggregate::{Limits, Origin};
     use chokepoint_ebpf::COMM_LEN;
@@ -167,14 +167,24 @@ mod tests {
     const KEY: u64 = 0xffff_8881_0000_2000;
     const PERIOD_NS: u64 = 0;
 
+    fn view<T>(of: &T) -> &[u8] {
+        // SAFETY: plain structures without holes, borrowed as long as the view.
+        unsafe { std::slice::from_raw_parts((&raw const *of).cast(), size_of::<T>()) }
+    }
+
     fn bytes(left_ns: u64, user_outcome: StackOutcome) -> Vec<u8> {
         let facts =
             WaitFacts { left_ns, state: State::Blocked as u32, blocked_ns: 1, open: 1, ..WaitFacts::NONE };
+        [view(&facts), &sample_record(Source::OpenWait, 0, user_outcome)].concat()
+    }
+
+    /// A sample of thread 1 of process 1, without a stack: for tests of what sums them.
+    pub(crate) fn sample_record(source: Source, weight: u64, user_outcome: StackOutcome) -> Vec<u8> {
         let header = SampleHeader {
             kind: Kind::Sample as u32,
             cpu: 0,
             time_ns: 0,
-            weight: 0,
+            weight,
             tgid: 1,
             tid: 1,
             process_start_ns: 1,
@@ -184,17 +194,12 @@ mod tests {
             process_comm: [0; COMM_LEN],
             user_frames: 0,
             kernel_frames: 0,
-            source: Source::OpenWait as u8,
+            source: source as u8,
             user_outcome: user_outcome as u8,
             kernel_outcome: StackOutcome::Walked as u8,
             reserved_tail: 0,
         };
-        let view = |start: *const u8, length| {
-            // SAFETY: plain structures without holes, alive for the call.
-            unsafe { std::slice::from_raw_parts(start, length) }.to_vec()
-        };
-        let facts = view((&raw const facts).cast(), size_of::<WaitFacts>());
-        [facts, view((&raw const header).cast(), size_of::<SampleHeader>())].concat()
+        view(&header).to_vec()
     }
 
     fn clock(state: State, since_ns: u64, left_ns: u64) -> ThreadClock {

@@ -137,9 +137,13 @@ fn class_of_wait(names: &[String], state: State, aggregate: &Aggregate, stack: u
 
 /// Scales the weights of each thread's parts to the exact times, and adds what no sample is of.
 fn scale(entries: &mut Vec<Classified>, aggregate: &Aggregate, times: &ThreadTimes) {
+    let exact: HashMap<ThreadKey, &ThreadTime> = times.iter().map(|(key, time)| (*key, time)).collect();
     let key_of = |thread: u32| {
         let raw = &aggregate.threads()[thread as usize];
-        ThreadKey { tgid: raw.tgid, tid: raw.tid, process_start_ns: raw.process_start_ns }
+        let key = ThreadKey { tgid: raw.tgid, tid: raw.tid, process_start_ns: raw.process_start_ns };
+        // Of a thread that was about to end the start of its process may not be known any more.
+        let without_start = ThreadKey { process_start_ns: 0, ..key };
+        if !exact.contains_key(&key) && exact.contains_key(&without_start) { without_start } else { key }
     };
     let mut sampled: HashMap<(ThreadKey, Scaled), u64> = HashMap::new();
     for entry in entries.iter() {
@@ -147,7 +151,6 @@ fn scale(entries: &mut Vec<Classified>, aggregate: &Aggregate, times: &ThreadTim
             *sampled.entry((key_of(thread), Scaled::of(entry.part))).or_default() += entry.sum.weight;
         }
     }
-    let exact: HashMap<ThreadKey, &ThreadTime> = times.iter().map(|(key, time)| (*key, time)).collect();
     for entry in entries.iter_mut() {
         let Ok(thread) = entry.thread else { continue };
         let (key, part) = (key_of(thread), Scaled::of(entry.part));
@@ -198,5 +201,31 @@ fn not_sampled(part: Scaled, time: &ThreadTime) -> Vec<(Part, Class, u64)> {
         ],
         Scaled::Queued => vec![(Part::Queued(State::Woken), Class::RunQueue, parts.queued_ns())],
         Scaled::Throttled => vec![(Part::Queued(State::Throttled), Class::Throttled, parts.throttled_ns)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chokepoint_ebpf::sample::{Source, StackOutcome};
+    use chokepoint_ebpf::sched::ThreadClock;
+
+    use super::*;
+    use crate::aggregate::Limits;
+    use crate::drain::decode::{Record, decode};
+    use crate::open_waits::tests::sample_record;
+
+    #[test]
+    fn the_time_of_a_thread_that_was_about_to_end_is_there_once() {
+        let mut aggregate = Aggregate::new(Limits::default());
+        let bytes = sample_record(Source::OnCpu, 700, StackOutcome::Walked);
+        let Ok(Record::Sample(sample)) = decode(&bytes) else { panic!("not a sample") };
+        aggregate.add(&sample);
+        let mut times = ThreadTimes::default();
+        let mut clock = ThreadClock { tgid: 1, tid: 1, ran_ns: 500, since_ns: 500, ..ThreadClock::ZERO };
+        clock.spent_ns[State::OnCpu as usize] = 500;
+        clock.state = State::Blocked as u32;
+        times.add_unlisted(&clock, 500, |clock| *clock);
+        let classes = Classes::of(&aggregate, |_| Vec::new(), Some(&times));
+        assert_eq!(classes.totals(), [(Class::CpuUser, 500)]);
     }
 }
