@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use chokepoint_tests::bottlenecks::case;
 use chokepoint_tests::bottlenecks::judge::{Answer, Run};
+use chokepoint_tests::host_time::HostTime;
 use chokepoint_tests::workload::on_path;
 use chokepoint_tests::{Agent, Workload, in_vm, live, skip_if};
 
@@ -99,4 +100,23 @@ fn a_recording_gives_the_same_verdict_to_anybody() {
     for part in [value["verdict"]["code"].as_str().expect("a code"), "Time of the threads", "[threads]"] {
         assert!(page.contains(part), "{part}: {page}");
     }
+}
+
+#[test]
+fn a_second_look_tells_whether_a_verdict_holds() {
+    let _live = live();
+    skip_if!(in_vm(), "what bounds a program under emulation is the emulation");
+    let workload = Workload::start("bound_lock_c", &["mutex", "inside", "4"]);
+    let pid = workload.pid().to_string();
+    let host = HostTime::begin();
+    let finished = Agent::new(["diagnose", "--confirm", "--json", "-d", "2", "--pid", &pid]).run().succeeded();
+    skip_if!(host.is_disturbed(), "the hypervisor took CPUs away: the load itself may have changed");
+    let value: serde_json::Value = serde_json::from_str(&finished.stdout).expect("it is JSON");
+    let (verdict, confirmation) = (&value["verdict"], &value["confirmation"]);
+    assert_eq!(verdict["code"], "lock.mutex", "{value:#}");
+    let outcome = confirmation["outcome"].as_str().expect("an outcome");
+    assert!(["held", "changed"].contains(&outcome), "{confirmation:#}");
+    let number = |of: &serde_json::Value, name: &str| of[name].as_f64().expect("a number");
+    let differs = (number(verdict, "share") - number(confirmation, "share")).abs();
+    assert!(outcome != "held" || differs <= number(confirmation, "tolerance"), "{value:#}");
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use chokepoint_analysis::export::json;
 use chokepoint_analysis::profile::Profile;
+use chokepoint_analysis::verdict::confirm::{Confirmation, SecondLook};
 use chokepoint_analysis::verdict::text::{Style, page};
 use chokepoint_analysis::verdict::{Diagnosis, diagnose};
 use clap::Args;
@@ -17,8 +18,10 @@ use super::record::{DEFAULT_UNWIND_CACHE, parse_duration};
 use super::recording;
 use super::target::TargetArguments;
 use crate::failure::{Failure, Kind, with_causes};
+use crate::pipeline::highest_frequency_hz;
 use crate::record::event::Event;
 use crate::record::{DEFAULT_DURATION, Options};
+use crate::target::Target;
 use crate::unwind::{self, CacheDirectory};
 
 /// Of a recording more than this is not read.
@@ -31,6 +34,7 @@ Examples:
   chokepoint diagnose                               what limits this host
   chokepoint diagnose --pid 4242 -d 30              one process, for half a minute
   chokepoint diagnose --pod shop/web-0 --json       a pod, for a machine to read
+  chokepoint diagnose --comm nginx --confirm        look a second time, closer, whether the verdict holds
   chokepoint diagnose -- make -j4                   a command and its children, until it ends
   chokepoint record -e all -o host.json             a recording, and what it says, on any machine and without root:
   chokepoint diagnose host.json")]
@@ -49,6 +53,9 @@ pub struct Arguments {
     /// Print the diagnosis as JSON.
     #[arg(long)]
     json: bool,
+    /// Look a second time, closer and for longer, whether the verdict holds. Nothing on the host is changed.
+    #[arg(long, conflicts_with_all = ["recording", "command"])]
+    confirm: bool,
     /// Print every number, and where it is from.
     #[arg(long, conflicts_with = "json")]
     explain: bool,
@@ -86,11 +93,35 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
         };
         let taken = recording::take(&arguments.command, &options).await?;
         for (_, profile) in &taken.profiles.profiles {
-            arguments.print(&diagnose(profile))?;
+            let mut diagnosis = diagnose(profile);
+            if arguments.confirm {
+                diagnosis.confirmation = Some(confirm(&diagnosis, &options).await);
+            }
+            arguments.print(&diagnosis)?;
         }
         taken.end_command()
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looks closer at what a diagnosis says, whether it holds.
+async fn confirm(diagnosis: &Diagnosis, options: &Options) -> Confirmation {
+    let look = SecondLook::at(&diagnosis.verdict, options.target == Target::Host);
+    eprintln!("{}: looking again, closer", diagnosis.verdict.code);
+    let closer = Options {
+        target: look.only.clone().map_or_else(|| options.target.clone(), Target::Comm),
+        duration: options.duration.map(|first| first * look.longer),
+        frequency_hz: options.frequency_hz.saturating_mul(look.more_samples).min(highest_frequency_hz()),
+        ..options.clone()
+    };
+    match recording::take(&[], &closer).await.map(|taken| taken.profiles.profiles) {
+        Ok(profiles) => match &profiles[..] {
+            [(_, profile)] => look.judge(diagnosis, &diagnose(profile)),
+            _ => unreachable!("one event gives one profile"),
+        },
+        // The target may have ended: what was found before is no less true.
+        Err(failure) => Confirmation::untried(&failure.message),
+    }
 }
 
 impl Arguments {

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub use recording::{End, Facts, Recording, Stop};
 pub use sampling::Sampling;
-pub use session::Session;
+pub use session::{Session, highest_frequency_hz};
 pub use symbolizing::Symbolizing;
 
 use crate::aggregate::Limits;

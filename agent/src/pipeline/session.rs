@@ -214,9 +214,16 @@ fn read_layout() -> Result<KernelLayout, Failure> {
     Ok(KernelLayout::from_btf(&bytes)?)
 }
 
-/// The kernel's own limit, `kernel.perf_event_max_sample_rate`.
+/// How often a CPU may be sampled.
+const LIMIT: &str = "kernel.perf_event_max_sample_rate";
+
+/// The most samples of a CPU's second that this kernel allows.
+#[must_use]
+pub fn highest_frequency_hz() -> u32 {
+    host::sysctl(LIMIT).and_then(|limit| u32::try_from(limit).ok()).unwrap_or(u32::MAX)
+}
+
 fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
-    const LIMIT: &str = "kernel.perf_event_max_sample_rate";
     let refuse = |message| Err(Failure::new(Kind::Usage, message));
     if frequency_hz == 0 {
         return refuse("frequency 0 takes no samples: pass at least 1 with -F".to_owned());

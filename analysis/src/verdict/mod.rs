@@ -7,6 +7,7 @@
 pub mod account;
 mod advice;
 pub mod code;
+pub mod confirm;
 mod detectors;
 pub mod finding;
 pub mod flow;
@@ -22,6 +23,7 @@ use crate::activity::Class;
 use crate::profile::Profile;
 use account::Account;
 use code::Code;
+use confirm::Confirmation;
 use detectors::Case;
 use finding::{Fact, Finding, Severity, round};
 use flow::{Flow, Root};
@@ -69,6 +71,9 @@ pub struct Diagnosis {
     pub behind: BTreeMap<String, f64>,
     /// What the verdict rests on.
     pub coverage: Basis,
+    /// Whether the verdict held at a second look, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confirmation: Option<Confirmation>,
 }
 
 /// What a verdict rests on.
@@ -127,6 +132,7 @@ pub fn diagnose(profile: &Profile) -> Diagnosis {
             .collect(),
         behind: behind.into_iter().map(|(root, seconds)| (root, round(seconds))).collect(),
         coverage,
+        confirmation: None,
     }
 }
 

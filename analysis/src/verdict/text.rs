@@ -59,6 +59,9 @@ pub fn page(diagnosis: &Diagnosis, style: Style) -> String {
         let _ = writeln!(text, "\n  {}", verdict.hypothesis);
     }
     let _ = writeln!(text, "  Test: {}", verdict.experiment);
+    if let Some(confirmation) = &diagnosis.confirmation {
+        let _ = writeln!(text, "  Tried: {}", printable(&confirmation.summary));
+    }
     if !verdict.next_steps.is_empty() {
         text.push_str("\nNext\n");
     }
