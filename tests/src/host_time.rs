@@ -34,23 +34,29 @@ impl HostTime {
         (Ticks::now().stolen - self.begin.stolen + cpus()) * TICK_NS
     }
 
+    /// Time until now, nanoseconds.
+    #[must_use]
+    pub fn elapsed_ns(self) -> u64 {
+        self.start.elapsed().as_nanos() as u64
+    }
+
     /// Whether the hypervisor and interrupts took a tenth of the CPUs' time until now, or more.
     #[must_use]
     pub fn is_disturbed(self) -> bool {
-        self.stolen_at_most_ns() as f64 > 0.1 * self.start.elapsed().as_nanos() as f64 * cpus() as f64
+        self.stolen_at_most_ns() as f64 > 0.1 * self.elapsed_ns() as f64 * cpus() as f64
     }
 
     /// Time in which no CPU was idle, so that who wanted one may have had to wait: at most this much, nanoseconds.
     #[must_use]
     pub fn contended_at_most_ns(self) -> u64 {
         let idle_ns = (Ticks::now().idle - self.begin.idle).saturating_sub(cpus()) * TICK_NS;
-        (self.start.elapsed().as_nanos() as u64).saturating_sub(idle_ns / cpus())
+        self.elapsed_ns().saturating_sub(idle_ns / cpus())
     }
 
     /// Share of the CPUs' time until now that neither was idle nor so many nanoseconds of one's own: 0 to 1.
     #[must_use]
     pub fn share_of_others(self, own_ns: u64) -> f64 {
-        let all_ns = self.start.elapsed().as_nanos() as f64 * cpus() as f64;
+        let all_ns = self.elapsed_ns() as f64 * cpus() as f64;
         let idle_ns = ((Ticks::now().idle - self.begin.idle) * TICK_NS) as f64;
         ((all_ns - idle_ns - own_ns as f64) / all_ns).clamp(0.0, 1.0)
     }

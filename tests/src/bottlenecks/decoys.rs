@@ -60,7 +60,7 @@ pub(super) const CASES: &[Case] = &[
         play: |stage| {
             let port = stage.port();
             let server = stage.run("blocked_loop.js", &[&port, "none"])?;
-            load(stage, &port, "20", "100", server)
+            load(stage, &port, "5", "25", server)
         },
     },
 ];
