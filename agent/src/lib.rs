@@ -12,6 +12,7 @@ pub mod cli;
 pub mod connections;
 pub mod containers;
 pub mod coverage;
+pub mod destination;
 pub mod doctor;
 pub mod drain;
 pub mod failure;

@@ -219,6 +219,10 @@ pub struct Header {
     pub target: String,
     /// CPUs of the host that were online; 0 where that is not known.
     pub cpus: u32,
+    /// Release of the host's kernel: `6.1.0-28-amd64`; empty where it is not known.
+    pub kernel: String,
+    /// Version of the program that recorded; empty where it is not known.
+    pub program: String,
 }
 
 /// Samples summed by thread and stack. See the module's documentation.
@@ -471,6 +475,8 @@ mod tests {
             host: "h".into(),
             target: "host".into(),
             cpus: 2,
+            kernel: "6.1.0".into(),
+            program: "0.1.0".into(),
         };
         let profile = builder.finish(header, Coverage::default());
         assert_eq!((profile.total_count(), profile.total_weight()), (2, 7));

@@ -1,7 +1,8 @@
 //! The agent under test: the release binary, run as a user runs it.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -106,7 +107,7 @@ impl Finished {
     /// Names of everything it left in its directory.
     #[must_use]
     pub fn left_behind(&self) -> Vec<String> {
-        std::fs::read_dir(self.directory.path())
+        fs::read_dir(self.directory.path())
             .expect("the directory is there")
             .map(|entry| entry.expect("and can be read").file_name().to_string_lossy().into_owned())
             .collect()
@@ -168,6 +169,38 @@ impl Drop for Running {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// What has the agent run by a user without any privilege.
+pub const AS_NOBODY: [&str; 4] = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+
+/// A recording of everything that anybody may read.
+pub struct ForAnybody {
+    directory: TempDir,
+}
+
+impl ForAnybody {
+    /// Name of its file.
+    const NAME: &str = "all.json";
+
+    /// Records a process for two seconds.
+    #[must_use]
+    pub fn record(pid: u32) -> Self {
+        let pid = pid.to_string();
+        let recorded =
+            Agent::new(["record", "-e", "all", "-o", Self::NAME, "-d", "2", "--pid", &pid]).run().succeeded();
+        let directory = recorded.directory;
+        for path in [directory.path(), &directory.path().join(Self::NAME)] {
+            fs::set_permissions(path, Permissions::from_mode(0o755)).expect("they are the test's own");
+        }
+        Self { directory }
+    }
+
+    /// Its file.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join(Self::NAME)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod agent;
 pub mod block;
 pub mod bottlenecks;
 pub mod bpf;
+pub mod browser;
 pub mod cgroup;
 pub mod chains;
 pub mod containers;

@@ -81,6 +81,19 @@ fn a_recording_that_cannot_be_diagnosed() {
 }
 
 #[test]
+fn a_report_that_cannot_be_written() {
+    let _live = live();
+    let run = |arguments: &[&str]| Agent::new(arguments).run();
+    fails(&run(&["report", "/does/not/exist.json"]), 5, &["/does/not/exist.json", "no such file"]);
+    // Before anything is recorded or read.
+    for command in [&["report", "none.json"][..], &["diagnose"]] {
+        let to = |output: &str| run(&[command, &["-o", output]].concat());
+        fails(&to("report.pdf"), 2, &["report.pdf", "md, html", "--format"]);
+        fails(&to("/no/such/directory/report.md"), 6, &["cannot write /no/such/directory/report.md", "-o"]);
+    }
+}
+
+#[test]
 fn an_output_that_cannot_be_written() {
     let _live = live();
     fails(

@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use chokepoint_analysis::profile::Profile;
 use chokepoint_tests::agent::Finished;
 use chokepoint_tests::stacks::share_with;
-use chokepoint_tests::{Agent, Workload, in_vm, live, share_tolerance, skip_if, workload};
+use chokepoint_tests::{Agent, Workload, browser, in_vm, live, share_tolerance, skip_if};
 use serde_json::Value;
 
 /// Frequency and time of a recording with a thousand samples; under emulation far less runs.
@@ -288,14 +288,14 @@ fn firefox_functions(thread: &Value, stack: &Value) -> Vec<String> {
 #[test]
 fn a_browser_shows_the_flame_graph() {
     skip_if!(in_vm(), "there is no browser");
-    skip_if!(Command::new("chromium").arg("--version").output().is_err(), "there is no Chromium");
+    skip_if!(!browser::is_installed(), "there is no Chromium");
     let _live = live();
     let workload = Workload::start("nest_c", &[]);
     let finished = record(&workload, "flame.svg", &[]);
     drop(workload);
     let picture = finished.file("flame.svg");
 
-    let dom = chromium(&["--dump-dom"], &picture);
+    let dom = browser::open(&["--dump-dom"], &picture);
     let page = String::from_utf8(dom.stdout).unwrap();
     // The browser's parser is strict: it stops at what is not well-formed, and says so in an element of this name.
     assert!(!page.contains("parsererror"), "{page}");
@@ -304,52 +304,19 @@ fn a_browser_shows_the_flame_graph() {
         assert!(page.contains(&format!("<title>{function} (")), "no box of {function} in {page}");
         assert!(page.contains(&format!(">{function} </text>")), "{function} is not written into its box");
     }
-    let log = String::from_utf8_lossy(&dom.stderr);
-    let complaints: Vec<&str> =
-        log.lines().filter(|line| line.contains("CONSOLE") || line.contains("Uncaught")).collect();
-    assert!(complaints.is_empty(), "{complaints:?}");
+    assert_eq!(browser::complaints(&dom.stderr), Vec::<String>::new());
 
     let screenshot = finished.file("flame.png");
     let size = "--window-size=1200,400";
-    let shot = chromium(&[size, &format!("--screenshot={}", screenshot.display())], &picture);
+    let shot = browser::open(&[size, &format!("--screenshot={}", screenshot.display())], &picture);
     let image = fs::read(&screenshot).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&shot.stderr)));
     // The same picture without anything in it, to compare with: text and five boxes compress worse than one colour.
     let blank = finished.file("blank.svg");
     fs::write(&blank, r#"<svg xmlns="http://www.w3.org/2000/svg" width="1200" height="400"/>"#).unwrap();
     let blank_screenshot = finished.file("blank.png");
-    chromium(&[size, &format!("--screenshot={}", blank_screenshot.display())], &blank);
+    browser::open(&[size, &format!("--screenshot={}", blank_screenshot.display())], &blank);
     let blank = fs::read(blank_screenshot).unwrap().len();
     assert!(image.len() > 2 * blank, "{} bytes of picture, {blank} of an empty one", image.len());
-}
-
-/// Opens a file in a browser that has nobody's settings and speaks with nobody.
-fn chromium(what: &[&str], file: &Path) -> Output {
-    let settings = tempfile::tempdir().unwrap();
-    let mut command = Command::new("timeout");
-    command
-        .args([
-            "--kill-after=5",
-            "60",
-            "chromium",
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--no-first-run",
-        ])
-        .args([
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "--disable-quic",
-        ])
-        .args(["--disable-dev-shm-usage", "--enable-logging=stderr"])
-        .arg(format!("--user-data-dir={}", settings.path().display()))
-        .args(what)
-        .arg(format!("file://{}", file.display()));
-    workload::die_with_test(&mut command);
-    let output = command.output().expect("chromium can be run");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output
 }
 
 #[test]

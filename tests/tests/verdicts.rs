@@ -1,8 +1,6 @@
 //! Verdicts on programs whose constraint is known: the quick part of `cargo xtask verdicts`.
 
-use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
-
+use chokepoint_tests::agent::{AS_NOBODY, ForAnybody};
 use chokepoint_tests::bottlenecks::case;
 use chokepoint_tests::bottlenecks::judge::{Answer, Run};
 use chokepoint_tests::host_time::HostTime;
@@ -73,20 +71,12 @@ fn a_recording_gives_the_same_verdict_to_anybody() {
     let _live = live();
     skip_if!(!on_path("setpriv"), "there is no setpriv");
     let workload = Workload::start("waits_c", &["spin"]);
-    let pid = workload.pid().to_string();
-    let recorded =
-        Agent::new(["record", "-e", "all", "-o", "all.json", "-d", "2", "--pid", &pid]).run().succeeded();
-    let shared = tempfile::tempdir().expect("a temporary directory can be made");
-    let path = shared.path().join("all.json");
-    std::fs::copy(recorded.file("all.json"), &path).expect("the recording can be copied");
-    for path in [shared.path(), &path] {
-        std::fs::set_permissions(path, Permissions::from_mode(0o755)).expect("they are the test's own");
-    }
-    let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    let recording = ForAnybody::record(workload.pid());
+    let path = recording.path();
     let path = path.to_str().expect("a plain path");
     let read =
         |prefix: &[&str]| Agent::through(prefix, ["diagnose", path, "--json"]).run().succeeded().stdout;
-    let (own, others) = (read(&[]), read(&nobody));
+    let (own, others) = (read(&[]), read(&AS_NOBODY));
     assert_eq!(own, others);
     let value: serde_json::Value = serde_json::from_str(&own).expect("it is JSON");
     assert_eq!(value["schema"], 1);
@@ -109,7 +99,8 @@ fn a_second_look_tells_whether_a_verdict_holds() {
     let workload = Workload::start("bound_lock_c", &["mutex", "inside", "4"]);
     let pid = workload.pid().to_string();
     let host = HostTime::begin();
-    let finished = Agent::new(["diagnose", "--confirm", "--json", "-d", "2", "--pid", &pid]).run().succeeded();
+    let finished =
+        Agent::new(["diagnose", "--confirm", "--json", "-d", "2", "--pid", &pid]).run().succeeded();
     // One of the threads runs at a time, which is half of two CPUs' time.
     let contended = host.contended_at_most_ns() as f64 / host.elapsed_ns() as f64;
     skip_if!(contended > 0.7, "others were busy: {contended:.2} of the time no CPU was idle");

@@ -1,31 +1,28 @@
 //! `chokepoint diagnose`.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{IsTerminal, Read, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chokepoint_analysis::export::json;
-use chokepoint_analysis::profile::Profile;
+use chokepoint_analysis::report::{self, Recorded};
 use chokepoint_analysis::verdict::confirm::{Confirmation, SecondLook};
 use chokepoint_analysis::verdict::text::{Style, page};
 use chokepoint_analysis::verdict::{Diagnosis, diagnose};
 use clap::Args;
 
 use super::record::{DEFAULT_UNWIND_CACHE, parse_duration};
+use super::recorded;
 use super::recording;
+use super::report::Output;
 use super::target::TargetArguments;
-use crate::failure::{Failure, Kind, with_causes};
+use crate::failure::{Failure, Kind};
 use crate::pipeline::highest_frequency_hz;
 use crate::record::event::Event;
 use crate::record::{DEFAULT_DURATION, Options};
 use crate::target::Target;
 use crate::unwind::{self, CacheDirectory};
-
-/// Of a recording more than this is not read.
-const MAX_RECORDING_BYTES: u64 = 1 << 30;
 
 /// Arguments of `chokepoint diagnose`.
 #[derive(Debug, Args)]
@@ -36,6 +33,7 @@ Examples:
   chokepoint diagnose --pod shop/web-0 --json       a pod, for a machine to read
   chokepoint diagnose --comm nginx --confirm        look a second time, closer, whether the verdict holds
   chokepoint diagnose -- make -j4                   a command and its children, until it ends
+  chokepoint diagnose --pid 4242 -o found.html      as a page to send and to keep, with flame graphs
   chokepoint record -e all -o host.json             a recording, and what it says, on any machine and without root:
   chokepoint diagnose host.json")]
 pub struct Arguments {
@@ -59,16 +57,27 @@ pub struct Arguments {
     /// Print every number, and where it is from.
     #[arg(long, conflicts_with = "json")]
     explain: bool,
+    /// Write a report with flame graphs to this file in place of printing the verdict, or - for standard output. Its name's end
+    /// chooses the format, see --format.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["json", "explain"])]
+    output: Option<PathBuf>,
+    /// Format of the report: md or html [default: by the file's name; md for -]
+    #[arg(long, value_name = "FORMAT", requires = "output")]
+    format: Option<String>,
 }
 
-/// Diagnoses and prints the verdict to standard output.
+/// Diagnoses, and prints the verdict to standard output or writes the report.
 ///
 /// # Errors
 /// A [`Failure`] that says what to do.
 pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
+    let output = arguments
+        .output
+        .as_deref()
+        .map(|path| Output::named(path, arguments.format.as_deref()))
+        .transpose()?;
     if let Some(path) = &arguments.recording {
-        let profile = read(path)?;
-        arguments.print(&diagnose(&profile))?;
+        arguments.tell(&Recorded::of(&recorded::read(path)?), output.as_ref())?;
         return Ok(ExitCode::SUCCESS);
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,11 +102,11 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
         };
         let taken = recording::take(&arguments.command, &options).await?;
         for (_, profile) in &taken.profiles.profiles {
-            let mut diagnosis = diagnose(profile);
+            let mut recorded = Recorded::of(profile);
             if arguments.confirm {
-                diagnosis.confirmation = Some(confirm(&diagnosis, &options).await);
+                recorded.diagnosis.confirmation = Some(confirm(&recorded.diagnosis, &options).await);
             }
-            arguments.print(&diagnosis)?;
+            arguments.tell(&recorded, output.as_ref())?;
         }
         taken.end_command()
     })?;
@@ -125,7 +134,11 @@ async fn confirm(diagnosis: &Diagnosis, options: &Options) -> Confirmation {
 }
 
 impl Arguments {
-    fn print(&self, diagnosis: &Diagnosis) -> Result<(), Failure> {
+    fn tell(&self, recorded: &Recorded<'_>, output: Option<&Output>) -> Result<(), Failure> {
+        if let Some(output) = output {
+            return output.write(&report::diagnosis(recorded));
+        }
+        let diagnosis = &recorded.diagnosis;
         let text = if self.json {
             serde_json::to_string_pretty(diagnosis).map_err(|error| Failure::unexpected(&error))? + "\n"
         } else {
@@ -135,24 +148,4 @@ impl Arguments {
             .write_all(text.as_bytes())
             .map_err(|error| Failure::new(Kind::Output, format!("cannot print: {error}")))
     }
-}
-
-fn read(path: &PathBuf) -> Result<Profile, Failure> {
-    let refused = |cause: String| {
-        Failure::new(Kind::Target, format!("cannot read the recording {}: {cause}", path.display()))
-    };
-    let file = File::open(path).map_err(|error| refused(with_causes(&error).to_lowercase()))?;
-    let profile =
-        json::read(&mut file.take(MAX_RECORDING_BYTES)).map_err(|error| refused(with_causes(&error)))?;
-    if profile.header.kind != Event::All.name() {
-        return Err(Failure::new(
-            Kind::Target,
-            format!(
-                "{} is a recording of {}: a verdict needs one of everything, record -e all",
-                path.display(),
-                profile.header.kind
-            ),
-        ));
-    }
-    Ok(profile)
 }

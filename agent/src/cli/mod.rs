@@ -4,7 +4,9 @@ pub mod diagnose;
 pub mod doctor;
 pub mod log;
 pub mod record;
+pub mod recorded;
 pub mod recording;
+pub mod report;
 pub mod signals;
 pub mod stopping;
 pub mod target;
@@ -51,6 +53,8 @@ enum Command {
     Record(Box<record::Arguments>),
     /// Watch every resource of the host for a while: utilization, saturation, errors, and what of it is a warning or critical.
     Signals(signals::Arguments),
+    /// Write what a recording says as an audit report: scope, baseline, constraint, hypotheses, next steps, what was not looked at.
+    Report(report::Arguments),
     /// Show where the time of threads goes, window after window, on the terminal.
     Top(Box<top::Arguments>),
     /// Tell what profiling on this host needs and whether it is there.
@@ -76,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Diagnose(arguments) => diagnose::run(&arguments, kernel_log),
         Command::Record(arguments) => record::run(*arguments, kernel_log),
         Command::Signals(arguments) => signals::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Top(arguments) => top::run(&arguments, kernel_log),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };

@@ -10,11 +10,12 @@ use clap::Args;
 
 use super::recording;
 use super::target::TargetArguments;
+use crate::destination::Destination;
 use crate::failure::{Failure, Kind};
 use crate::host::cost::{Cost, log_phase};
 use crate::load::Stacks;
 use crate::record::event::Event;
-use crate::record::output::{Destination, Output};
+use crate::record::output::Output;
 use crate::record::summary::{self, Finished};
 use crate::record::{DEFAULT_DURATION, DEFAULT_FREQUENCY_HZ, Options};
 use crate::target::Target;
@@ -95,14 +96,12 @@ impl Arguments {
         let usage = |error: export::UnknownFormat| {
             Failure::new(Kind::Usage, format!("{error}; choose one with --format"))
         };
-        let is_stdout = self.output.as_os_str() == "-";
+        let destination = Destination::named(&self.output);
         let format = match &self.format {
             Some(name) => name.parse().map_err(usage)?,
-            None if is_stdout => Format::Folded,
+            None if destination == Destination::Stdout => Format::Folded,
             None => Format::from_path(&self.output).map_err(usage)?,
         };
-        let destination =
-            if is_stdout { Destination::Stdout } else { Destination::File(self.output.clone()) };
         Ok(Output { destination, format, options: export::Options { per_thread: self.per_thread } })
     }
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chokepoint_analysis::signals::{
-    Definition, Kind, Level, Levels, Signal, Signals, Thresholds, Unit, definition, definitions, evaluate,
+    Definition, Level, Levels, Signal, Signals, Thresholds, definition, definitions, evaluate,
 };
 use clap::Args;
 
@@ -120,41 +120,11 @@ fn finish(mut readings: Vec<chokepoint_analysis::signals::reading::Reading>, lev
 fn list() -> String {
     let mut text = String::new();
     for Definition { name, unit, thresholds, meaning, .. } in definitions() {
-        let levels = match thresholds {
-            None => String::new(),
-            Some(Thresholds { warning, critical }) if *warning <= f64::MIN_POSITIVE => {
-                let level = if *critical <= f64::MIN_POSITIVE { "critical" } else { "warning" };
-                format!("; {level} above 0")
-            }
-            Some(Thresholds { warning, critical }) => format!("; warning {warning}, critical {critical}"),
-        };
-        let _ = writeln!(text, "{name} [{}]{levels}\n    {meaning}", symbol(*unit));
+        let levels = thresholds.map_or_else(String::new, |thresholds| format!("; {}", thresholds.in_words()));
+        let _ = writeln!(text, "{name} [{}]{levels}\n    {meaning}", unit.symbol());
     }
     text
 }
-
-const fn symbol(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Percent => "%",
-        Unit::Number => "1",
-        Unit::PerSecond => "/s",
-        Unit::BytesPerSecond => "B/s",
-        Unit::Milliseconds => "ms",
-    }
-}
-
-/// Signals that show how much each resource does where all is well.
-const ALWAYS_SHOWN: &[&str] = &[
-    "cpu.utilization",
-    "cpu.runnable_per_cpu",
-    "memory.utilization",
-    "block.utilization",
-    "fs.utilization",
-    "net.utilization",
-    "net.received_bytes",
-    "net.sent_bytes",
-    "tcp.retransmit_share",
-];
 
 /// Longest instance that is shown whole.
 const INSTANCE_WIDTH: usize = 24;
@@ -166,22 +136,18 @@ fn render(signals: &Signals, all: bool, colour: bool) -> String {
         "{:8}  {:24} {:>10} {:>9} {:>9} {:>9}  of",
         "level", "signal", "value", "p50", "p95", "max"
     );
-    let is_shown = |signal: &&Signal| {
-        let is_busy = ALWAYS_SHOWN.contains(&signal.name.as_str())
-            && (signal.instance.is_empty() || signal.value > 0.0);
-        let has_failed = signal.kind == Kind::Errors && signal.value > 0.0;
-        all || signal.level > Level::None || is_busy || has_failed
-    };
-    let shown: Vec<&Signal> = signals.signals.iter().filter(is_shown).collect();
+    let shown: Vec<&Signal> =
+        signals.signals.iter().filter(|signal| all || signal.tells_something()).collect();
     for signal in &shown {
-        let (name, escape) = match signal.level {
-            Level::None => ("", ""),
-            Level::Warning => ("warning", "\x1b[33m"),
-            Level::Critical => ("critical", "\x1b[31;1m"),
+        let escape = match signal.level {
+            Level::None => "",
+            Level::Warning => "\x1b[33m",
+            Level::Critical => "\x1b[31;1m",
         };
+        let name = signal.level.name();
         let (start, end) = if colour && !escape.is_empty() { (escape, "\x1b[0m") } else { ("", "") };
         let [value, p50, p95, max] = [signal.value, signal.steps.p50, signal.steps.p95, signal.steps.max]
-            .map(|value| quantity(value, signal.unit));
+            .map(|value| signal.unit.quantity(value));
         let line = format!(
             "{start}{name:8}{end}  {:24} {value:>10} {p50:>9} {p95:>9} {max:>9}  {}",
             signal.name,
@@ -209,26 +175,6 @@ fn shortened(instance: &str) -> String {
     format!("…{end}")
 }
 
-/// A value in at most eight characters: `12.3 %`, `4.56 MB/s`.
-fn quantity(value: f64, unit: Unit) -> String {
-    let scaled = |steps: &[(&str, f64)]| {
-        let (prefix, size) = steps.iter().rev().find(|(_, size)| value >= *size).unwrap_or(&steps[0]);
-        (value / size, prefix.to_string())
-    };
-    let (value, prefix) = match unit {
-        Unit::Percent | Unit::Number | Unit::Milliseconds => (value, String::new()),
-        Unit::PerSecond | Unit::BytesPerSecond => scaled(&[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)]),
-    };
-    let digits = match value {
-        value if value == 0.0 || value >= 99.95 => 0,
-        value if value >= 9.995 => 1,
-        _ => 2,
-    };
-    let symbol = if unit == Unit::Number { "" } else { symbol(unit) };
-    let space = if symbol.is_empty() || symbol == "/s" && prefix.is_empty() { "" } else { " " };
-    format!("{value:.digits$}{space}{prefix}{symbol}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -242,24 +188,6 @@ mod tests {
         }
         assert!(parse_level("cpu.utilization=2,1").unwrap_err().contains("above what is critical"));
         assert!(parse_level("cpu.use=1,2").unwrap_err().contains("--list"));
-    }
-
-    #[test]
-    fn quantities_are_short() {
-        let cases = [
-            (0.0, Unit::Percent, "0 %"),
-            (12.345, Unit::Percent, "12.3 %"),
-            (100.0, Unit::Percent, "100 %"),
-            (1.234, Unit::Number, "1.23"),
-            (0.5, Unit::PerSecond, "0.50/s"),
-            (12_345.0, Unit::PerSecond, "12.3 k/s"),
-            (4_560_000.0, Unit::BytesPerSecond, "4.56 MB/s"),
-            (7.0, Unit::BytesPerSecond, "7.00 B/s"),
-            (3.0, Unit::Milliseconds, "3.00 ms"),
-        ];
-        for (value, unit, text) in cases {
-            assert_eq!(quantity(value, unit), text);
-        }
     }
 
     #[test]

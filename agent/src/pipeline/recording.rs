@@ -155,6 +155,8 @@ impl Sampling {
                     host: host::name(),
                     target: target.clone(),
                     cpus: self.session.cpus.len() as u32,
+                    kernel: host::kernel_release(),
+                    program: env!("CARGO_PKG_VERSION").to_owned(),
                 },
                 coverage: window.coverage(*event),
             })

@@ -5,9 +5,9 @@ use std::fmt::{Result, Write as _};
 use chokepoint_analysis::block::{Block, Latency, Owner, Totals};
 use chokepoint_analysis::names;
 use chokepoint_analysis::profile::Header;
+use chokepoint_analysis::units::bytes;
 
 use super::summary::Style;
-use super::units::bytes;
 
 /// Processes, groups and other owners listed of each kind.
 const TOP: usize = 5;

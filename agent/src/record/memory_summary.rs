@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use chokepoint_analysis::memory::{Kill, Memory, ProcessMemory};
 use chokepoint_analysis::names;
+use chokepoint_analysis::units::duration;
 
 use super::event::Event;
 use super::summary::Style;
-use super::units::duration;
 use crate::memory::describe;
 
 /// Processes listed.

@@ -11,7 +11,6 @@ pub mod progress;
 mod run_queue_summary;
 mod sockets_summary;
 pub mod summary;
-mod units;
 pub mod workload;
 
 use std::time::Duration;

@@ -1,25 +1,13 @@
-//! The file a recording ends in: there as a whole, or not at all.
+//! The files a recording ends in.
 
-use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use chokepoint_analysis::export::{self, Format};
 use chokepoint_analysis::profile::Profile;
-use tempfile::NamedTempFile;
 
 use super::event::Event;
+use crate::destination::Destination;
 use crate::failure::{Failure, Kind};
-
-/// Where the profile goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Destination {
-    /// Standard output.
-    Stdout,
-    /// A file, replaced if it exists.
-    File(PathBuf),
-}
 
 /// A destination and the format written there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,60 +46,15 @@ impl Output {
     /// # Errors
     /// A [`Kind::Output`] failure that names the path.
     pub fn check(&self) -> Result<(), Failure> {
-        let Destination::File(path) = &self.destination else { return Ok(()) };
-        match fs::metadata(path) {
-            Ok(facts) if facts.is_dir() => {
-                return Err(unwritable(path, &io::Error::other("it is a directory")));
-            }
-            // A pipe or a device such as /dev/null is written in place.
-            Ok(facts) if !facts.is_file() => return Ok(()),
-            _ => {}
-        }
-        temporary_beside(path).map(drop)
+        self.destination.check()
     }
 
-    /// Writes the profile. A file appears under its name only when all of it is on the disk.
+    /// Writes the profile.
     ///
     /// # Errors
     /// A [`Kind::Output`] failure; nothing is left behind then.
     pub fn write(&self, profile: &Profile) -> Result<(), Failure> {
-        match &self.destination {
-            Destination::Stdout => {
-                let mut out = io::stdout().lock();
-                match export::write(profile, self.format, &self.options, &mut out) {
-                    // The reader has seen enough.
-                    Err(export::ExportError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
-                        Ok(())
-                    }
-                    result => Ok(result?),
-                }
-            }
-            Destination::File(path) if is_special(path) => {
-                let mut file =
-                    fs::File::options().write(true).open(path).map_err(|error| unwritable(path, &error))?;
-                Ok(export::write(profile, self.format, &self.options, &mut file)?)
-            }
-            Destination::File(path) => {
-                // A link stays a link, and what it leads to keeps its permissions.
-                let path = &fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-                let mut file = temporary_beside(path)?;
-                if let Ok(replaced) = fs::metadata(path) {
-                    file.as_file()
-                        .set_permissions(replaced.permissions())
-                        .map_err(|error| unwritable(path, &error))?;
-                }
-                export::write(profile, self.format, &self.options, file.as_file_mut()).map_err(|error| {
-                    match error {
-                        export::ExportError::Io(error) => unwritable(path, &error),
-                        other => other.into(),
-                    }
-                })?;
-                file.as_file_mut().flush().map_err(|error| unwritable(path, &error))?;
-                file.as_file().sync_data().map_err(|error| unwritable(path, &error))?;
-                file.persist(path).map_err(|error| unwritable(path, &error.error))?;
-                Ok(())
-            }
-        }
+        self.destination.write(|out| export::write(profile, self.format, &self.options, out))
     }
 }
 
@@ -124,32 +67,4 @@ fn named_after(path: &Path, format: Format, event: Event) -> PathBuf {
         None => format!("{name}.{event}"),
     };
     path.with_file_name(name)
-}
-
-fn is_special(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|facts| !facts.is_file())
-}
-
-/// A file in the same directory, removed when dropped, so that renaming it is atomic.
-fn temporary_beside(path: &Path) -> Result<NamedTempFile, Failure> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = tempfile::Builder::new()
-        .prefix(".chokepoint-")
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(directory)
-        .map_err(|error| unwritable(path, &error))?;
-    Ok(file)
-}
-
-fn unwritable(path: &Path, error: &io::Error) -> Failure {
-    let advice = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "free some space or choose another place with -o"
-        }
-        _ => "choose another place with -o",
-    };
-    let cause = error.to_string();
-    let cause =
-        cause.split(" (os error").next().unwrap_or_default().split(" at path").next().unwrap_or_default();
-    Failure::new(Kind::Output, format!("cannot write {}: {}: {advice}", path.display(), cause.to_lowercase()))
 }

@@ -4,9 +4,9 @@ use std::fmt::{self, Write as _};
 
 use chokepoint_analysis::names;
 use chokepoint_analysis::run_queue::{Queue, RunQueue, Runner};
+use chokepoint_analysis::units::duration;
 
 use super::summary::Style;
-use super::units::duration;
 
 /// Processes and groups listed.
 const TOP_QUEUES: usize = 5;

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use chokepoint_analysis::connections::Connection;
 use chokepoint_analysis::names;
+use chokepoint_analysis::units::bytes;
 
 use super::summary::Style;
-use super::units::bytes;
 
 /// Connections listed.
 const TOP_CONNECTIONS: usize = 10;

@@ -21,7 +21,7 @@ pub(super) fn facts(profile: &Profile) -> Vec<String> {
 }
 
 /// `2026-01-31 23:59:59 UTC`.
-fn utc(unix_ns: u64) -> String {
+pub(crate) fn utc(unix_ns: u64) -> String {
     let seconds = unix_ns / 1_000_000_000;
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::frames::{FrameIndex, Frames};
 use crate::names;
-use crate::profile::{Profile, Thread};
+use crate::profile::{Profile, Sample, Thread};
 
 use super::Options;
 
@@ -36,10 +36,19 @@ impl Labels {
         &self.of_frame[frame]
     }
 
-    /// The folded stacks, ordered by their elements. None of them is without a frame.
+    /// The folded stacks of all samples, ordered by their elements. None of them is without a frame.
     pub(super) fn fold(&self, profile: &Profile) -> BTreeMap<Vec<&str>, Sums> {
+        self.fold_samples(profile, &profile.samples)
+    }
+
+    /// The same of some of the profile's samples.
+    pub(super) fn fold_samples<'s>(
+        &self,
+        profile: &Profile,
+        samples: impl IntoIterator<Item = &'s Sample>,
+    ) -> BTreeMap<Vec<&str>, Sums> {
         let mut stacks: BTreeMap<Vec<&str>, Sums> = BTreeMap::new();
-        for sample in &profile.samples {
+        for sample in samples {
             let mut stack: Vec<&str> =
                 self.of_thread[sample.thread.index()].iter().map(String::as_str).collect();
             stack.extend(

@@ -7,11 +7,12 @@ use std::str::FromStr;
 
 use crate::profile::Profile;
 
-mod caption;
+pub(crate) mod caption;
 mod firefox;
 mod fold;
 mod folded;
 pub mod json;
+pub mod picture;
 mod pprof;
 mod speedscope;
 mod svg;

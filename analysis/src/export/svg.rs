@@ -17,54 +17,93 @@ use super::{Options, caption};
 
 /// Share of the picture below which a frame is left out. It would be half a pixel wide, and a busy host has so many that a
 /// browser could not show them.
-const MIN_WIDTH_PCT: f64 = 0.05;
+pub(super) const MIN_WIDTH_PCT: f64 = 0.05;
 
 pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let labels = Labels::new(profile, options);
-    let stacks = labels.fold(profile);
-    let width = Width::of(profile);
-    // inferno closes a frame where the next line differs, so a frame stays in one piece only if lines are in the order of
-    // their elements. It sorts them as text, where `a b` and `a(b)` come between `a` and `a;c`; only the lines of a flame
-    // chart keep their order, reversed.
-    let lines: Vec<String> = stacks
-        .iter()
-        .rev()
-        .map(|(stack, sums)| (stack, width.measure(sums)))
-        .filter(|(_, measure)| *measure > 0)
-        .map(|(stack, measure)| format!("{} {measure}", stack.join(";")))
-        .collect();
-    if lines.is_empty() {
-        return write_empty(profile, out);
+    let scene = Scene::new(profile, &labels, labels.fold(profile));
+    let subtitle = caption::facts(profile).join(" · ");
+    match scene.draw(caption::title(&profile.header), Some(subtitle), MIN_WIDTH_PCT)? {
+        Some(picture) => out.write_all(add_legend(picture, &scene.legend()).as_bytes()),
+        None => write_empty(profile, out),
     }
-
-    let activities = Activities::of(&labels, &stacks);
-    let mut colours = activities.colours(&labels, &stacks).unwrap_or_else(|| colours(&labels, &stacks));
-    let mut flames = flamegraph::Options::default();
-    flames.flame_chart = true;
-    // The root above, so that a deep stack does not push what all have in common out of sight.
-    flames.direction = Direction::Inverted;
-    flames.min_width = MIN_WIDTH_PCT;
-    flames.title = caption::title(&profile.header);
-    flames.subtitle = Some(caption::facts(profile).join(" · "));
-    flames.count_name = width.unit.to_owned();
-    flames.factor = width.factor;
-    flames.name_type = String::new();
-    flames.font_type = "monospace".to_owned();
-    flames.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
-    // Parts neighbours that have the same colour.
-    flames.stroke_color = StrokeColor::Color(BACKGROUND);
-    flames.text_truncate_direction = TextTruncateDirection::Right;
-    flames.palette_map = Some(&mut colours);
-
-    let mut picture = Vec::new();
-    flamegraph::from_lines(&mut flames, lines.iter().map(String::as_str), &mut picture)?;
-    let picture = String::from_utf8(picture).map_err(io::Error::other)?;
-    let mut legend = activities.legend();
-    if legend.is_empty() {
-        legend = Class::present(&labels);
-    }
-    out.write_all(add_legend(picture, &legend).as_bytes())
 }
+
+/// What is drawn.
+pub(super) struct Scene<'a> {
+    labels: &'a Labels,
+    stacks: BTreeMap<Vec<&'a str>, Sums>,
+    activities: Activities<'a>,
+    width: Width,
+}
+
+impl<'a> Scene<'a> {
+    pub(super) fn new(profile: &Profile, labels: &'a Labels, stacks: BTreeMap<Vec<&'a str>, Sums>) -> Self {
+        Self { labels, activities: Activities::of(labels, &stacks), stacks, width: Width::of(profile) }
+    }
+
+    /// The picture, without frames that are narrower; `None` where there is nothing to draw.
+    pub(super) fn draw(
+        &self,
+        title: String,
+        subtitle: Option<String>,
+        min_width_pct: f64,
+    ) -> io::Result<Option<String>> {
+        // inferno closes a frame where the next line differs, so a frame stays in one piece only if lines are in the order of
+        // their elements. It sorts them as text, where `a b` and `a(b)` come between `a` and `a;c`; only the lines of a flame
+        // chart keep their order, reversed.
+        let lines: Vec<String> = self
+            .stacks
+            .iter()
+            .rev()
+            .map(|(stack, sums)| (stack, self.width.measure(sums)))
+            .filter(|(_, measure)| *measure > 0)
+            .map(|(stack, measure)| format!("{} {measure}", stack.join(";")))
+            .collect();
+        if lines.is_empty() {
+            return Ok(None);
+        }
+        let mut colours = self
+            .activities
+            .colours(self.labels, &self.stacks)
+            .unwrap_or_else(|| colours(self.labels, &self.stacks));
+        let mut flames = flamegraph::Options::default();
+        flames.flame_chart = true;
+        // The root above, so that a deep stack does not push what all have in common out of sight.
+        flames.direction = Direction::Inverted;
+        flames.min_width = min_width_pct;
+        flames.title = title;
+        flames.subtitle = subtitle;
+        flames.count_name = self.width.unit.to_owned();
+        flames.factor = self.width.factor;
+        flames.name_type = String::new();
+        flames.font_type = "monospace".to_owned();
+        flames.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
+        // Parts neighbours that have the same colour.
+        flames.stroke_color = StrokeColor::Color(BACKGROUND);
+        flames.text_truncate_direction = TextTruncateDirection::Right;
+        flames.palette_map = Some(&mut colours);
+
+        let mut picture = Vec::new();
+        flamegraph::from_lines(&mut flames, lines.iter().map(String::as_str), &mut picture)?;
+        String::from_utf8(picture).map(Some).map_err(io::Error::other)
+    }
+
+    /// What the colours stand for.
+    pub(super) fn legend(&self) -> Vec<(Color, &'static str)> {
+        let legend = self.activities.legend();
+        if legend.is_empty() { Class::present(self.labels) } else { legend }
+    }
+}
+
+/// Height of a picture of inferno's, pixels.
+pub(super) fn height(picture: &str) -> Option<usize> {
+    let (_, rest) = picture.split_once(HEIGHT)?;
+    rest.split_once('"')?.0.parse().ok()
+}
+
+/// The attribute of the picture's own element, which comes first.
+const HEIGHT: &str = "height=\"";
 
 /// What a frame's width stands for.
 struct Width {
@@ -268,16 +307,9 @@ fn colours(labels: &Labels, stacks: &BTreeMap<Vec<&str>, Sums>) -> PaletteMap {
 /// inferno's picture with a strip at its lower edge that names the colours.
 fn add_legend(picture: String, classes: &[(Color, &str)]) -> String {
     const STRIP: usize = 20;
-    const HEIGHT: &str = "height=\"";
     /// Plain spaces would collapse.
     const GAP: &str = "\u{a0}\u{a0} ";
-    let Some(height) = picture
-        .split_once(HEIGHT)
-        .and_then(|(_, rest)| rest.split_once('"'))
-        .and_then(|(height, _)| height.parse::<usize>().ok())
-    else {
-        return picture;
-    };
+    let Some(height) = height(&picture) else { return picture };
     let Some((picture, end)) = picture.rsplit_once("</svg>") else { return picture };
 
     let taller = height + STRIP;

@@ -7,6 +7,7 @@
 
 mod block;
 mod cpu;
+mod display;
 mod group;
 mod limits;
 mod memory;

@@ -236,7 +236,7 @@ impl<'p> Account<'p> {
         for sample in &profile.samples {
             let node = node_of[sample.thread.index()];
             let (stack, ns) = (sample.stack, sample.weight);
-            let Some((class, object)) = self.activity(stack) else { continue };
+            let Some((class, object)) = activity(profile, stack) else { continue };
             self.nodes[node].classes[class as usize] += ns;
             match class {
                 Class::CpuUser | Class::CpuKernel => {
@@ -255,24 +255,6 @@ impl<'p> Account<'p> {
                 }
             }
         }
-    }
-
-    /// What stands above a stack's functions: the class, and the object of a wait.
-    fn activity(&self, stack: StackId) -> Option<(Class, Option<&'p str>)> {
-        let mut object = None;
-        // The object, then the class.
-        for id in self.profile.stack(stack).iter().take(2) {
-            let location = self.profile.location(*id);
-            if self.profile.module(location.module).kind != ModuleKind::Activity {
-                return None;
-            }
-            let name = self.profile.function(location.lines.first()?.function).name.as_str();
-            if let Some(class) = Class::from_frame(name) {
-                return Some((class, object));
-            }
-            object = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-        }
-        None
     }
 
     /// Names of a stack's functions, leaf first, without what stands above them.
@@ -416,6 +398,24 @@ impl<'p> Account<'p> {
     pub fn host_busy(&self) -> Option<f64> {
         Some(self.signal("cpu.utilization")? / 100.0)
     }
+}
+
+/// What stands above a stack's functions: the class, and the object of a wait.
+pub(crate) fn activity(profile: &Profile, stack: StackId) -> Option<(Class, Option<&str>)> {
+    let mut object = None;
+    // The object, then the class.
+    for id in profile.stack(stack).iter().take(2) {
+        let location = profile.location(*id);
+        if profile.module(location.module).kind != ModuleKind::Activity {
+            return None;
+        }
+        let name = profile.function(location.lines.first()?.function).name.as_str();
+        if let Some(class) = Class::from_frame(name) {
+            return Some((class, object));
+        }
+        object = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    }
+    None
 }
 
 /// A thread's name without its number: `worker-12` is `worker-`.

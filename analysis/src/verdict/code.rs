@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Serialize, Serializer};
 
+use crate::activity::Class;
+
 /// A constraint, or the absence of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Code {
@@ -197,6 +199,41 @@ impl Code {
                 matches!(other, Self::ProcChurn | Self::CpuKernel | Self::CpuSingleThread | Self::WaitChild)
             }
             _ => false,
+        }
+    }
+
+    /// The classes of thread time in which it shows: what a flame graph of it is of. None where it takes no time.
+    #[must_use]
+    pub const fn shows_in(self) -> &'static [Class] {
+        use Class::{
+            Child, CpuKernel, CpuStolen, CpuUser, Event, Futex, IoDirtyThrottled, IoRead, IoSync, IoWrite,
+            Ipc, LockFile, LockKernel, MemoryReclaim, NetAccept, NetConnect, NetReceive, NetSend, RunQueue,
+            Throttled, Timer,
+        };
+        match self {
+            Self::CpuSingleThread | Self::MemFault | Self::LockSpin => &[CpuUser, CpuKernel],
+            Self::CpuSaturated | Self::CpuNoisyNeighbour => &[CpuUser, CpuKernel, RunQueue],
+            Self::CpuQuota => &[CpuUser, CpuKernel, Throttled],
+            Self::CpuSteal => &[CpuUser, CpuKernel, CpuStolen],
+            Self::CpuKernel => &[CpuKernel],
+            Self::ProcChurn => &[CpuUser, CpuKernel, Child],
+            Self::IoRead => &[IoRead],
+            Self::IoWrite => &[IoWrite],
+            Self::IoSyncWrite => &[IoSync],
+            Self::IoThrottle => &[IoRead, IoWrite, IoSync],
+            Self::IoDirtyThrottle => &[IoDirtyThrottled],
+            Self::MemReclaim | Self::MemSwap => &[MemoryReclaim, IoRead],
+            Self::LockMutex | Self::LockRuntime | Self::LockMonitor => &[Futex],
+            Self::LockKernel => &[LockKernel],
+            Self::LockFile => &[LockFile],
+            Self::PoolThreads | Self::PoolConnections => &[Futex, NetReceive, Event],
+            Self::NetDownstream | Self::NetLoss => &[NetSend, NetReceive, NetConnect, Event],
+            Self::NetRetryStorm => &[CpuUser, CpuKernel, NetReceive, NetConnect, Event],
+            Self::NetListenOverflow => &[NetAccept, Event],
+            Self::WaitIpc => &[Ipc],
+            Self::WaitTimer => &[Timer],
+            Self::WaitChild => &[Child],
+            Self::LimitFd | Self::LimitPids | Self::NoneIdle | Self::NoneHealthy | Self::Unknown => &[],
         }
     }
 

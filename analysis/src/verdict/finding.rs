@@ -19,6 +19,19 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "nothing wrong",
+            Self::Low => "low",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
 /// How much of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -29,6 +42,18 @@ pub enum Amount {
     Medium,
     /// Much.
     High,
+}
+
+impl Amount {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
 }
 
 /// A number that speaks for or against a finding.
@@ -43,6 +68,23 @@ pub struct Fact {
     pub unit: &'static str,
     /// Where it is from: `threads`, `wakers`, `run queue`, `block requests`, `signal group.throttled_periods`.
     pub source: String,
+}
+
+impl Fact {
+    /// The number with its unit, in the three digits that matter.
+    #[must_use]
+    pub fn number(&self) -> String {
+        let digits = match self.value.abs() {
+            value if value >= 100.0 || value.fract() == 0.0 => 0,
+            value if value >= 10.0 => 1,
+            _ => 2,
+        };
+        match self.unit {
+            "1" => format!("{:.digits$}", self.value),
+            "/s" => format!("{:.digits$}/s", self.value),
+            unit => format!("{:.digits$} {unit}", self.value),
+        }
+    }
 }
 
 /// Something to do.
@@ -126,6 +168,16 @@ impl Finding {
             next_steps: Vec::new(),
             shown_by: String::new(),
         }
+    }
+
+    /// How bad it is, how sure, and what could be gained at most, in words.
+    #[must_use]
+    pub fn judgement(&self) -> String {
+        let mut text = format!("{}, confidence {:.0} %", self.severity.name(), self.confidence * 100.0);
+        if let Some(gain) = self.gain_upper_bound.filter(|_| self.code.is_constraint()) {
+            text.push_str(&format!(", at most {gain:.1} times the throughput without it"));
+        }
+        text
     }
 
     pub(super) fn proves(

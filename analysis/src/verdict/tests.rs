@@ -145,6 +145,8 @@ impl Recording {
             host: "h".into(),
             target: self.target.into(),
             cpus: 4,
+            kernel: "6.1.0".into(),
+            program: "0.1.0".into(),
         };
         let coverage = Coverage { attempted: 1000, captured: 1000, ..Coverage::default() };
         let mut profile = self.builder.finish(header, coverage);

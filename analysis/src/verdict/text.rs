@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Diagnosis;
-use super::finding::{Amount, Fact, Finding, Severity};
+use super::finding::{Fact, Severity};
 use crate::names::printable;
 
 /// Width of the bar of a class.
@@ -34,15 +34,7 @@ pub fn page(diagnosis: &Diagnosis, style: Style) -> String {
         diagnosis.coverage.threads
     );
     let (start, end) = colours(verdict.severity, style);
-    let _ = writeln!(
-        text,
-        "{start}{}{end}  {}\n  {}, confidence {:.0} %{}",
-        verdict.code,
-        verdict.summary,
-        severity(verdict.severity),
-        verdict.confidence * 100.0,
-        gain(verdict)
-    );
+    let _ = writeln!(text, "{start}{}{end}  {}\n  {}", verdict.code, verdict.summary, verdict.judgement());
     for (what, names) in [("by", &verdict.culprits), ("hits", &verdict.processes), ("in", &verdict.functions)]
     {
         if !names.is_empty() {
@@ -68,9 +60,9 @@ pub fn page(diagnosis: &Diagnosis, style: Style) -> String {
     for (number, step) in verdict.next_steps.iter().enumerate() {
         let amounts = format!(
             "impact {}, effort {}, risk {}",
-            amount(step.impact),
-            amount(step.effort),
-            amount(step.risk)
+            step.impact.name(),
+            step.effort.name(),
+            step.risk.name()
         );
         let _ = writeln!(text, "  {}. {} ({amounts})", number + 1, step.action);
     }
@@ -124,39 +116,10 @@ fn facts(text: &mut String, intro: &str, facts: &[Fact], style: Style) {
     let told = if style.explain { facts.len() } else { FACTS };
     for fact in facts.iter().take(told) {
         let source = if style.explain { format!("  [{}]", fact.source) } else { String::new() };
-        let _ = writeln!(
-            text,
-            "  {:>10} {}{}{source}",
-            number(fact.value, fact.unit),
-            intro,
-            printable(&fact.what)
-        );
+        let _ = writeln!(text, "  {:>10} {}{}{source}", fact.number(), intro, printable(&fact.what));
     }
     if facts.len() > told {
         let _ = writeln!(text, "  {:>10} {} more numbers: --explain", "", facts.len() - told);
-    }
-}
-
-/// Three digits that matter.
-fn number(value: f64, unit: &str) -> String {
-    let digits = match value.abs() {
-        value if value >= 100.0 || value.fract() == 0.0 => 0,
-        value if value >= 10.0 => 1,
-        _ => 2,
-    };
-    match unit {
-        "1" => format!("{value:.digits$}"),
-        "/s" => format!("{value:.digits$}/s"),
-        unit => format!("{value:.digits$} {unit}"),
-    }
-}
-
-fn gain(finding: &Finding) -> String {
-    match finding.gain_upper_bound {
-        Some(gain) if finding.code.is_constraint() => {
-            format!(", at most {gain:.1} times the throughput without it")
-        }
-        _ => String::new(),
     }
 }
 
@@ -169,21 +132,4 @@ fn colours(severity: Severity, style: Style) -> (&'static str, &'static str) {
         Severity::Critical => "\x1b[31;1m",
     };
     (start, "\x1b[0m")
-}
-
-const fn severity(severity: Severity) -> &'static str {
-    match severity {
-        Severity::None => "nothing wrong",
-        Severity::Low => "low",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
-}
-
-const fn amount(amount: Amount) -> &'static str {
-    match amount {
-        Amount::Low => "low",
-        Amount::Medium => "medium",
-        Amount::High => "high",
-    }
 }

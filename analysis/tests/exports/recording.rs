@@ -56,6 +56,8 @@ impl Recording {
             host: "web-1".to_owned(),
             target: "host".to_owned(),
             cpus: 2,
+            kernel: "6.1.0".to_owned(),
+            program: "0.1.0".to_owned(),
         };
         Self { builder: Builder::new(), header, coverage: Coverage::default(), captured: 0 }
     }

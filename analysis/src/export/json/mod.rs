@@ -70,6 +70,10 @@ struct Header<'p> {
     target: Cow<'p, str>,
     #[serde(default)]
     cpus: u32,
+    #[serde(default)]
+    kernel: Cow<'p, str>,
+    #[serde(default)]
+    program: Cow<'p, str>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -405,6 +409,8 @@ impl<'p> From<&'p Profile> for File<'p> {
                 host: Cow::Borrowed(&header.host),
                 target: Cow::Borrowed(&header.target),
                 cpus: header.cpus,
+                kernel: Cow::Borrowed(&header.kernel),
+                program: Cow::Borrowed(&header.program),
             },
             coverage: Seen::from(&profile.coverage),
             functions: profile

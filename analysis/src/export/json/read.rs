@@ -229,6 +229,8 @@ impl Header<'_> {
             host: self.host.into_owned(),
             target: self.target.into_owned(),
             cpus: self.cpus,
+            kernel: self.kernel.into_owned(),
+            program: self.program.into_owned(),
         }
     }
 }

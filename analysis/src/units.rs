@@ -1,7 +1,8 @@
-//! Numbers as the closing summary tells them.
+//! Numbers as people read them.
 
 /// A size, in decimal units.
-pub(super) fn bytes(bytes: u64) -> String {
+#[must_use]
+pub fn bytes(bytes: u64) -> String {
     let bytes = bytes as f64;
     match bytes {
         _ if bytes < 1e3 => format!("{bytes:.0} B"),
@@ -12,7 +13,8 @@ pub(super) fn bytes(bytes: u64) -> String {
 }
 
 /// A time, to a tenth; in at most eight columns below a thousand seconds.
-pub(super) fn duration(ns: u64) -> String {
+#[must_use]
+pub fn duration(ns: u64) -> String {
     let ns = ns as f64;
     match ns {
         _ if ns < 1e6 => format!("{:.1} µs", ns / 1e3),
