@@ -312,7 +312,10 @@ fn threads_that_a_lock_wakes_behind_each_other_are_not_short_of_cpus() {
     let in_turns = record(1);
     assert_eq!(in_turns.verdict.code, Code::LockMutex);
     assert!((in_turns.verdict.share - 0.75).abs() < 1e-9, "{}", in_turns.verdict.share);
-    assert!(in_turns.ranked.iter().all(|finding| finding.code != Code::CpuSaturated));
+    let others = [Code::CpuSaturated, Code::WaitIpc];
+    assert!(in_turns.ranked.iter().all(|finding| !others.contains(&finding.code)), "{in_turns:#?}");
+    // Of four, one runs, and those that queue are not in its way.
+    assert_eq!(in_turns.verdict.counter_evidence, []);
     let behind_another = record(9);
     assert!(behind_another.ranked.iter().any(|finding| finding.code == Code::CpuNoisyNeighbour));
 }

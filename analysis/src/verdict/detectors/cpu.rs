@@ -85,7 +85,7 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
     let running = case.flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen));
     let ratio = queued / (queued + running).max(1.0);
     let share = case.share(queued);
-    if ratio < QUEUED || share < 0.1 || case.queues_in_turns {
+    if ratio < QUEUED || share < 0.1 || case.in_turns.is_some() {
         return None;
     }
     // Where no CPU is busy, who queues is on its way to one.

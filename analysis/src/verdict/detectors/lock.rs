@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::{Case, only_names, percent};
+use super::{Case, Turns, only_names, percent};
 use crate::activity::Class;
 use crate::profile::ThreadId;
 use crate::verdict::account::{End, Ender, ThreadUse, Wait};
@@ -19,7 +19,7 @@ const MEMBERS_BUSY: f64 = 0.8;
 /// What a holder does for its own reasons; other roots are the constraint themselves.
 fn is_own_doing(case: &Case<'_>, part: &Part) -> bool {
     matches!(part.root, Root::OnCpu | Root::Timer | Root::Held(_) | Root::Idle | Root::Work)
-        || (part.root == Root::RunQueue && case.queues_in_turns)
+        || (part.root == Root::RunQueue && case.in_turns == Some(Turns::Lock))
 }
 
 pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
@@ -28,7 +28,9 @@ pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     let worst = case.flow.longest(|part| is_lock(part) && is_own_doing(case, part))?;
     let (object, pid) = (lock_of(worst), account.nodes[worst.from].pid);
     let is_it = |part: &Part| is_lock(part) && lock_of(part) == object && is_own_doing(case, part);
-    let queued = |part: &Part| case.queues_in_turns && part.root == Root::RunQueue && part.hops.is_empty();
+    let queued = |part: &Part| {
+        case.in_turns == Some(Turns::Lock) && part.root == Root::RunQueue && part.hops.is_empty()
+    };
     let share = case.share(case.flow.sum(|part| is_it(part) || queued(part)));
     let waits: Vec<&Wait<'_>> = account
         .waits
@@ -112,7 +114,15 @@ fn concurrency(case: &Case<'_>, waiters: &HashSet<ThreadId>, waits: &[&Wait<'_>]
         .filter(|thread| tids.contains(&thread.tid))
         .map(|thread| thread.elapsed_ns)
         .sum();
-    let others = lived.saturating_sub(waited) as f64 / account.window_ns as f64;
+    // Who was given it and queues for a CPU waits for it no more, and does not get on either.
+    let queued: u64 = account
+        .profile
+        .thread_times
+        .iter()
+        .filter(|time| case.in_turns == Some(Turns::Lock) && tids.contains(&time.tid))
+        .map(|time| time.parts.queued_ns())
+        .sum();
+    let others = lived.saturating_sub(waited + queued) as f64 / account.window_ns as f64;
     (others, waited as f64 / lived.max(1) as f64)
 }
 
@@ -246,8 +256,9 @@ pub(super) fn system(case: &Case<'_>) -> Option<Finding> {
         .sum();
     let spinning = if class == Class::LockKernel { spinning as f64 } else { 0.0 };
     let is_it = |part: &Part| is_via(via, part);
-    let queued =
-        case.flow.sum(|part| case.queues_in_turns && part.root == Root::RunQueue && part.hops.is_empty());
+    let queued = case.flow.sum(|part| {
+        case.in_turns == Some(Turns::Lock) && part.root == Root::RunQueue && part.hops.is_empty()
+    });
     let share = case.share(time(via) + spinning + queued);
     if share < GATE || time(via) + spinning < 0.5 * GATE * case.demand_ns {
         return None;

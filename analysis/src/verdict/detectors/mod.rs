@@ -23,11 +23,20 @@ pub(super) struct Case<'a> {
     pub cpus: Option<f64>,
     /// Whether the target is the whole host.
     pub is_host: bool,
-    /// Whether threads queue for CPUs since a lock or a pipe lets them work in turns: those that are woken queue behind those that
-    /// woke them, on CPUs of which the target uses only a part.
-    pub queues_in_turns: bool,
+    /// What lets threads work in turns, where they queue for CPUs since it does: those that are woken queue behind those that woke
+    /// them, on CPUs of which the target uses only a part.
+    pub in_turns: Option<Turns>,
     /// Whose turn it was while the target's threads queued.
     behind: cpu::Behind,
+}
+
+/// What lets threads work one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turns {
+    /// A lock.
+    Lock,
+    /// A pipe, or another means between processes.
+    Ipc,
 }
 
 /// Part of the demand that is waited for each other from which on threads work in turns.
@@ -40,20 +49,20 @@ impl<'a> Case<'a> {
         let header = &account.profile.header;
         let cpus = (header.cpus > 0).then(|| f64::from(header.cpus));
         let demand_ns = flow.demand_ns();
-        let in_turns = |hop: &Hop| hop.via.is_lock() || hop.via == Via::Ipc;
-        let behind_others = flow.sum(|part| part.hops.first().is_some_and(in_turns));
+        let waited = |is: fn(&Hop) -> bool| flow.sum(|part| part.hops.first().is_some_and(is));
+        let (by_lock, by_ipc) = (waited(|hop| hop.via.is_lock()), waited(|hop| hop.via == Via::Ipc));
         let used = flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen) && part.hops.is_empty());
         let behind = cpu::Behind::of(account);
         let capacity = cpus.unwrap_or(1.0) * account.window_ns as f64;
+        let has_turns =
+            by_lock + by_ipc >= IN_TURNS * demand_ns && used < USED * capacity && behind.own >= 0.5;
         Self {
             account,
             flow,
             demand_ns,
             cpus,
             is_host: header.target == "host",
-            queues_in_turns: behind_others >= IN_TURNS * demand_ns
-                && used < USED * capacity
-                && behind.own >= 0.5,
+            in_turns: has_turns.then_some(if by_lock >= by_ipc { Turns::Lock } else { Turns::Ipc }),
             behind,
         }
     }

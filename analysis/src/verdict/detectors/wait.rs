@@ -1,6 +1,6 @@
 //! Waits for other processes, children and times that are no resource's.
 
-use super::{Case, percent};
+use super::{Case, Turns, percent};
 use crate::activity::Class;
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
@@ -13,7 +13,7 @@ pub(super) fn ipc(case: &Case<'_>) -> Option<Finding> {
     // What a member of the target does at the other end is told as that; but where two work in turns, neither of them is what limits.
     let is_it = |part: &Part| {
         (part.root == Root::Outside && !part.is_via(Via::Child))
-            || (case.queues_in_turns
+            || (case.in_turns == Some(Turns::Ipc)
                 && (part.hops.first().is_some_and(|hop| hop.via == Via::Ipc)
                     || (part.root == Root::RunQueue && part.hops.is_empty())))
     };
