@@ -28,6 +28,11 @@ pub enum Kind {
     Output = 6,
 }
 
+/// Exit code of a comparison that found a regression.
+pub const REGRESSION: u8 = 7;
+/// Exit code of a comparison that cannot tell.
+pub const INCONCLUSIVE: u8 = 8;
+
 /// A failed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {

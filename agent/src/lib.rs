@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod aggregate;
+pub mod baseline;
 pub mod block_devices;
 pub mod block_watch;
 pub mod cli;

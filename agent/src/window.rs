@@ -5,11 +5,13 @@
 use std::time::Duration;
 
 use chokepoint_analysis::coverage::Coverage;
+use chokepoint_analysis::profile::{Basis, Header, Unit};
 
 use crate::aggregate::Aggregate;
 use crate::block_watch::BlockSeen;
 use crate::connections::Connections;
 use crate::coverage::Seen;
+use crate::host;
 use crate::load::{Counters, ProgramCost};
 use crate::memory::MemorySeen;
 use crate::record::event::Event;
@@ -33,7 +35,8 @@ pub struct Window {
     pub connections: Connections,
     /// Page faults, reclaim and kills of a recording; `None` where that was not asked for, and in windows that another follows.
     pub memory: Option<MemorySeen>,
-    /// TCP connections with their statistics; empty where nobody asked, and in windows that another follows.
+    /// TCP connections with their statistics; empty where nobody asked, and in windows that another follows unless the event of the
+    /// network was asked for.
     pub sockets: SocketsSeen,
     /// What block devices did in a recording; empty where nobody asked, and in windows that another follows.
     pub block: BlockSeen,
@@ -68,6 +71,26 @@ pub(crate) struct Counts {
 }
 
 impl Window {
+    /// What the profile of an event is, that was recorded with so many ticks a second on so many CPUs. `target` is what is profiled, in
+    /// words.
+    #[must_use]
+    pub fn header(&self, event: Event, frequency_hz: u32, cpus: usize, target: &str) -> Header {
+        Header {
+            title: event.title().to_owned(),
+            kind: event.name().to_owned(),
+            unit: if event.is_counted() { Unit::Count } else { Unit::Nanoseconds },
+            basis: if event == Event::Cpu { Basis::Samples } else { Basis::Weight },
+            period: if event.is_counted() { 1 } else { 1_000_000_000 / u64::from(frequency_hz) },
+            start_unix_ns: self.start_unix_ns,
+            duration_ns: self.duration.as_nanos() as u64,
+            host: host::name(),
+            target: target.to_owned(),
+            cpus: cpus as u32,
+            kernel: host::kernel_release(),
+            program: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
     /// How much of what happened the window has of an event.
     #[must_use]
     pub fn coverage(&self, event: Event) -> Coverage {

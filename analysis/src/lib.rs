@@ -6,7 +6,9 @@
 #![forbid(unsafe_code)]
 
 pub mod activity;
+pub mod baseline;
 pub mod block;
+pub mod compare;
 pub mod connections;
 pub mod coverage;
 pub mod durations;

@@ -1,5 +1,7 @@
 //! The command line: arguments in, one exit code out.
 
+pub mod baseline;
+pub mod compare;
 pub mod diagnose;
 pub mod doctor;
 pub mod log;
@@ -29,7 +31,9 @@ Exit codes:
   3  a privilege is missing
   4  this kernel or host lacks something that profiling needs
   5  the target does not exist, or the command cannot be started
-  6  the output cannot be written";
+  6  the output cannot be written
+  7  compare: there is a regression
+  8  compare: it cannot be told whether there is";
 
 /// What aya warns of is in the failure that follows, with what to do.
 const DEFAULT_LOG: &str = "warn,aya=error";
@@ -49,6 +53,10 @@ struct Arguments {
 enum Command {
     /// Name what limits the host, a process or a pod now, prove it, and say what to do next.
     Diagnose(Box<diagnose::Arguments>),
+    /// Record what is usual for a target over minutes to days, or show it.
+    Baseline(baseline::Arguments),
+    /// Tell what differs between two baselines, and whether it is a regression.
+    Compare(compare::Arguments),
     /// Sample stacks for a while and write a flame graph or another profile.
     Record(Box<record::Arguments>),
     /// Watch every resource of the host for a while: utilization, saturation, errors, and what of it is a warning or critical.
@@ -78,6 +86,8 @@ pub fn main() -> ExitCode {
         .init();
     let result = match arguments.command {
         Command::Diagnose(arguments) => diagnose::run(&arguments, kernel_log),
+        Command::Baseline(arguments) => baseline::run(&arguments, kernel_log),
+        Command::Compare(arguments) => compare::run(&arguments),
         Command::Record(arguments) => record::run(*arguments, kernel_log),
         Command::Signals(arguments) => signals::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),

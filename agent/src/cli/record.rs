@@ -167,7 +167,7 @@ pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> 
     let output = arguments.output()?;
     let outputs = output.of_events(&arguments.events())?;
     for output in &outputs {
-        output.check()?;
+        output.destination.check()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -10,20 +10,42 @@ use chokepoint_analysis::profile::Profile;
 use crate::failure::{Failure, Kind, with_causes};
 use crate::record::event::Event;
 
-/// Of a recording more than this is not read.
-const MAX_RECORDING_BYTES: u64 = 1 << 30;
+/// Of a file more than this is not read.
+const MAX_BYTES: u64 = 1 << 30;
 
 /// Reads a recording of everything (`record -e all -o FILE.json`).
 ///
 /// # Errors
 /// A [`Kind::Target`] failure that names the file, where it cannot be read or is of something else.
 pub fn read(path: &Path) -> Result<Profile, Failure> {
-    let refused = |cause: String| {
-        Failure::new(Kind::Target, format!("cannot read the recording {}: {cause}", path.display()))
-    };
-    let file = File::open(path).map_err(|error| refused(with_causes(&error).to_lowercase()))?;
-    let profile =
-        json::read(&mut file.take(MAX_RECORDING_BYTES)).map_err(|error| refused(with_causes(&error)))?;
+    of_bytes(&bytes(path, "recording")?, path)
+}
+
+/// A file's bytes. `what` is what it is to be.
+///
+/// # Errors
+/// A [`Kind::Target`] failure that names the file.
+pub fn bytes(path: &Path, what: &str) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_BYTES).read_to_end(&mut bytes));
+    match read {
+        Ok(_) => Ok(bytes),
+        Err(error) => {
+            let cause = with_causes(&error).to_lowercase();
+            Err(Failure::new(Kind::Target, format!("cannot read the {what} {}: {cause}", path.display())))
+        }
+    }
+}
+
+/// The recording of everything that a file's bytes are.
+///
+/// # Errors
+/// A [`Kind::Target`] failure that names the file.
+pub fn of_bytes(mut bytes: &[u8], path: &Path) -> Result<Profile, Failure> {
+    let profile = json::read(&mut bytes).map_err(|error| {
+        let message = format!("cannot read the recording {}: {}", path.display(), with_causes(&error));
+        Failure::new(Kind::Target, message)
+    })?;
     if profile.header.kind != Event::All.name() {
         return Err(Failure::new(
             Kind::Target,

@@ -1,4 +1,4 @@
-//! One recording from its begin to its profiles: what `record` and `diagnose` have in common.
+//! One recording from its begin to its profiles: what `record`, `diagnose` and others have in common.
 
 use std::ffi::OsString;
 use std::time::Instant;
@@ -52,8 +52,11 @@ pub async fn take(command: &[OsString], options: &Options) -> Result<Taken, Fail
     let symbolizing = Symbolizing::begin(options)?;
 
     let progress = Progress::new(options.duration);
-    let recording =
-        sampling.finish(target, &mut stop, |elapsed, samples| progress.update(elapsed, samples)).await;
+    let recording = sampling
+        .finish(target, &mut stop, |elapsed, samples| {
+            progress.update(elapsed, &format!("{samples} samples"));
+        })
+        .await;
     progress.finish();
     let recording = recording?;
     // From here on a signal ends the process at once.
@@ -81,20 +84,31 @@ impl Taken {
     /// # Errors
     /// Where it cannot be waited for.
     pub fn end_command(self) -> Result<(), Failure> {
-        let Some((mut running, name)) = self.command else { return Ok(()) };
-        match self.facts.end {
-            End::Interrupted => running.terminate(),
-            // It is the user's own command: to end it is not for the profiler to decide.
-            End::Elapsed => eprintln!("waiting for {name} to end; Ctrl-C ends it"),
-            End::TargetEnded => {}
+        match self.command {
+            Some((running, name)) => end_command(running, &name, self.facts.end),
+            None => Ok(()),
         }
-        let status = running.wait().map_err(|error| Failure::unexpected(&error))?;
-        eprintln!("{name} {}", workload::describe(status));
-        Ok(())
     }
 }
 
-fn describe_command(command: &[OsString]) -> String {
+/// Waits for a command of which something came to this end, and says how it ended itself. One that was interrupted is ended.
+///
+/// # Errors
+/// Where it cannot be waited for.
+pub(super) fn end_command(mut running: RunningCommand, name: &str, end: End) -> Result<(), Failure> {
+    match end {
+        End::Interrupted => running.terminate(),
+        // It is the user's own command: to end it is not for the profiler to decide.
+        End::Elapsed => eprintln!("waiting for {name} to end; Ctrl-C ends it"),
+        End::TargetEnded => {}
+    }
+    let status = running.wait().map_err(|error| Failure::unexpected(&error))?;
+    eprintln!("{name} {}", workload::describe(status));
+    Ok(())
+}
+
+/// A command as a target, in words.
+pub(super) fn describe_command(command: &[OsString]) -> String {
     let words: Vec<_> = command.iter().map(|word| word.to_string_lossy()).collect();
     format!("command {}", words.join(" "))
 }

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chokepoint_analysis::signals::display::shortened;
 use chokepoint_analysis::signals::{
     Definition, Level, Levels, Signal, Signals, Thresholds, definition, definitions, evaluate,
 };
@@ -126,9 +127,6 @@ fn list() -> String {
     text
 }
 
-/// Longest instance that is shown whole.
-const INSTANCE_WIDTH: usize = 24;
-
 fn render(signals: &Signals, all: bool, colour: bool) -> String {
     let mut text = format!("{}, {:.1} s in {} steps\n\n", host::name(), signals.window_s, signals.steps);
     let _ = writeln!(
@@ -165,16 +163,6 @@ fn render(signals: &Signals, all: bool, colour: bool) -> String {
     text
 }
 
-/// The end of a long name, which tells more than its beginning.
-fn shortened(instance: &str) -> String {
-    let length = instance.chars().count();
-    if length <= INSTANCE_WIDTH {
-        return instance.to_owned();
-    }
-    let end: String = instance.chars().skip(length - INSTANCE_WIDTH + 1).collect();
-    format!("…{end}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -188,12 +176,6 @@ mod tests {
         }
         assert!(parse_level("cpu.utilization=2,1").unwrap_err().contains("above what is critical"));
         assert!(parse_level("cpu.use=1,2").unwrap_err().contains("--list"));
-    }
-
-    #[test]
-    fn the_end_of_long_names_is_shown() {
-        assert_eq!(shortened("/kubepods/burstable/pod123456789/abc"), "…stable/pod123456789/abc");
-        assert_eq!(shortened("vda"), "vda");
     }
 
     #[test]

@@ -2,19 +2,16 @@
 
 use std::time::Duration;
 
-use chokepoint_analysis::profile::{Basis, Header, Unit};
 use chokepoint_ebpf::counters::Counter;
 
 use super::Sampling;
 use super::looks::Look;
 use crate::block_watch::{self, BlockSeen, BlockWatch};
 use crate::failure::Failure;
-use crate::host;
 use crate::host::cgroups;
 use crate::host::clock::monotonic_ns;
 use crate::host::cost::{Cost, log_phase};
 use crate::load::{OnCpuEvent, ProgramCost, Stopped};
-use crate::record::event::Event;
 use crate::symbolized::Wanted;
 use crate::thread_times::ThreadTimes;
 use crate::unwind;
@@ -140,24 +137,7 @@ impl Sampling {
             .iter()
             .map(|event| Wanted {
                 event: *event,
-                header: Header {
-                    title: event.title().to_owned(),
-                    kind: event.name().to_owned(),
-                    unit: if event.is_counted() { Unit::Count } else { Unit::Nanoseconds },
-                    basis: if *event == Event::Cpu { Basis::Samples } else { Basis::Weight },
-                    period: if event.is_counted() {
-                        1
-                    } else {
-                        1_000_000_000 / u64::from(options.frequency_hz)
-                    },
-                    start_unix_ns: window.start_unix_ns,
-                    duration_ns: window.duration.as_nanos() as u64,
-                    host: host::name(),
-                    target: target.clone(),
-                    cpus: self.session.cpus.len() as u32,
-                    kernel: host::kernel_release(),
-                    program: env!("CARGO_PKG_VERSION").to_owned(),
-                },
+                header: window.header(*event, options.frequency_hz, self.session.cpus.len(), &target),
                 coverage: window.coverage(*event),
             })
             .collect();

@@ -16,6 +16,7 @@ use crate::load::tcp::Sends;
 use crate::load::{Counters, Gate, OnCpuEvent, ProgramCost};
 use crate::memory::MemoryEvents;
 use crate::open_waits::OpenWaits;
+use crate::record::event::Event;
 use crate::sockets::{self, Sockets, SocketsSeen};
 use crate::window::{Counts, Window};
 
@@ -125,7 +126,17 @@ impl Sampling {
         let open_waits =
             self.account(&Look { running: &running, found: &look, unlisted: &[], end_ns, goes_on: true })?;
         self.earlier_look = EarlierLook { time_ns: end_ns, period_ns };
-        self.close(end_ns, open_waits, 0)
+        let sockets = match &mut self.sockets {
+            Some(sockets) if self.session.options.has(Event::Net) => {
+                self.sockets_seen = Instant::now();
+                self.session.look_at_sockets(sockets);
+                sockets.close_window()
+            }
+            _ => SocketsSeen::default(),
+        };
+        let mut window = self.close(end_ns, open_waits, 0)?;
+        window.sockets = sockets;
+        Ok(window)
     }
 
     /// Takes in what has been recorded, and does what is due.

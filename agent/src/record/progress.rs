@@ -28,9 +28,9 @@ impl Progress {
         Self { bar: ProgressBar::with_draw_target(length, target).with_style(style) }
     }
 
-    /// Draws the present state.
-    pub fn update(&self, elapsed: Duration, samples: u64) {
-        self.bar.set_message(format!("{samples} samples"));
+    /// Draws the present state: how much there is, in words.
+    pub fn update(&self, elapsed: Duration, so_far: &str) {
+        self.bar.set_message(so_far.to_owned());
         self.bar.set_position(elapsed.as_millis() as u64);
     }
 

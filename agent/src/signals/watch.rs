@@ -1,6 +1,6 @@
 //! Reads the host's resources beside something else that takes its time.
 
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,11 +10,12 @@ use super::{Depth, read};
 
 /// Readings under way, on a thread of their own. Dropping it ends them.
 pub struct Watch {
-    stop: Sender<()>,
+    /// Where the readings of the window that ends now are to go.
+    cuts: Sender<Sender<Vec<Reading>>>,
     reader: JoinHandle<Vec<Reading>>,
 }
 
-/// Further readings are not taken; the last one, which ends the window, is. An hour of them at one a second.
+/// Further readings of a window are not taken; the last one, which ends it, is. An hour of them at one a second.
 const MAX_READINGS: usize = 3600;
 
 impl Watch {
@@ -23,24 +24,44 @@ impl Watch {
     /// # Errors
     /// Where the kernel refuses a thread.
     pub fn begin(step: Duration) -> std::io::Result<Self> {
-        let (stop, stopped) = channel();
+        let (cuts, asked) = channel::<Sender<Vec<Reading>>>();
         let reader = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut readings = vec![read(Depth::Everything)];
-            while stopped.recv_timeout(step) == Err(RecvTimeoutError::Timeout) {
-                if readings.len() < MAX_READINGS {
-                    readings.push(read(Depth::Step));
+            loop {
+                match asked.recv_timeout(step) {
+                    Err(RecvTimeoutError::Timeout) if readings.len() < MAX_READINGS => {
+                        readings.push(read(Depth::Step));
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Ok(window) => {
+                        let last = read(Depth::Everything);
+                        let mut ended = std::mem::replace(&mut readings, vec![last.clone()]);
+                        ended.push(last);
+                        // Nobody may want it any more.
+                        let _ = window.send(ended);
+                    }
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
             }
             readings.push(read(Depth::Everything));
             readings
         })?;
-        Ok(Self { stop, reader })
+        Ok(Self { cuts, reader })
+    }
+
+    /// Ends a window, whose readings come, and begins the next with the reading that ends it.
+    #[must_use]
+    pub fn cut(&self) -> Receiver<Vec<Reading>> {
+        let (window, readings) = channel();
+        // Where the thread died, nothing comes.
+        let _ = self.cuts.send(window);
+        readings
     }
 
     /// The signals of the time since it began; `None` where the thread died.
     #[must_use]
     pub fn finish(self) -> Option<Signals> {
-        drop(self.stop);
+        drop(self.cuts);
         let readings = self.reader.join().ok()?;
         Some(evaluate(&readings, &Levels::new()))
     }

@@ -197,6 +197,19 @@ impl Sockets {
         }
         SocketsSeen { connections, notes }
     }
+
+    /// The same of a window that another follows: what comes after the last look counts for that.
+    pub fn close_window(&mut self) -> SocketsSeen {
+        let seen = self.finish();
+        let look = self.looks;
+        self.connections.retain(|_, known| known.look == look);
+        self.connections.values_mut().for_each(|known| known.first = Some(known.last));
+        // Those of processes that are gone would fill the table in time.
+        self.namespaces.clear();
+        self.closed_namespaces.clear();
+        (self.left_out, self.refused) = (0, None);
+        seen
+    }
 }
 
 impl Watched {
@@ -267,6 +280,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = listener.local_addr().unwrap();
         let mut old = TcpStream::connect(to).unwrap();
+        let _accepted = listener.accept().unwrap();
         old.write_all(&[1; 1_000]).unwrap();
         let mut sockets = Sockets::default();
         let own = std::process::id();
@@ -282,9 +296,18 @@ mod tests {
         sockets.look(false, is_own);
         let seen = sockets.finish();
         let of = |local| seen.connections.iter().find(|one| one.local == local && one.remote == to).unwrap();
-        let (old, new) = (of(old.local_addr().unwrap()), of(new_address));
-        assert_eq!((old.bytes_sent, new.bytes_sent), (20, 300));
-        assert_eq!((old.pid, new.pid), (Some(own), Some(own)));
-        assert!(!new.process_name.is_empty() && seen.notes.is_empty(), "{seen:?}");
+        let old_address = old.local_addr().unwrap();
+        let (of_old, of_new) = (of(old_address), of(new_address));
+        assert_eq!((of_old.bytes_sent, of_new.bytes_sent), (20, 300));
+        assert_eq!((of_old.pid, of_new.pid), (Some(own), Some(own)));
+        assert!(!of_new.process_name.is_empty() && seen.notes.is_empty(), "{seen:?}");
+
+        assert_eq!(sockets.close_window().connections, seen.connections);
+        old.write_all(&[1; 7]).unwrap();
+        sockets.look(false, is_own);
+        let next = sockets.close_window().connections;
+        let of = |local| next.iter().find(|one| one.local == local && one.remote == to);
+        assert_eq!(of(old_address).map(|old| old.bytes_sent), Some(7));
+        assert!(of(new_address).is_none(), "it ended in the window before");
     }
 }

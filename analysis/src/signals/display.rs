@@ -15,6 +15,20 @@ const ALWAYS_SHOWN: &[&str] = &[
     "tcp.retransmit_share",
 ];
 
+/// Longest instance that is shown whole.
+const INSTANCE_WIDTH: usize = 24;
+
+/// The end of a long name, which tells more than its beginning.
+#[must_use]
+pub fn shortened(instance: &str) -> String {
+    let length = instance.chars().count();
+    if length <= INSTANCE_WIDTH {
+        return instance.to_owned();
+    }
+    let end: String = instance.chars().skip(length - INSTANCE_WIDTH + 1).collect();
+    format!("…{end}")
+}
+
 impl Signal {
     /// Whether it has a level, shows how much its resource does, or something went wrong. Others are of resources that idle.
     #[must_use]
@@ -64,11 +78,12 @@ impl Unit {
         }
     }
 
-    /// A value in at most eight characters: `12.3 %`, `4.56 MB/s`.
+    /// A value in at most nine characters: `12.3 %`, `4.56 MB/s`.
     #[must_use]
     pub fn quantity(self, value: f64) -> String {
         let scaled = |steps: &[(&str, f64)]| {
-            let (prefix, size) = steps.iter().rev().find(|(_, size)| value >= *size).unwrap_or(&steps[0]);
+            let (prefix, size) =
+                steps.iter().rev().find(|(_, size)| value.abs() >= *size).unwrap_or(&steps[0]);
             (value / size, prefix.to_string())
         };
         let (value, prefix) = match self {
@@ -77,7 +92,7 @@ impl Unit {
                 scaled(&[("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9)])
             }
         };
-        let digits = match value {
+        let digits = match value.abs() {
             value if value == 0.0 || value >= 99.95 => 0,
             value if value >= 9.995 => 1,
             _ => 2,
@@ -108,5 +123,12 @@ mod tests {
         for (value, unit, text) in cases {
             assert_eq!(unit.quantity(value), text);
         }
+        assert_eq!(Unit::PerSecond.quantity(-12_345.0), "-12.3 k/s");
+    }
+
+    #[test]
+    fn the_end_of_long_names_is_shown() {
+        assert_eq!(shortened("/kubepods/burstable/pod123456789/abc"), "…stable/pod123456789/abc");
+        assert_eq!(shortened("vda"), "vda");
     }
 }

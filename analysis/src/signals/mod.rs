@@ -7,7 +7,7 @@
 
 mod block;
 mod cpu;
-mod display;
+pub mod display;
 mod group;
 mod limits;
 mod memory;

@@ -153,6 +153,7 @@ mod tests {
             verdict,
             decomposition: Default::default(),
             behind: Default::default(),
+            demand: Default::default(),
             coverage: Basis { threads: 1, samples, lost: 0, ends_known: 1.0, missing: Vec::new() },
             confirmation: None,
         }

@@ -26,7 +26,7 @@ use code::Code;
 use confirm::Confirmation;
 use detectors::Case;
 use finding::{Fact, Finding, Severity, round};
-use flow::{Flow, Root};
+use flow::{Flow, Part, Root};
 
 /// Version of the JSON of a diagnosis.
 const SCHEMA: u32 = 1;
@@ -69,6 +69,9 @@ pub struct Diagnosis {
     pub decomposition: BTreeMap<&'static str, f64>,
     /// The same after waits for other threads were followed: by what is at their end.
     pub behind: BTreeMap<String, f64>,
+    /// Seconds that somebody wants shorter, by what the target's own threads spend them on: what they do, or how they wait for each
+    /// other.
+    pub demand: BTreeMap<String, f64>,
     /// What the verdict rests on.
     pub coverage: Basis,
     /// Whether the verdict held at a second look, where there was one.
@@ -115,8 +118,12 @@ pub fn diagnose(profile: &Profile) -> Diagnosis {
         }
     };
     let mut behind: BTreeMap<String, f64> = BTreeMap::new();
+    let mut demand: BTreeMap<String, f64> = BTreeMap::new();
     for part in &flow.parts {
         *behind.entry(root_code(part.root)).or_default() += part.ns / 1e9;
+        if part.is_demand() {
+            *demand.entry(spent_on(part)).or_default() += part.ns / 1e9;
+        }
     }
     Diagnosis {
         schema: SCHEMA,
@@ -131,6 +138,7 @@ pub fn diagnose(profile: &Profile) -> Diagnosis {
             .map(|(class, ns)| (class.name(), round(ns as f64 / 1e9)))
             .collect(),
         behind: behind.into_iter().map(|(root, seconds)| (root, round(seconds))).collect(),
+        demand: demand.into_iter().map(|(of, seconds)| (of, round(seconds))).collect(),
         coverage,
         confirmation: None,
     }
@@ -265,6 +273,11 @@ impl Basis {
             missing,
         }
     }
+}
+
+/// What a thread itself spends a part of its time on.
+fn spent_on(part: &Part) -> String {
+    part.hops.first().map_or_else(|| root_code(part.root), |hop| root_code(Root::Held(hop.via)))
 }
 
 fn root_code(root: Root) -> String {
