@@ -15,6 +15,8 @@ const DIRTY_GATE: f64 = 0.1;
 const HELD: f64 = 0.5;
 /// A wait that is so many times longer than what nearly all requests take is not explained by the device.
 const UNEXPLAINED: f64 = 5.0;
+/// Where waits are so many times the requests, threads wait together for what one of them asked for.
+const TOGETHER: u64 = 2;
 /// Fewer requests have no 95th percentile.
 const MIN_REQUESTS: u64 = 20;
 
@@ -63,13 +65,15 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
     let own_ns = own_ns.max(1) as f64;
     let held_ns = held_ns(case);
     let at_device = (totals.device.total_ns + totals.queue.total_ns) as f64;
-    let mean_ns = mean_wait_ns(case, class);
+    let (mean_ns, waits) = mean_wait_ns(case, class);
     let slowest_ns = totals.device.times.quantile_ns(0.95).unwrap_or_default() as f64
         + totals.queue.times.quantile_ns(0.95).unwrap_or_default() as f64;
-    // A read or write waits for its own request; for a flush of others' data threads may wait together.
-    let is_unexplained = matches!(class, Class::IoRead | Class::IoWrite)
-        && totals.requests >= MIN_REQUESTS
-        && mean_ns > UNEXPLAINED * slowest_ns;
+    // A read or write waits for its own request; for a flush of others' data threads may wait together, and then there are more waits
+    // than requests.
+    let is_longer = mean_ns > UNEXPLAINED * slowest_ns
+        || (own_ns > UNEXPLAINED * at_device && waits <= TOGETHER * totals.requests);
+    let is_unexplained =
+        matches!(class, Class::IoRead | Class::IoWrite) && totals.requests >= MIN_REQUESTS && is_longer;
     let is_held = held_ns > HELD * own_ns || is_unexplained;
     let (code, summary) = if is_held && class != Class::IoDirtyThrottled {
         let summary = format!(
@@ -138,12 +142,12 @@ fn queue(finding: Finding, queue: &Latency) -> Finding {
     }
 }
 
-/// How long a wait of this class is on average, of those whose end was seen.
-fn mean_wait_ns(case: &Case<'_>, class: Class) -> f64 {
+/// How long a wait of this class is on average, and how many there were, of those whose end was seen.
+fn mean_wait_ns(case: &Case<'_>, class: Class) -> (f64, u64) {
     let waits = case.account.waits.iter().filter(|wait| wait.class == class);
     let ends = waits.flat_map(|wait| &wait.ends).filter(|end| end.count > 0);
     let (ns, count) = ends.fold((0, 0), |(ns, count), end| (ns + end.ns, count + end.count));
-    ns as f64 / count.max(1) as f64
+    (ns as f64 / count.max(1) as f64, count)
 }
 
 /// Time that limits held back bios of the target.

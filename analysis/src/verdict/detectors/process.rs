@@ -15,6 +15,9 @@ const SHORT_NS: u64 = 500_000_000;
 /// Fewer a second are what a shell script or a health check does.
 const RATE_PER_S: f64 = 10.0;
 
+/// A fifth of the demand, and of a CPU: short processes that only wait, as for a pause, cost next to nothing.
+const GATE: f64 = 0.2;
+
 pub(super) fn churn(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
     let short: HashSet<NodeId> = account
@@ -28,15 +31,15 @@ pub(super) fn churn(case: &Case<'_>) -> Option<Finding> {
         short.contains(&part.at) && matches!(part.root, Root::OnCpu | Root::Stolen | Root::RunQueue)
     };
     let share = case.share(case.flow.sum(is_theirs));
-    if rate < RATE_PER_S || share < 0.2 {
-        return None;
-    }
     let on_cpu: u64 = account
         .threads
         .iter()
         .filter(|thread| short.contains(&thread.node))
         .map(|thread| thread.on_cpu_ns)
         .sum();
+    if rate < RATE_PER_S || share < GATE || (on_cpu as f64) < GATE * account.window_ns as f64 {
+        return None;
+    }
     let each_ms = on_cpu as f64 / 1e6 / short.len() as f64;
     let mut finding = Finding::new(
         Code::ProcChurn,
