@@ -45,6 +45,8 @@ const OF_THE_SCHEDULER: [&str; 3] = ["threads", "wakers", "run queue"];
 const SHORT_PAUSE_NS: u64 = 50_000_000;
 /// From so much of one thread's time in them on, they speak against an answer that nothing is in the way.
 const PAUSES: f64 = 0.3;
+/// A finding that is less than half sure is no verdict: it is as likely wrong.
+const DOUBTFUL: f64 = 0.5;
 /// What a number that speaks against a finding takes from its confidence.
 const AGAINST: f64 = 0.3;
 /// Samples from which on a share's error is below a twentieth: 0.5 / sqrt(100).
@@ -108,11 +110,18 @@ pub fn diagnose(profile: &Profile) -> Diagnosis {
         .collect();
     rank(&mut ranked, &case);
     ranked.truncate(TOLD);
-    let is_verdict = |finding: &Finding| finding.severity > Severity::Low;
-    let verdict = match ranked.first().filter(|finding| is_verdict(finding)) {
-        Some(first) => first.clone(),
+    let limits = |finding: &&Finding| finding.severity > Severity::Low;
+    let is_sure = |finding: &Finding| finding.confidence >= DOUBTFUL;
+    let first = ranked.iter().position(|finding| limits(&finding) && is_sure(finding));
+    let verdict = match first {
+        Some(first) => {
+            let verdict = ranked.remove(first);
+            ranked.insert(0, verdict.clone());
+            verdict
+        }
         None => {
-            let none = advice::advise(without_constraint(&case, has_demand));
+            let doubtful = ranked.iter().find(limits).map(|finding| finding.code);
+            let none = advice::advise(without_constraint(&case, has_demand, doubtful));
             ranked.insert(0, none.clone());
             none
         }
@@ -187,13 +196,15 @@ fn rank(findings: &mut Vec<Finding>, case: &Case<'_>) {
 }
 
 /// What is said where nothing limits the target, or nothing is known to.
-fn without_constraint(case: &Case<'_>, has_demand: bool) -> Finding {
+fn without_constraint(case: &Case<'_>, has_demand: bool, doubtful: Option<Code>) -> Finding {
     let account = case.account;
     let window = account.window_ns as f64;
     let of_cpu = case.flow.sum(|part| part.root == Root::OnCpu && part.hops.is_empty()) / window;
     let unexplained = case.flow.sum(|part| matches!(part.root, Root::Unexplained(_) | Root::Held(_)));
     let demand = case.demand_ns / window;
-    let mut finding = if !has_demand {
+    let mut finding = if let Some(code) = doubtful {
+        Finding::new(Code::Unknown, 0.0, format!("it may be {code}, but as much speaks against it"))
+    } else if !has_demand {
         Finding::new(
             Code::NoneIdle,
             0.0,

@@ -321,6 +321,22 @@ fn threads_that_a_lock_wakes_behind_each_other_are_not_short_of_cpus() {
 }
 
 #[test]
+fn what_more_speaks_against_than_for_is_no_verdict() {
+    let mut r = Recording::new();
+    let threads: Vec<Who> = (0..8).map(|n| r.thread(1, 10 + n, "worker")).collect();
+    for (n, who) in threads.iter().enumerate() {
+        // More of them get on than a lock lets.
+        r.spends(*who, Class::CpuUser, None, &["holds"], 4 * WINDOW / 10);
+        let (other, waited) = (threads[(n + 1) % 8], 6 * WINDOW / 10);
+        r.waits(*who, Class::Futex, Some("futex 0x10"), MUTEX, waited, &[(other, waited)]);
+    }
+    let diagnosis = diagnose(&r.finish());
+    assert_eq!(diagnosis.verdict.code, Code::Unknown, "{:#?}", diagnosis.verdict);
+    assert!(diagnosis.verdict.summary.contains("lock.mutex"), "{}", diagnosis.verdict.summary);
+    assert_eq!(diagnosis.ranked[1].code, Code::LockMutex);
+}
+
+#[test]
 fn loops_that_wait_are_told_by_their_instructions() {
     let record = |function: &str| {
         let mut r = Recording::new();
