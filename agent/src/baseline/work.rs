@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
+use tokio::runtime::Runtime;
 
 use crate::failure::{Failure, Kind};
 use crate::host::clock::monotonic_ns;
@@ -183,15 +184,11 @@ pub struct WorkCounter {
 }
 
 impl WorkCounter {
-    /// Starts the thread. `is_there` is whether the count can be read already; a command that is yet to begin may make it.
+    /// Starts the thread, on which `runtime` waits for commands. `is_there` is whether the count can be read already; a command that is yet to begin may make it.
     ///
     /// # Errors
     /// A [`Kind::Usage`] failure where it should be there and cannot be read.
-    pub fn begin(counted: Counted, is_there: bool) -> Result<Self, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::unexpected(&error))?;
+    pub fn begin(counted: Counted, is_there: bool, runtime: Runtime) -> Result<Self, Failure> {
         if is_there {
             runtime
                 .block_on(counted.count())

@@ -1,7 +1,6 @@
 //! `chokepoint baseline`.
 
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,11 +8,12 @@ use std::time::Duration;
 use chokepoint_analysis::baseline::{self, Baseline, text::page};
 use clap::{Args, Subcommand};
 
-use super::record::{DEFAULT_UNWIND_CACHE, parse_duration};
+use super::record::parse_duration;
 use super::recorded;
 use super::recording::{describe_command, end_command};
 use super::stopping::{Signals, Stopping, restore_signals};
 use super::target::TargetArguments;
+use super::{print, runtime};
 use crate::baseline::work::{Counted, WorkCounter};
 use crate::baseline::{CaptureOptions, Ended, capture};
 use crate::destination::Destination;
@@ -23,7 +23,7 @@ use crate::record::event::Event;
 use crate::record::workload::HeldCommand;
 use crate::record::{DEFAULT_FREQUENCY_HZ, Options};
 use crate::target::Target;
-use crate::unwind::{self, CacheDirectory};
+use crate::unwind;
 
 /// The shortest and the longest window. Longer ones come of themselves where a baseline is long.
 const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
@@ -113,12 +113,7 @@ fn parse_window(text: &str) -> Result<Duration, String> {
 pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
     match &arguments.command {
         Command::Capture(arguments) => run_capture(arguments, kernel_log)?,
-        Command::Show(arguments) => {
-            let text = page(&read(&arguments.file)?, arguments.all);
-            std::io::stdout()
-                .write_all(text.as_bytes())
-                .map_err(|error| Failure::new(Kind::Output, format!("cannot print: {error}")))?;
-        }
+        Command::Show(arguments) => print(&page(&read(&arguments.file)?, arguments.all))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -127,11 +122,9 @@ fn run_capture(arguments: &Capture, kernel_log: bool) -> Result<(), Failure> {
     let destination = Destination::named(&arguments.output);
     destination.check()?;
     let is_there = arguments.command.is_empty();
-    let work = arguments.work()?.map(|counted| WorkCounter::begin(counted, is_there)).transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::unexpected(&error))?;
+    let work =
+        arguments.work()?.map(|counted| WorkCounter::begin(counted, is_there, runtime()?)).transpose()?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         let target = arguments.target.target().await?;
         arguments.capture(work, &arguments.options(target, kernel_log), &destination).await
@@ -159,10 +152,7 @@ impl Capture {
             // All that windows tell: the time of threads with what ended their waits, and connections.
             events: vec![Event::Wall, Event::OffWake, Event::Net],
             frequency_hz: self.frequency,
-            unwind: unwind::Options {
-                cache: Some(CacheDirectory::Usual(DEFAULT_UNWIND_CACHE.into())),
-                ..unwind::Options::default()
-            },
+            unwind: unwind::Options::cached(),
             // Over days, lines of inlined functions cost more than they tell.
             inlined: false,
             kernel_log,

@@ -1,6 +1,6 @@
 //! `chokepoint compare`.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 
 use super::baseline::parse;
 use super::recorded;
+use super::{print, print_json};
 use crate::destination::Destination;
 use crate::failure::{Failure, INCONCLUSIVE, Kind, REGRESSION};
 
@@ -93,14 +94,11 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         destination.write(|out| Ok(flame::write(&before, &after, &comparison, shown, out)?))?;
     }
     if destination != Some(Destination::Stdout) {
-        let text = if arguments.json {
-            serde_json::to_string_pretty(&comparison).map_err(|error| Failure::unexpected(&error))? + "\n"
+        if arguments.json {
+            print_json(&comparison)?;
         } else {
-            page(&comparison, Style { colour: std::io::stdout().is_terminal(), all: arguments.all })
-        };
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(|error| Failure::new(Kind::Output, format!("cannot print: {error}")))?;
+            print(&page(&comparison, Style { colour: std::io::stdout().is_terminal(), all: arguments.all }))?;
+        }
     }
     Ok(match comparison.outcome {
         Outcome::NoRegression => ExitCode::SUCCESS,

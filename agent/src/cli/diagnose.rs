@@ -1,7 +1,7 @@
 //! `chokepoint diagnose`.
 
 use std::ffi::OsString;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,17 +12,18 @@ use chokepoint_analysis::verdict::text::{Style, page};
 use chokepoint_analysis::verdict::{Diagnosis, diagnose};
 use clap::Args;
 
-use super::record::{DEFAULT_UNWIND_CACHE, parse_duration};
+use super::record::parse_duration;
 use super::recorded;
 use super::recording;
 use super::report::Output;
 use super::target::TargetArguments;
-use crate::failure::{Failure, Kind};
+use super::{print, print_json, runtime};
+use crate::failure::Failure;
 use crate::pipeline::highest_frequency_hz;
 use crate::record::event::Event;
 use crate::record::{DEFAULT_DURATION, Options};
 use crate::target::Target;
-use crate::unwind::{self, CacheDirectory};
+use crate::unwind;
 
 /// Arguments of `chokepoint diagnose`.
 #[derive(Debug, Args)]
@@ -80,10 +81,7 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
         arguments.tell(&Recorded::of(&recorded::read(path)?), output.as_ref())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::unexpected(&error))?;
+    let runtime = runtime()?;
     runtime.block_on(async {
         let target = arguments.target.target().await?;
         let options = Options {
@@ -91,10 +89,7 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
             duration: arguments.duration.or(arguments.command.is_empty().then_some(DEFAULT_DURATION)),
             events: vec![Event::All],
             run_queues: true,
-            unwind: unwind::Options {
-                cache: Some(CacheDirectory::Usual(DEFAULT_UNWIND_CACHE.into())),
-                ..unwind::Options::default()
-            },
+            unwind: unwind::Options::cached(),
             // A verdict names functions, not lines.
             inlined: false,
             kernel_log,
@@ -139,13 +134,9 @@ impl Arguments {
             return output.write(&report::diagnosis(recorded));
         }
         let diagnosis = &recorded.diagnosis;
-        let text = if self.json {
-            serde_json::to_string_pretty(diagnosis).map_err(|error| Failure::unexpected(&error))? + "\n"
-        } else {
-            page(diagnosis, Style { colour: std::io::stdout().is_terminal(), explain: self.explain })
-        };
-        std::io::stdout()
-            .write_all(text.as_bytes())
-            .map_err(|error| Failure::new(Kind::Output, format!("cannot print: {error}")))
+        if self.json {
+            return print_json(diagnosis);
+        }
+        print(&page(diagnosis, Style { colour: std::io::stdout().is_terminal(), explain: self.explain }))
     }
 }

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::{print, print_json};
 use crate::doctor::{Report, Status};
 use crate::failure::Failure;
 
@@ -25,10 +26,9 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let report = Report::of_this_host();
     if arguments.json {
-        let text = serde_json::to_string_pretty(&report).map_err(|error| Failure::unexpected(&error))?;
-        println!("{text}");
+        print_json(&report)?;
     } else {
-        print!("{}", render(&report));
+        print(&render(&report))?;
     }
     Ok(report.failure().map_or(ExitCode::SUCCESS, |kind| ExitCode::from(kind as u8)))
 }

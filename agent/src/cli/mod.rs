@@ -14,13 +14,15 @@ pub mod stopping;
 pub mod target;
 pub mod top;
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde::Serialize;
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 
 /// Exit codes, shown at the end of `--help`.
 const EXIT_CODES: &str = "\
@@ -98,4 +100,27 @@ pub fn main() -> ExitCode {
         eprintln!("chokepoint: {failure}");
         ExitCode::from(failure.exit_code())
     })
+}
+
+/// What a command that waits runs on: a thread of its own would cost more than it brings.
+fn runtime() -> Result<Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::unexpected(&error))
+}
+
+/// Prints to standard output, as far as anybody reads it.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::new(Kind::Output, format!("cannot print: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints a value as JSON.
+fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    print(&(serde_json::to_string_pretty(value).map_err(|error| Failure::unexpected(&error))? + "\n"))
 }

@@ -9,6 +9,7 @@ use chokepoint_analysis::export::{self, Format};
 use clap::Args;
 
 use super::recording;
+use super::runtime;
 use super::target::TargetArguments;
 use crate::destination::Destination;
 use crate::failure::{Failure, Kind};
@@ -23,9 +24,6 @@ use crate::unwind::{self, CacheDirectory};
 
 /// File that is written where none is named.
 const DEFAULT_OUTPUT: &str = "flame.svg";
-
-/// Where unwind tables are kept.
-pub(super) const DEFAULT_UNWIND_CACHE: &str = "/var/cache/chokepoint/unwind";
 
 /// Arguments of `chokepoint record`.
 #[derive(Debug, Args)]
@@ -130,7 +128,7 @@ impl Arguments {
             unwind: unwind::Options {
                 budget_bytes: (self.unwind_memory as usize) << 20,
                 cache: match &self.unwind_cache {
-                    None => Some(CacheDirectory::Usual(DEFAULT_UNWIND_CACHE.into())),
+                    None => Some(CacheDirectory::usual()),
                     Some(directory) if directory.as_os_str() == "none" => None,
                     Some(directory) => Some(CacheDirectory::Asked(directory.clone())),
                 },
@@ -167,12 +165,9 @@ pub fn run(arguments: Arguments, kernel_log: bool) -> Result<ExitCode, Failure> 
     let output = arguments.output()?;
     let outputs = output.of_events(&arguments.events())?;
     for output in &outputs {
-        output.destination.check()?;
+        output.check()?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::unexpected(&error))?;
+    let runtime = runtime()?;
     let target = runtime.block_on(arguments.target.target())?;
     let options = arguments.options(target, output.format, kernel_log);
     runtime.block_on(record(&arguments.command, &options, &outputs))?;

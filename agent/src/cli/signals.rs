@@ -1,7 +1,7 @@
 //! `chokepoint signals`.
 
 use std::fmt::Write;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use chokepoint_analysis::signals::{
 use clap::Args;
 
 use super::record::parse_duration;
-use crate::failure::{self, Failure};
+use super::{print, print_json, runtime};
+use crate::failure::Failure;
 use crate::host;
 use crate::signals::{Depth, read, step};
 
@@ -67,24 +68,17 @@ fn parse_level(text: &str) -> Result<(String, Thresholds), String> {
 /// # Errors
 /// Where the output cannot be written.
 pub fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
-    let text = if arguments.list {
-        list()
+    if arguments.list {
+        print(&list())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let levels: Levels = arguments.levels.iter().cloned().collect();
+    let signals = runtime()?.block_on(watch(arguments.duration, &levels));
+    if arguments.json {
+        print_json(&signals)?;
     } else {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::unexpected(&error))?;
-        let levels: Levels = arguments.levels.iter().cloned().collect();
-        let signals = runtime.block_on(watch(arguments.duration, &levels));
-        if arguments.json {
-            serde_json::to_string_pretty(&signals).map_err(|error| Failure::unexpected(&error))? + "\n"
-        } else {
-            render(&signals, arguments.all, std::io::stdout().is_terminal())
-        }
-    };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|error| Failure::new(failure::Kind::Output, format!("cannot print: {error}")))?;
+        print(&render(&signals, arguments.all, std::io::stdout().is_terminal()))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

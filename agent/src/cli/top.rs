@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::record::{DEFAULT_UNWIND_CACHE, parse_duration};
+use super::record::parse_duration;
+use super::runtime;
 use super::stopping::{Signals, Stopping};
 use super::target::TargetArguments;
 use crate::failure::{Failure, Kind};
@@ -18,7 +19,7 @@ use crate::top::app::{App, Page};
 use crate::top::columns::Column;
 use crate::top::rows::{Level, Query};
 use crate::top::run::{Pace, in_batches, on_screen};
-use crate::unwind::{self, CacheDirectory};
+use crate::unwind;
 
 /// The shortest and the longest window.
 const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(200)..=Duration::from_secs(60);
@@ -92,10 +93,7 @@ impl Arguments {
             duration: None,
             events: vec![Event::Wall, Event::Retransmit],
             frequency_hz: self.frequency,
-            unwind: unwind::Options {
-                cache: Some(CacheDirectory::Usual(DEFAULT_UNWIND_CACHE.into())),
-                ..unwind::Options::default()
-            },
+            unwind: unwind::Options::cached(),
             kernel_log,
             ..Options::default()
         }
@@ -121,10 +119,7 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
             "there is no terminal to draw on: pass --batch for plain text, with -n for a number of windows";
         return Err(Failure::new(Kind::Usage, message));
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::unexpected(&error))?;
+    let runtime = runtime()?;
     let target = runtime.block_on(arguments.target.target())?;
     let described = target.describe();
     let end = runtime.block_on(top(arguments, arguments.options(target, kernel_log)))?;

@@ -228,12 +228,13 @@ fn check_frequency(frequency_hz: u32) -> Result<(), Failure> {
     if frequency_hz == 0 {
         return refuse("frequency 0 takes no samples: pass at least 1 with -F".to_owned());
     }
-    match host::sysctl(LIMIT) {
-        Some(limit) if i64::from(frequency_hz) > limit => refuse(format!(
+    let limit = highest_frequency_hz();
+    if frequency_hz > limit {
+        return refuse(format!(
             "frequency {frequency_hz} is above this host's limit of {limit}: pass less with -F, or raise {LIMIT}"
-        )),
-        _ => Ok(()),
+        ));
     }
+    Ok(())
 }
 
 fn sched_options(options: &Options, layout: &KernelLayout) -> SchedOptions {

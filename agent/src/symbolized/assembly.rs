@@ -309,12 +309,7 @@ impl<'a> Assembly<'a> {
 
     fn activity(&mut self, name: &str) -> LocationId {
         let line = SourceLine { function: name.to_owned(), file: String::new(), line: 0 };
-        let found = Found {
-            module: module(ModuleKind::Activity, "[activity]"),
-            address: 0,
-            lines: vec![line],
-            is_spin_wait: false,
-        };
+        let found = Found::new(module(ModuleKind::Activity, "[activity]"), 0, vec![line]);
         intern(&mut self.builder, &found)
     }
 }

@@ -35,6 +35,13 @@ pub(crate) struct Found {
     pub(crate) is_spin_wait: bool,
 }
 
+impl Found {
+    /// Whose instructions nobody has looked at.
+    fn new(module: Module, address: u64, lines: Vec<SourceLine>) -> Self {
+        Self { module, address, lines, is_spin_wait: false }
+    }
+}
+
 /// A profile that a recording is to give.
 #[derive(Clone, Debug)]
 pub struct Wanted {

@@ -23,13 +23,12 @@ pub(crate) fn name_frames(
     naming.found.resize_with(aggregate.frames().len(), || None);
 
     for (index, address) in frames.unmapped {
-        naming.found[index] =
-            Some(Found { module: unknown(), address, lines: Vec::new(), is_spin_wait: false });
+        naming.found[index] = Some(Found::new(unknown(), address, Vec::new()));
     }
     for (index, cause) in frames.missing {
         let function = format!("[incomplete: {cause}]");
         let lines = vec![SourceLine { function, file: String::new(), line: 0 }];
-        naming.found[index] = Some(Found { module: unknown(), address: 0, lines, is_spin_wait: false });
+        naming.found[index] = Some(Found::new(unknown(), 0, lines));
     }
     naming.kernel(symbolizer, &frames.kernel);
     naming.vdso(symbolizer, &frames.vdso);
@@ -103,12 +102,8 @@ impl Naming {
         for (position, (index, address)) in frames.iter().enumerate() {
             let symbol = symbols.get(position);
             let name = symbol.and_then(|symbol| symbol.module.as_deref()).unwrap_or("[kernel]");
-            self.found[*index] = Some(Found {
-                module: module(ModuleKind::Kernel, name),
-                address: address.0,
-                lines: symbol.map(|symbol| symbol.lines.clone()).unwrap_or_default(),
-                is_spin_wait: false,
-            });
+            let lines = symbol.map(|symbol| symbol.lines.clone()).unwrap_or_default();
+            self.found[*index] = Some(Found::new(module(ModuleKind::Kernel, name), address.0, lines));
         }
     }
 
@@ -155,7 +150,7 @@ impl Naming {
             let address =
                 symbol.as_ref().and_then(|symbol| symbol.address).map_or(offset.0, |address| address.0);
             let lines = symbol.map(|symbol| symbol.lines).unwrap_or_default();
-            self.found[*index] = Some(Found { module: module.clone(), address, lines, is_spin_wait: false });
+            self.found[*index] = Some(Found::new(module.clone(), address, lines));
         }
     }
 
@@ -172,12 +167,7 @@ impl Naming {
             let (dumped, mapped) = (dumped.next(), mapped.next());
             let known = dumped.filter(|symbol| !symbol.lines.is_empty()).or(mapped);
             let lines = known.map(|symbol| symbol.lines).unwrap_or_default();
-            self.found[*index] = Some(Found {
-                module: module(ModuleKind::Jit, "[jit]"),
-                address: address.0,
-                lines,
-                is_spin_wait: false,
-            });
+            self.found[*index] = Some(Found::new(module(ModuleKind::Jit, "[jit]"), address.0, lines));
         }
     }
 

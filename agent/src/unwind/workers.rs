@@ -41,6 +41,22 @@ pub enum CacheDirectory {
     Usual(PathBuf),
 }
 
+impl CacheDirectory {
+    /// Of the host, for whoever may write there.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self::Usual("/var/cache/chokepoint/unwind".into())
+    }
+}
+
+impl Options {
+    /// As usual, with tables kept between runs.
+    #[must_use]
+    pub fn cached() -> Self {
+        Self { cache: Some(CacheDirectory::usual()), ..Self::default() }
+    }
+}
+
 impl Default for Options {
     /// 64 MB, which hold the tables of a hundred large programs and libraries; no cache.
     fn default() -> Self {

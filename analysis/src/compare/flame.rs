@@ -7,15 +7,14 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use inferno::flamegraph::color::{BackgroundColor, Color, StrokeColor};
-use inferno::flamegraph::{self, Direction, TextTruncateDirection};
+use inferno::flamegraph;
+use inferno::flamegraph::color::Color;
 
 use super::{Comparison, Shown, extent};
 use crate::baseline::Baseline;
+use crate::export::svg::{MIN_WIDTH_PCT, drawing};
 use crate::names;
 
-/// Share of the picture below which a frame is left out: half a pixel.
-const MIN_WIDTH_PCT: f64 = 0.05;
 /// What has not changed is white, and is to be seen.
 const BACKGROUND: Color = Color { r: 222, g: 226, b: 232 };
 
@@ -56,10 +55,7 @@ pub fn write(
         return Err(io::Error::other("there is no time of this kind in the second baseline"));
     }
     let header = &after.header;
-    let mut flames = flamegraph::Options::default();
-    flames.flame_chart = true;
-    flames.direction = Direction::Inverted;
-    flames.min_width = MIN_WIDTH_PCT;
+    let mut flames = drawing(BACKGROUND, MIN_WIDTH_PCT);
     flames.title = names::printable(&format!("{}, compared: {}", title(shown), header.target));
     flames.subtitle = Some(names::printable(&format!(
         "{} · red took more than before, blue less, {} · {:.0} s and {:.0} s",
@@ -69,11 +65,6 @@ pub fn write(
         after.seconds(),
     )));
     flames.count_name = "µs".to_owned();
-    flames.name_type = String::new();
-    flames.font_type = "monospace".to_owned();
-    flames.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
-    flames.stroke_color = StrokeColor::Color(BACKGROUND);
-    flames.text_truncate_direction = TextTruncateDirection::Right;
     flamegraph::from_lines(&mut flames, lines.iter().map(String::as_str), out)
 }
 

@@ -39,7 +39,7 @@ pub struct Comparison {
     pub per_work: bool,
     /// What was measured in either: what decides first, then by how sure the change is.
     pub measures: Vec<Change>,
-    /// Functions that grew or shrank by more than the error of sampling, those that did so most first.
+    /// Functions that grew or shrank by more than the error of sampling, those that did so most first; at most 200.
     pub functions: Vec<FunctionChange>,
     /// What makes the two less comparable, in sentences.
     pub notes: Vec<String>,

@@ -15,7 +15,7 @@ pub mod json;
 pub mod picture;
 mod pprof;
 mod speedscope;
-mod svg;
+pub(crate) mod svg;
 
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -68,7 +68,7 @@ impl Format {
             .into_iter()
             .filter(ends_with)
             .max_by_key(|format| format.name().len())
-            .ok_or(UnknownFormat { asked: file })
+            .ok_or_else(|| UnknownFormat::new(file, "", &Self::ALL.map(Self::name)))
     }
 }
 
@@ -89,16 +89,24 @@ impl FromStr for Format {
             "speedscope.json" | "speedscope" => Ok(Self::Speedscope),
             "firefox.json" | "firefox" => Ok(Self::Firefox),
             "json" => Ok(Self::Json),
-            _ => Err(UnknownFormat { asked: name.to_owned() }),
+            _ => Err(UnknownFormat::new(name, "", &Self::ALL.map(Self::name))),
         }
     }
 }
 
-/// A name or file name that stands for no [`Format`].
+/// A name or file name that stands for no format, of a profile or of a report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no format for {asked:?}; the formats are {}", Format::ALL.map(Format::name).join(", "))]
+#[error("no format for {asked:?}; the formats{whose} are {known}")]
 pub struct UnknownFormat {
     asked: String,
+    whose: &'static str,
+    known: String,
+}
+
+impl UnknownFormat {
+    pub(crate) fn new(asked: impl Into<String>, whose: &'static str, known: &[&str]) -> Self {
+        Self { asked: asked.into(), whose, known: known.join(", ") }
+    }
 }
 
 /// How a profile is written.

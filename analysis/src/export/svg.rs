@@ -17,7 +17,7 @@ use super::{Options, caption};
 
 /// Share of the picture below which a frame is left out. It would be half a pixel wide, and a busy host has so many that a
 /// browser could not show them.
-pub(super) const MIN_WIDTH_PCT: f64 = 0.05;
+pub(crate) const MIN_WIDTH_PCT: f64 = 0.05;
 
 pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -> io::Result<()> {
     let labels = Labels::new(profile, options);
@@ -27,6 +27,22 @@ pub(super) fn write(profile: &Profile, options: &Options, out: &mut dyn Write) -
         Some(picture) => out.write_all(add_legend(picture, &scene.legend()).as_bytes()),
         None => write_empty(profile, out),
     }
+}
+
+/// How every flame graph here is drawn, on this background and without frames that are narrower.
+pub(crate) fn drawing<'a>(background: Color, min_width_pct: f64) -> flamegraph::Options<'a> {
+    let mut flames = flamegraph::Options::default();
+    flames.flame_chart = true;
+    // The root above, so that a deep stack does not push what all have in common out of sight.
+    flames.direction = Direction::Inverted;
+    flames.min_width = min_width_pct;
+    flames.name_type = String::new();
+    flames.font_type = "monospace".to_owned();
+    flames.bgcolors = Some(BackgroundColor::Flat(background));
+    // Parts neighbours that have the same colour.
+    flames.stroke_color = StrokeColor::Color(background);
+    flames.text_truncate_direction = TextTruncateDirection::Right;
+    flames
 }
 
 /// What is drawn.
@@ -67,21 +83,11 @@ impl<'a> Scene<'a> {
             .activities
             .colours(self.labels, &self.stacks)
             .unwrap_or_else(|| colours(self.labels, &self.stacks));
-        let mut flames = flamegraph::Options::default();
-        flames.flame_chart = true;
-        // The root above, so that a deep stack does not push what all have in common out of sight.
-        flames.direction = Direction::Inverted;
-        flames.min_width = min_width_pct;
+        let mut flames = drawing(BACKGROUND, min_width_pct);
         flames.title = title;
         flames.subtitle = subtitle;
         flames.count_name = self.width.unit.to_owned();
         flames.factor = self.width.factor;
-        flames.name_type = String::new();
-        flames.font_type = "monospace".to_owned();
-        flames.bgcolors = Some(BackgroundColor::Flat(BACKGROUND));
-        // Parts neighbours that have the same colour.
-        flames.stroke_color = StrokeColor::Color(BACKGROUND);
-        flames.text_truncate_direction = TextTruncateDirection::Right;
         flames.palette_map = Some(&mut colours);
 
         let mut picture = Vec::new();

@@ -7,7 +7,7 @@ use crate::export::caption::utc;
 /// What no recording shows, whatever it has captured.
 const METHOD: [&str; 5] = [
     "Calls that fail at once leave no wait: the limit of open files is told only while it is met when the window begins or ends.",
-    "A spinlock in a function whose name does not say so is CPU time like any other.",
+    "A spinlock in code that a runtime compiled, or on aarch64, is CPU time like any other, unless its function's name says so.",
     "A thread that asks again and again, with pauses between, looks like one that has nothing to do, unless another waits for it.",
     "A wait is divided by what its ender did in the whole window, not during that wait.",
     "What other hosts did meanwhile: a service that is waited for is named, and has to be diagnosed where it runs.",

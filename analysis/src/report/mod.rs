@@ -23,6 +23,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::export::UnknownFormat;
 use crate::profile::Profile;
 use crate::verdict::{Diagnosis, diagnose};
 use document::Document;
@@ -76,7 +77,11 @@ impl Format {
     pub fn from_path(path: &Path) -> Result<Self, UnknownFormat> {
         let end = path.extension().unwrap_or_default().to_string_lossy();
         let file = path.file_name().unwrap_or_default().to_string_lossy();
-        end.parse().map_err(|_| UnknownFormat { asked: file.into_owned() })
+        end.parse().map_err(|_| Self::unknown(&file))
+    }
+
+    fn unknown(asked: &str) -> UnknownFormat {
+        UnknownFormat::new(asked, " of a report", &Self::ALL.map(Self::name))
     }
 }
 
@@ -93,16 +98,9 @@ impl FromStr for Format {
         match name.to_ascii_lowercase().as_str() {
             "md" | "markdown" => Ok(Self::Markdown),
             "html" | "htm" => Ok(Self::Html),
-            _ => Err(UnknownFormat { asked: name.to_owned() }),
+            _ => Err(Self::unknown(name)),
         }
     }
-}
-
-/// A name or the end of a file name that stands for no [`Format`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no format for {asked:?}; the formats of a report are {}", Format::ALL.map(Format::name).join(", "))]
-pub struct UnknownFormat {
-    asked: String,
 }
 
 /// Writes a report.

@@ -237,6 +237,27 @@ impl Code {
         }
     }
 
+    /// Whether threads wait for others in it, so that what ended their waits explains it.
+    #[must_use]
+    pub const fn is_wait(self) -> bool {
+        matches!(
+            self,
+            Self::LockMutex
+                | Self::LockRuntime
+                | Self::LockMonitor
+                | Self::LockSpin
+                | Self::LockKernel
+                | Self::LockFile
+                | Self::PoolThreads
+                | Self::PoolConnections
+                | Self::NetDownstream
+                | Self::NetLoss
+                | Self::WaitIpc
+                | Self::WaitTimer
+                | Self::WaitChild
+        )
+    }
+
     /// Whether it is found by a counter, not by the time that it takes.
     #[must_use]
     pub const fn is_counted(self) -> bool {

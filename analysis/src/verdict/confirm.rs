@@ -66,9 +66,7 @@ impl SecondLook {
     /// that of what ended it.
     #[must_use]
     pub fn at(verdict: &Finding, is_host: bool) -> Self {
-        let is_wait =
-            ["lock.", "pool.", "wait.", "net."].iter().any(|family| verdict.code.name().starts_with(family));
-        let only = verdict.processes.first().filter(|_| is_host && is_wait && !verdict.code.is_counted());
+        let only = verdict.processes.first().filter(|_| is_host && verdict.code.is_wait());
         Self { only: only.cloned(), more_samples: CLOSER, longer: LONGER }
     }
 

@@ -1,58 +1,28 @@
 //! Sums samples by thread and stack while they come in.
 //!
-//! User frames come as positions in files, so a stack means the same in every process. It is identified by all of its frames
-//! and how it ended, and by the process where a frame lies in memory of no file; the hash only finds it. Every table has a
-//! limit, and what meets it is counted in [`Dropped`].
+//! `stacks` has each distinct stack once, `captured` counts the samples and how their stacks ended. Every table has a limit, and what
+//! meets it is counted in [`Dropped`].
+
+mod captured;
+mod stacks;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::sample::StackOutcome;
 use chokepoint_ebpf::sched::{State, WaitFacts, WakeFacts};
 use chokepoint_ebpf::unwind::file::NewFile;
-use chokepoint_ebpf::unwind::frame::{Frame, Place};
-use hashbrown::HashTable;
+use chokepoint_ebpf::unwind::frame::Place;
 
+use self::stacks::{StackTable, missing};
 use crate::drain::decode::{Sample, Wait};
 use crate::process::binaries::{Announced, Binaries, BinaryId};
 use crate::process::objects::{ObjectId, Objects};
 use crate::process::table::{ProcessId, ProcessKey, ProcessTable};
-use chokepoint_analysis::coverage::{Loss, StackOutcomes};
 
-/// Where a frame's code lies. Of callers it is the call's last byte, not the instruction after it, which may belong to
-/// another function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum RawFrame {
-    /// In the kernel, absolute.
-    Kernel(u64),
-    /// In a file by the kernel programs' id, at this file offset.
-    File(u32, u64),
-    /// In the vDSO, at this offset.
-    Vdso(u64),
-    /// In code that this process's runtime compiled, absolute.
-    Jit(ProcessId, u64),
-    /// In none of the process's mappings, absolute.
-    Unmapped(u64),
-    /// Stands for the outermost frames of a user stack that are missing, and says why.
-    Missing(StackOutcome),
-}
-
-/// Index of a [`RawFrame`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RawFrameId(u32);
-
-impl RawFrameId {
-    /// Position in [`Aggregate::frames`].
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.0 as usize
-    }
-}
-
-/// Ends the words of a stack whose outermost frames are missing; the outcome is in the low bits. No frame has this kind.
-const MISSING: u64 = 0xf << 60;
+pub use self::captured::{Captured, Origin, cause};
+pub use self::stacks::{RawFrame, RawFrameId};
 
 /// A thread under one name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,57 +84,6 @@ pub struct Waker {
     pub stack: u32,
 }
 
-/// The program that took samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The on-CPU source.
-    OnCpu = 0,
-    /// Waits that ended, and those that had not at the window's end.
-    Waits = 1,
-    /// What ended them.
-    Wakers = 2,
-    /// Who opened TCP connections, and who sent on those that lost something.
-    Openers = 3,
-    /// Page faults.
-    Faults = 4,
-    /// Direct reclaims.
-    Reclaims = 5,
-}
-
-/// Samples of one source that are in the sums.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Captured {
-    samples: u64,
-    user_stacks: Outcomes,
-    kernel_stacks: Outcomes,
-}
-
-impl Captured {
-    fn count(&mut self, sample: &Sample<'_>) {
-        self.samples += 1;
-        self.user_stacks.count(sample.user_outcome);
-        self.kernel_stacks.count(sample.kernel_outcome);
-    }
-
-    /// How many.
-    #[must_use]
-    pub fn samples(&self) -> u64 {
-        self.samples
-    }
-
-    /// How the captures of user stacks ended.
-    #[must_use]
-    pub fn user_stacks(&self) -> StackOutcomes {
-        self.user_stacks.summary()
-    }
-
-    /// How the captures of kernel stacks ended.
-    #[must_use]
-    pub fn kernel_stacks(&self) -> StackOutcomes {
-        self.kernel_stacks.summary()
-    }
-}
-
 /// What the samples of one thread with one stack add up to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum {
@@ -224,25 +143,6 @@ impl Default for Limits {
     }
 }
 
-/// One distinct stack: a stretch of the frames' tables, the kernel's first.
-#[derive(Clone, Copy, Debug)]
-struct StackEntry {
-    hash: u64,
-    /// `None` for stacks that mean the same in every process.
-    process: Option<ProcessId>,
-    start: u32,
-    kernel_frames: u16,
-    /// User frames, and the word that says that some are missing.
-    user_words: u16,
-}
-
-impl StackEntry {
-    fn range(&self) -> std::ops::Range<usize> {
-        let start = self.start as usize;
-        start..start + usize::from(self.kernel_frames) + usize::from(self.user_words)
-    }
-}
-
 /// Samples summed by thread and stack. See the module's documentation.
 pub struct Aggregate {
     limits: Limits,
@@ -250,15 +150,7 @@ pub struct Aggregate {
     binaries: Arc<Binaries>,
     processes: Arc<ProcessTable>,
     objects: Arc<Objects>,
-    frames: Vec<RawFrame>,
-    frame_ids: HashMap<RawFrame, RawFrameId>,
-    stacks: Vec<StackEntry>,
-    stack_ids: HashTable<u32>,
-    hasher: RandomState,
-    /// Words of all stacks, one after the other, as the kernel gave them.
-    words: Vec<u64>,
-    /// What each of them is.
-    placed: Vec<RawFrameId>,
+    stacks: StackTable,
     threads: Vec<RawThread>,
     thread_ids: HashMap<RawThread, u32>,
     sums: HashMap<(Part, u32, u32), Sum>,
@@ -281,13 +173,7 @@ impl Aggregate {
             binaries: Arc::default(),
             processes: Arc::default(),
             objects: Arc::default(),
-            frames: Vec::new(),
-            frame_ids: HashMap::new(),
-            stacks: Vec::new(),
-            stack_ids: HashTable::new(),
-            hasher: RandomState::new(),
-            words: Vec::new(),
-            placed: Vec::new(),
+            stacks: StackTable::new(limits.frames),
             threads: Vec::new(),
             thread_ids: HashMap::new(),
             sums: HashMap::new(),
@@ -424,11 +310,11 @@ impl Aggregate {
     /// Takes over a thread and a stack from the window before; `None` where there is no room, or where the stack's process was
     /// forgotten.
     pub fn carry(&mut self, before: &Self, (thread, stack): (u32, u32)) -> Option<(u32, u32)> {
-        let entry = before.stacks[stack as usize];
-        if entry.process.is_some() && !Arc::ptr_eq(&self.processes, &before.processes) {
+        let (process, words, kernel_frames) = before.stacks.words_of(stack);
+        if process.is_some() && !Arc::ptr_eq(&self.processes, &before.processes) {
             return None;
         }
-        let stack = self.find_or_insert(entry.process, &before.words[entry.range()], entry.kernel_frames)?;
+        let stack = self.stacks.insert(process, words, kernel_frames)?;
         Some((self.thread(before.threads[thread as usize])?, stack))
     }
 
@@ -542,7 +428,7 @@ impl Aggregate {
     /// Every distinct frame.
     #[must_use]
     pub fn frames(&self) -> &[RawFrame] {
-        &self.frames
+        self.stacks.frames()
     }
 
     /// Every thread.
@@ -553,19 +439,19 @@ impl Aggregate {
 
     /// The distinct stacks, leaf first: the kernel's frames, then the user's.
     pub fn stacks(&self) -> impl Iterator<Item = &[RawFrameId]> {
-        self.stacks.iter().map(|entry| &self.placed[entry.range()])
+        self.stacks.iter()
     }
 
     /// Number of a stack's kernel frames, by the stack's position.
     #[must_use]
     pub fn kernel_frames(&self, stack: u32) -> usize {
-        usize::from(self.stacks[stack as usize].kernel_frames)
+        self.stacks.kernel_frames(stack)
     }
 
     /// Whether a stack has frames of user code, by its position.
     #[must_use]
     pub fn has_user_frames(&self, stack: u32) -> bool {
-        self.stacks[stack as usize].user_words > 0
+        self.stacks.has_user_frames(stack)
     }
 
     /// The sums, as part, position of the thread, position of the stack, sum.
@@ -614,67 +500,15 @@ impl Aggregate {
         scratch.extend(sample.kernel_addresses());
         scratch.extend(sample.user_frames().map(|frame| frame.0));
         if cause(sample.user_outcome).is_some() || sample.user_outcome == StackOutcome::DepthLimit {
-            scratch.push(MISSING | sample.user_outcome as u64);
+            scratch.push(missing(sample.user_outcome));
         }
-        let id = self.find_or_insert(process, &scratch, header.kernel_frames);
+        let id = self.stacks.insert(process, &scratch, header.kernel_frames);
         self.scratch = scratch;
         id
     }
 
     fn identify(&mut self, key: ProcessKey) -> Option<ProcessId> {
         self.processes.find(key).or_else(|| Arc::make_mut(&mut self.processes).identify(key))
-    }
-
-    fn find_or_insert(
-        &mut self,
-        process: Option<ProcessId>,
-        words: &[u64],
-        kernel_frames: u16,
-    ) -> Option<u32> {
-        let hash = self.hasher.hash_one((process, kernel_frames, words));
-        let found = self.stack_ids.find(hash, |id| {
-            let entry = &self.stacks[*id as usize];
-            entry.hash == hash
-                && entry.process == process
-                && entry.kernel_frames == kernel_frames
-                && &self.words[entry.range()] == words
-        });
-        if let Some(id) = found {
-            return Some(*id);
-        }
-        if self.words.len() + words.len() > self.limits.frames {
-            return None;
-        }
-        let id = self.stacks.len() as u32;
-        let start = self.words.len() as u32;
-        self.words.extend_from_slice(words);
-        self.stacks.push(StackEntry {
-            hash,
-            process,
-            start,
-            kernel_frames,
-            user_words: words.len() as u16 - kernel_frames,
-        });
-        self.stack_ids.insert_unique(hash, id, |id| self.stacks[*id as usize].hash);
-        for (position, word) in words.iter().enumerate() {
-            let frame = if position < usize::from(kernel_frames) {
-                // Every kernel address but the first is a return address.
-                RawFrame::Kernel(word.saturating_sub(u64::from(position > 0)))
-            } else {
-                user_frame(process, *word)
-            };
-            let frame = self.frame(frame);
-            self.placed.push(frame);
-        }
-        Some(id)
-    }
-
-    fn frame(&mut self, frame: RawFrame) -> RawFrameId {
-        *self.frame_ids.entry(frame).or_insert_with(|| {
-            let id = RawFrameId(self.frames.len() as u32);
-            self.frames.push(frame);
-            id
-        })
     }
 }
 
@@ -686,64 +520,4 @@ fn stands_for(facts: &WaitFacts, length_ns: u64) -> u64 {
     }
     let scaled = u128::from(length_ns) * u128::from(facts.period_ns) / u128::from(whole_ns.max(1));
     u64::try_from(scaled).unwrap_or(u64::MAX)
-}
-
-fn user_frame(process: Option<ProcessId>, word: u64) -> RawFrame {
-    match (Frame(word).place(), process) {
-        (Some(Place::File(id, offset)), _) => RawFrame::File(id, offset),
-        (Some(Place::Vdso(offset)), _) => RawFrame::Vdso(offset),
-        (Some(Place::Anonymous(address)), Some(process)) => RawFrame::Jit(process, address),
-        (Some(Place::Anonymous(address) | Place::Unmapped(address)), _) => RawFrame::Unmapped(address),
-        (None, _) => {
-            RawFrame::Missing(StackOutcome::from_u8((word & 0xff) as u8).unwrap_or(StackOutcome::Unreadable))
-        }
-    }
-}
-
-/// Number of stacks by each [`StackOutcome`].
-#[derive(Clone, Copy, Debug, Default)]
-struct Outcomes([u64; StackOutcome::COUNT]);
-
-impl Outcomes {
-    fn count(&mut self, outcome: StackOutcome) {
-        self.0[outcome as usize] += 1;
-    }
-
-    fn summary(&self) -> StackOutcomes {
-        let mut summary = StackOutcomes::default();
-        for (number, samples) in self.0.iter().enumerate().filter(|(_, samples)| **samples > 0) {
-            let Some(outcome) = StackOutcome::from_u8(number as u8) else { continue };
-            match (outcome, cause(outcome)) {
-                (_, Some(cause)) => {
-                    summary.incomplete.push(Loss { cause: cause.into(), samples: *samples });
-                }
-                (StackOutcome::NotWanted | StackOutcome::Absent, _) => summary.absent += samples,
-                (StackOutcome::DepthLimit, _) => summary.truncated += samples,
-                _ => summary.complete += samples,
-            }
-        }
-        summary
-    }
-}
-
-/// Why a stack is incomplete, in words; `None` where it is not, or was cut on purpose.
-#[must_use]
-pub fn cause(outcome: StackOutcome) -> Option<&'static str> {
-    match outcome {
-        StackOutcome::NotWanted
-        | StackOutcome::Absent
-        | StackOutcome::Walked
-        | StackOutcome::Complete
-        | StackOutcome::DepthLimit => None,
-        StackOutcome::Unreadable => Some("kernel stack not readable"),
-        StackOutcome::TableMissing => Some("no unwind table yet"),
-        StackOutcome::NoMapping => Some("return address outside of all code"),
-        StackOutcome::NoRule => Some("code without call-frame information"),
-        StackOutcome::UnsupportedRule => Some("call-frame information of a form not known"),
-        StackOutcome::BadFrame => Some("damaged frame"),
-        StackOutcome::StackUnreadable => Some("stack not in memory"),
-        StackOutcome::ThirtyTwoBit => Some("32-bit code"),
-        StackOutcome::NoRegisters => Some("registers not readable"),
-        StackOutcome::NotRunning => Some("not running"),
-    }
 }
