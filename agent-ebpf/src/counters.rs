@@ -55,7 +55,7 @@ pub enum Counter {
     WakeRingFull = 21,
     /// The waker's stack was lost, as for waits.
     WakeScratchMissing = 22,
-    /// A thread left the CPU without an event; the time since it had come counts as blocked.
+    /// A thread left the CPU without an event; what it did not run since it had come counts as blocked.
     SchedLeaveMissed = 23,
     /// A thread came to a CPU without an event; it counts as there since the CPU's last switch that was seen.
     SchedArrivalMissed = 24,

@@ -175,6 +175,13 @@ pub struct ThreadRecord {
     pub user_ns: u64,
     /// The same of its time in the kernel.
     pub system_ns: u64,
+    /// The kernel's count of the time it has really run, now: up to a tick old where it is on a CPU.
+    pub ran_ns: u64,
+    /// The [`State`] that it seems to be in now. Where that is not on a CPU and the clock's is, no event has told that it left: the
+    /// accounting had ended by then, or this host hides it from tracing.
+    pub present_state: u32,
+    /// Keeps the layout free of holes; zero.
+    pub reserved: u32,
 }
 
 /// Bytes of each CPU's ring buffer of interrupts, 16 for each: enough for 40,000 a second, as they are made room for ten times a

@@ -185,8 +185,8 @@ impl Seen<'_> {
             "times a thread ran of which no wake-up was seen; its run-queue time counts as blocked",
         );
         notes.add(
-            counters.get(Counter::SchedLeaveMissed),
-            "times a thread left its CPU unseen, as the accounting began or since this host hides it from tracing; its time there counts as blocked",
+            counters.get(Counter::SchedLeaveMissed) + times.left_unseen(),
+            "times a thread left its CPU unseen, since this host hides it from tracing; what it did not run since it had come counts as blocked",
         );
         notes.add(
             counters.get(Counter::SchedArrivalMissed),

@@ -35,6 +35,8 @@ pub struct ThreadMarks {
     marks: HashMap<u64, Mark>,
     /// Threads that were on CPUs right before the look under way.
     running: HashMap<u64, RunningThread>,
+    /// Threads of the look under way that had left their CPUs unseen.
+    left_unseen: u64,
     look: u64,
 }
 
@@ -47,11 +49,20 @@ impl ThreadMarks {
     /// What a thread did since it was last told of, up to `end_ns`, as a record whose accounting began then. The rest is told
     /// by the next call.
     pub fn living(&mut self, record: &ThreadRecord, end_ns: u64) -> ThreadRecord {
+        let turn = self.running.get(&record.key).copied();
+        let was_there =
+            turn.is_some_and(|turn| turn.since_ns == record.clock.since_ns && turn.now_ns >= end_ns);
+        let mut record = *record;
+        // What was on a CPU after the window's end has left since, when nobody looked any more.
+        if has_left_unseen(&record) && !was_there {
+            self.left_unseen += 1;
+            record.clock = left_unseen(&record, end_ns);
+        }
+        let record = &record;
         let end_ns = end_ns.max(record.clock.since_ns);
         let total = spent_until(&record.clock, end_ns);
-        let turn = self.running.get(&record.key);
         let stolen_ns =
-            stolen(&record.clock) + turn.map_or(0, |turn| stolen_of_turn(&record.clock, turn, end_ns));
+            stolen(&record.clock) + turn.map_or(0, |turn| stolen_of_turn(&record.clock, &turn, end_ns));
         let told = self.marks.get(&record.key).filter(|mark| mark.begin_ns == record.clock.begin_ns);
         // Of a turn that was not seen this time, what was told before stays true.
         let stolen_ns = stolen_ns.max(told.map_or(0, |mark| mark.stolen_ns));
@@ -83,11 +94,33 @@ impl ThreadMarks {
     }
 
     /// All threads have been looked at. What is known of those that were not found is kept for one look more: that they ended
-    /// may be told after it.
-    pub fn end_look(&mut self) {
+    /// may be told after it. Returns how many had left their CPUs though no event told so.
+    pub fn end_look(&mut self) -> u64 {
         let look = self.look;
         self.marks.retain(|_, mark| mark.look + 1 >= look);
         self.look += 1;
+        std::mem::take(&mut self.left_unseen)
+    }
+}
+
+/// Whether a thread is not on the CPU on which its last event has put it.
+fn has_left_unseen(record: &ThreadRecord) -> bool {
+    record.clock.state == State::OnCpu as u32 && record.present_state != State::OnCpu as u32
+}
+
+/// The clock of a thread that left its CPU unseen: there for as long as the kernel counts that it ran, and since then as it is found.
+fn left_unseen(record: &ThreadRecord, end_ns: u64) -> ThreadClock {
+    let clock = &record.clock;
+    let turn_ns = record.ran_ns.saturating_sub(clock.ran_ns).min(end_ns.saturating_sub(clock.since_ns));
+    let left_ns = clock.since_ns + turn_ns;
+    ThreadClock {
+        spent_ns: spent_until(clock, left_ns),
+        ran_ns: record.ran_ns,
+        since_ns: left_ns,
+        left_ns,
+        state: record.present_state,
+        left_state: record.present_state,
+        ..*clock
     }
 }
 
@@ -183,6 +216,7 @@ mod tests {
     fn record(state: State, since_ns: u64, spent_ns: [u64; 8], switches: u64) -> ThreadRecord {
         let mut record = thread_record(state, since_ns, spent_ns);
         (record.clock.switches, record.clock.ran_ns) = (switches, spent_ns[ON_CPU]);
+        record.ran_ns = record.clock.ran_ns;
         record
     }
 
@@ -241,6 +275,29 @@ mod tests {
         // 50 ms in all; 30 were told before, of the rest no more than the window has on the CPU.
         assert_eq!((third.clock.spent_ns[ON_CPU], stolen(&third)), (10 * MS, 10 * MS));
         assert_eq!(third.clock.spent_ns[BLOCKED], 90 * MS);
+    }
+
+    #[test]
+    fn a_thread_that_is_preempted_once_the_accounting_has_ended_was_on_its_cpu() {
+        let mut marks = ThreadMarks::default();
+        let mut preempted = record(State::OnCpu, 1_100, [100, 0, 0, 0, 0, 0, 0, 0], 1);
+        (preempted.present_state, preempted.ran_ns) = (State::Preempted as u32, 1_700);
+        marks.begin_look(vec![RunningThread { key: 5, since_ns: 1_100, now_ns: 2_000, ran_ns: 1_000 }]);
+        let told = marks.living(&preempted, 2_000);
+        assert_eq!(told.clock.spent_ns, [1_000, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(marks.end_look(), 0);
+    }
+
+    #[test]
+    fn a_thread_that_left_unseen_ran_for_as_long_as_the_kernel_says() {
+        let mut marks = ThreadMarks::default();
+        let mut slept = record(State::OnCpu, 1_100, [100, 0, 0, 0, 0, 0, 0, 0], 1);
+        (slept.present_state, slept.ran_ns) = (State::Blocked as u32, 400);
+        marks.begin_look(vec![RunningThread { key: 5, since_ns: 1_050, now_ns: 2_000, ran_ns: 50 }]);
+        let told = marks.living(&slept, 2_000);
+        assert_eq!(told.clock.spent_ns, [400, 0, 0, 0, 600, 0, 0, 0]);
+        assert_eq!((told.clock.state, told.clock.ran_ns), (State::Blocked as u32, 400));
+        assert_eq!((marks.end_look(), marks.end_look()), (1, 0));
     }
 
     #[test]

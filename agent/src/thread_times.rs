@@ -31,6 +31,7 @@ const MAX_THREADS: usize = 100_000;
 pub struct ThreadTimes {
     threads: HashMap<ThreadKey, ThreadTime>,
     merged: u64,
+    left_unseen: u64,
     queues: RunQueues,
     run_queue: Option<RunQueue>,
 }
@@ -97,6 +98,17 @@ impl ThreadTimes {
     /// Every thread.
     pub fn iter(&self) -> impl Iterator<Item = (&ThreadKey, &ThreadTime)> {
         self.threads.iter()
+    }
+
+    /// Adds to the threads that were not on the CPUs on which their last events had put them.
+    pub fn add_left_unseen(&mut self, threads: u64) {
+        self.left_unseen += threads;
+    }
+
+    /// Threads that a look found not to be on the CPUs on which their last events had put them.
+    #[must_use]
+    pub fn left_unseen(&self) -> u64 {
+        self.left_unseen
     }
 
     /// Threads whose times are part of another's: there were too many to keep them apart.
@@ -232,6 +244,9 @@ pub(crate) mod tests {
             },
             user_ns: 40,
             system_ns: 30,
+            ran_ns: 10_000,
+            present_state: state as u32,
+            reserved: 0,
         }
     }
 

@@ -95,7 +95,7 @@ pub fn woken(ctx: &BtfTracePointContext) {
         if task.field::<u32>(&TASK_ON_CPU) != 0 {
             return;
         }
-        left_unseen(clock);
+        left_unseen(task, clock, now);
     }
     if clock.state >= State::Blocked as u32 {
         spend(clock, now);
@@ -155,7 +155,7 @@ fn arrived(task: Trusted, now: u64) {
         return;
     };
     if clock.state == State::OnCpu as u32 {
-        left_unseen(clock);
+        left_unseen(task, clock, now);
     }
     let state = clock.state;
     let since = clock.since_ns;
@@ -185,10 +185,14 @@ fn held(clock: &mut ThreadClock, state: u32, length_ns: u64) -> u64 {
 }
 
 /// A thread is somewhere else than on a CPU, though no event has told that it left: some hosts let nobody trace some threads.
-/// When it did is not known.
+/// How long it has run until then is the kernel's own count.
 #[inline(always)]
-pub fn left_unseen(clock: &mut ThreadClock) {
+fn left_unseen(task: Trusted, clock: &mut ThreadClock, now: u64) {
     count(Counter::SchedLeaveMissed);
+    let ran_ns = task.field::<u64>(&TASK_RAN);
+    let turn_ns = ran_ns.saturating_sub(clock.ran_ns).min(now.saturating_sub(clock.since_ns));
+    spend(clock, clock.since_ns + turn_ns);
+    clock.ran_ns = ran_ns;
     clock.left_ns = clock.since_ns;
     clock.state = State::Blocked as u32;
     clock.left_state = State::Blocked as u32;

@@ -141,10 +141,6 @@ pub fn report(iteration: &Iteration, user: impl FnOnce(*mut Scratch, Trusted, Ke
         // SAFETY: as above.
         unsafe { (*record).clock.state = State::Throttled as u32 };
     }
-    if clock.state == State::OnCpu as u32 && task.field::<u32>(&TASK_ON_CPU) == 0 {
-        // SAFETY: as above.
-        sched::left_unseen(unsafe { &mut (*record).clock });
-    }
     iteration.write(record.cast_const().cast(), size_of::<ThreadRecord>() as u64);
     if WANT_WAITS.load() != 0 && clock.state != State::OnCpu as u32 {
         report_wait(iteration, task, clock, is_throttled, user);
@@ -366,4 +362,6 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     KernelPointer::new(core::ptr::from_ref(clock) as u64).read_into(&mut record.clock);
     record.user_ns = task.field(&TASK_UTIME);
     record.system_ns = task.field(&TASK_STIME);
+    record.ran_ns = task.field(&TASK_RAN);
+    record.present_state = sched::apparent_state(task) as u32;
 }

@@ -62,7 +62,7 @@ impl Sampling {
         for (key, clock) in unlisted.iter().filter(|(key, _)| !living.contains_key(key)) {
             sums.times.add_unlisted(clock, end_ns, |clock| sums.marks.unlisted(*key, clock, end_ns));
         }
-        sums.marks.end_look();
+        sums.times.add_left_unseen(sums.marks.end_look());
         let period_ns = session.budget.period_ns();
         let state_of = |key| living.get(&key).copied();
         added += open_waits.add_to(&mut sums.aggregate, sums.since_ns, end_ns, period_ns, state_of);
