@@ -9,6 +9,14 @@ pub mod pprof {
     include!(concat!(env!("OUT_DIR"), "/perftools.profiles.rs"));
 }
 
+/// What agents and collectors say to each other.
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated")]
+pub mod stream {
+    include!(concat!(env!("OUT_DIR"), "/chokepoint.stream.v1.rs"));
+}
+
+pub mod dictionary;
+
 /// What a node's container runtime tells of its containers and pods.
 #[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated")]
 pub mod cri {
