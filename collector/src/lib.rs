@@ -1,0 +1,10 @@
+//! Collects what agents see on a fleet: takes their streams in, stores what they tell, and answers queries.
+//!
+//! Data flows one way: `ingest` checks what agents say and gives it to the [`store`], `query` asks the store, and `api` and the
+//! command line show the answers. Nothing here knows of an agent's inside; both depend on `chokepoint-proto` and
+//! `chokepoint-analysis` only.
+
+#![forbid(unsafe_code)]
+
+pub mod labels;
+pub mod store;
