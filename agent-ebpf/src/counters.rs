@@ -109,11 +109,13 @@ pub enum Counter {
     BlockHeldFull = 48,
     /// A bio that was held back was not summed: the table was full.
     BlockHoldsFull = 49,
+    /// A call that failed for want of something limited is not told: the table of calls was full.
+    FailedCallsFull = 50,
 }
 
 impl Counter {
     /// Number of counters, the size of the map.
-    pub const COUNT: u32 = 50;
+    pub const COUNT: u32 = 51;
     /// Every counter, in the order of its index.
     pub const ALL: [Self; Self::COUNT as usize] = [
         Self::OnCpuFired,
@@ -166,5 +168,6 @@ impl Counter {
         Self::BlockEndedUnseen,
         Self::BlockHeldFull,
         Self::BlockHoldsFull,
+        Self::FailedCallsFull,
     ];
 }

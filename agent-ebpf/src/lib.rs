@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod block;
 pub mod counters;
+pub mod failed_calls;
 pub mod gate;
 pub mod memory;
 pub mod record;

@@ -107,6 +107,13 @@ fn threads_report_5_10(iteration: *const Iteration) -> i32 {
     0
 }
 
+/// Runs when a system call ends.
+#[btf_tracepoint(function = "sys_exit")]
+fn sys_exit(ctx: BtfTracePointContext) -> i32 {
+    kernel::failed_calls::ends(&ctx);
+    0
+}
+
 /// Runs when the state of a socket changes.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn inet_sock_set_state(ctx: BtfTracePointContext) -> i32 {

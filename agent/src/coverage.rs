@@ -38,6 +38,8 @@ pub struct Seen<'a> {
     pub kills_dropped: u64,
     /// Why there is nothing of block devices; `None` where they were watched, or not asked for.
     pub block_refused: Option<&'a str>,
+    /// Whether calls that failed were looked at.
+    pub sees_failed_calls: bool,
     /// Requests of block devices that had ended unseen when the window did.
     pub ended_unseen: u64,
     /// Looks for held bios that did not see all.
@@ -74,6 +76,9 @@ impl Seen<'_> {
         }
         if event.needs_block() {
             self.note_block(&mut notes);
+        }
+        if event.looks_at_failed_calls() {
+            self.note_failed_calls(&mut notes);
         }
         coverage.notes = notes.0;
         coverage.lost = losses
@@ -257,6 +262,20 @@ impl Seen<'_> {
                     .to_owned(),
             );
         }
+    }
+
+    /// What is not known of calls that failed.
+    fn note_failed_calls(&self, notes: &mut Notes) {
+        if !self.sees_failed_calls {
+            notes.0.push(
+                "nothing is known of calls that failed: this kernel has no tracepoint where they end"
+                    .to_owned(),
+            );
+        }
+        notes.add(
+            self.counters.get(Counter::FailedCallsFull),
+            "calls that failed are not told: the table of calls was full",
+        );
     }
 
     /// What the sums of block devices lack.

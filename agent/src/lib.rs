@@ -16,6 +16,7 @@ pub mod coverage;
 pub mod destination;
 pub mod doctor;
 pub mod drain;
+pub mod failed_calls;
 pub mod failure;
 pub mod held_bios;
 pub mod host;

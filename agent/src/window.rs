@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use chokepoint_analysis::coverage::Coverage;
+use chokepoint_analysis::failed_calls::FailedCalls;
 use chokepoint_analysis::profile::{Basis, Header, Unit};
 
 use crate::aggregate::Aggregate;
@@ -40,6 +41,8 @@ pub struct Window {
     pub sockets: SocketsSeen,
     /// What block devices did in a recording; empty where nobody asked, and in windows that another follows.
     pub block: BlockSeen,
+    /// Calls that failed for want of something limited; `None` where nobody asked, or this kernel does not tell.
+    pub failed_calls: Option<FailedCalls>,
     /// Whether all of the host is the target.
     pub is_host: bool,
     /// What the kernel programs have cost in the window; `None` where the kernel would not measure.
@@ -118,6 +121,7 @@ impl Window {
             reclaims_without_length,
             kills_dropped,
             block_refused: self.block.refused.as_deref(),
+            sees_failed_calls: self.failed_calls.is_some(),
             ended_unseen: self.block.ended_unseen,
             short_looks: self.block.short_looks,
             sees_sends,

@@ -13,6 +13,7 @@ pub mod connections;
 pub mod coverage;
 pub mod durations;
 pub mod export;
+pub mod failed_calls;
 mod frames;
 pub mod interpreters;
 pub mod kernel_frames;

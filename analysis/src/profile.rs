@@ -9,6 +9,7 @@ use std::hash::Hash;
 use crate::block::Block;
 use crate::connections::Connection;
 use crate::coverage::Coverage;
+use crate::failed_calls::FailedCalls;
 use crate::memory::Memory;
 use crate::run_queue::RunQueue;
 use crate::signals::Signals;
@@ -260,6 +261,8 @@ pub struct Profile {
     pub connections: Vec<Connection>,
     /// What block devices did; `None` unless the recording watches them.
     pub block: Option<Block>,
+    /// Calls that failed for want of something limited; `None` unless the recording looks at them.
+    pub failed_calls: Option<FailedCalls>,
 }
 
 impl Profile {
@@ -414,6 +417,7 @@ impl Builder {
             signals: None,
             connections: Vec::new(),
             block: None,
+            failed_calls: None,
         }
     }
 }

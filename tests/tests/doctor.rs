@@ -31,6 +31,7 @@ fn a_host_that_can_profile() {
         "hook: memory",
         "hook: scheduler",
         "hook: block devices",
+        "hook: failed calls",
     ] {
         assert!(names.contains(&expected), "{expected} is not among {names:?}");
     }

@@ -113,3 +113,8 @@ fn a_second_look_tells_whether_a_verdict_holds() {
     let differs = (number(verdict, "share") - number(confirmation, "share")).abs();
     assert!(outcome != "held" || differs <= number(confirmation, "tolerance"), "{value:#}");
 }
+
+#[test]
+fn files_that_a_limit_refuses() {
+    check("limit-files");
+}

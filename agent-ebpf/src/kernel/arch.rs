@@ -3,15 +3,17 @@
 use aya_ebpf::{EbpfContext, programs::PerfEventContext};
 use chokepoint_ebpf::unwind::walk::Walk;
 
+use super::task::KernelPointer;
+
 #[cfg(bpf_target_arch = "aarch64")]
 pub use aarch64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall,
-    take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, ended_syscall, interrupted_user_mode, is_32_bit,
+    makes_process, program_counter, syscall, take_up,
 };
 #[cfg(bpf_target_arch = "x86_64")]
 pub use x86_64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, interrupted_user_mode, is_32_bit, program_counter, syscall,
-    take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, ended_syscall, interrupted_user_mode, is_32_bit,
+    makes_process, program_counter, syscall, take_up,
 };
 
 /// Copies the registers that a perf event interrupted, which its context begins with.
@@ -33,7 +35,7 @@ fn context_word(ctx: &PerfEventContext, index: usize) -> u64 {
 mod x86_64 {
     use chokepoint_ebpf::sched::SYSCALL_ARGUMENTS;
 
-    use super::{PerfEventContext, Walk, context_word};
+    use super::{KernelPointer, PerfEventContext, Walk, context_word};
 
     pub use chokepoint_ebpf::unwind::x86_64::X86_64 as Unwinding;
 
@@ -79,6 +81,19 @@ mod x86_64 {
         (registers[ORIG_RAX], [registers[RDI], registers[RSI], registers[RDX]])
     }
 
+    /// Number of the system call that ends with these registers, `struct pt_regs`; `None` of 32-bit code, whose numbers mean something else.
+    #[inline(always)]
+    pub fn ended_syscall(registers: KernelPointer) -> Option<u16> {
+        let [number, _, code_segment] = registers.read::<[u64; 3]>((ORIG_RAX * size_of::<u64>()) as u64)?;
+        (code_segment == USER_CS_64 && number <= u64::from(u16::MAX)).then_some(number as u16)
+    }
+
+    /// Whether a system call makes a thread or a process: clone, fork, vfork, clone3.
+    #[inline(always)]
+    pub fn makes_process(syscall: u16) -> bool {
+        matches!(syscall, 56 | 57 | 58 | 435)
+    }
+
     /// Gives a walk its first registers.
     #[inline(always)]
     pub fn take_up(walk: &mut Walk, registers: &UserRegisters) {
@@ -94,7 +109,7 @@ mod x86_64 {
 mod aarch64 {
     use chokepoint_ebpf::sched::SYSCALL_ARGUMENTS;
 
-    use super::{PerfEventContext, Walk, context_word};
+    use super::{KernelPointer, PerfEventContext, Walk, context_word};
 
     pub use chokepoint_ebpf::unwind::aarch64::Aarch64 as Unwinding;
 
@@ -131,6 +146,21 @@ mod aarch64 {
     #[inline(always)]
     pub fn syscall(registers: &UserRegisters) -> (u64, [u64; SYSCALL_ARGUMENTS]) {
         (registers[8], [registers[0], registers[1], registers[2]])
+    }
+
+    /// Number of the system call that ends with these registers, `struct pt_regs`; `None` of 32-bit code, whose numbers mean something else.
+    #[inline(always)]
+    pub fn ended_syscall(registers: KernelPointer) -> Option<u16> {
+        let [pstate, _, number] = registers.read::<[u64; 3]>((PSTATE * size_of::<u64>()) as u64)?;
+        // An int, whose other half is something else.
+        let number = number as u32;
+        (pstate & PSTATE_32 == 0 && number <= u32::from(u16::MAX)).then_some(number as u16)
+    }
+
+    /// Whether a system call makes a thread or a process: clone, clone3.
+    #[inline(always)]
+    pub fn makes_process(syscall: u16) -> bool {
+        matches!(syscall, 220 | 435)
     }
 
     /// Gives a walk its first registers.

@@ -1,4 +1,4 @@
-//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]; [`memory`]; [`block`]. What serves every source:
+//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]; [`memory`]; [`block`]; [`failed_calls`]. What serves every source:
 //! [`gate`]; [`sample`] and [`stack`], with [`unwind`], [`vma`] and [`path`]; [`task`] and [`trusted`], which read the kernel's
 //! structures; [`counters`], [`ring`], [`clock`] and [`atomic`]. [`config`] holds what the agent sets before loading, [`arch`] what differs
 //! between processors.
@@ -9,6 +9,7 @@ pub mod block;
 pub mod clock;
 pub mod config;
 pub mod counters;
+pub mod failed_calls;
 pub mod gate;
 pub mod memory;
 pub mod on_cpu;

@@ -35,6 +35,7 @@ pub(super) fn all() -> Vec<Check> {
         tcp(&layout),
         memory(&layout),
         block(&layout),
+        failed_calls(&layout),
     ]
 }
 
@@ -52,6 +53,7 @@ fn trial(gate: Gate) -> LoadOptions {
         tcp: false,
         memory: None,
         block: None,
+        failed_calls: false,
         ring_bytes: 64 << 10,
         possible_cpus: 1,
         perf_max_stack: 127,
@@ -182,6 +184,21 @@ fn block(layout: &KernelLayout) -> Check {
             "by tracepoints block_rq_*; what groups' limits hold back by looks at their queues",
         ),
         Ok(Err(reason)) => Check::warning(name, reason, lacks),
+        Err(failure) => Check::warning(name, failure.message, lacks),
+    }
+}
+
+fn failed_calls(layout: &KernelLayout) -> Check {
+    let name = hook("failed calls");
+    let attach = || -> Result<bool, Failure> {
+        let options = LoadOptions { frequency_hz: None, failed_calls: true, ..trial(Gate::Everything) };
+        let mut programs = Programs::load(&options, layout)?;
+        Ok(programs.failed_calls_mut().map(|mut source| source.begin()).transpose()?.is_some())
+    };
+    let lacks = "limits of files and processes are found by their counts alone";
+    match attach() {
+        Ok(true) => Check::ok(name, "by tracepoint sys_exit, for short times"),
+        Ok(false) => Check::warning(name, "this kernel has no tracepoint sys_exit", lacks),
         Err(failure) => Check::warning(name, failure.message, lacks),
     }
 }

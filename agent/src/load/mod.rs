@@ -7,6 +7,7 @@
 pub mod block;
 mod counters;
 mod error;
+pub mod failed_calls;
 mod introduce;
 pub mod layout;
 pub mod memory;
@@ -36,6 +37,7 @@ pub use options::{Gate, LoadOptions, Stacks};
 
 use crate::held_bios::KernelMemory;
 use block::{Block, BlockMaps, Peeking, SeesHolds};
+use failed_calls::{FailedCalls, Looking};
 use layout::KernelLayout;
 use memory::Memory;
 use sched::Sched;
@@ -76,6 +78,7 @@ pub struct Programs {
     memory: Option<Memory>,
     /// Or why it could not be loaded: the others do without.
     block: Option<Result<Block, String>>,
+    failed_calls: Option<FailedCalls>,
 }
 
 impl Programs {
@@ -90,8 +93,16 @@ impl Programs {
         if has_on_cpu {
             on_cpu::load(&mut ebpf)?;
         }
-        let mut programs =
-            Self { ebpf, statistics, has_on_cpu, sched: None, tcp: None, memory: None, block: None };
+        let mut programs = Self {
+            ebpf,
+            statistics,
+            has_on_cpu,
+            sched: None,
+            tcp: None,
+            memory: None,
+            block: None,
+            failed_calls: None,
+        };
         if options.traces() {
             programs.load_tracing(options, layout)?;
         }
@@ -121,6 +132,9 @@ impl Programs {
                     loaded => Ok(loaded?),
                 },
             });
+        }
+        if options.failed_calls {
+            self.failed_calls = FailedCalls::load(&mut self.ebpf, &btf)?;
         }
         if options.follows_forks() {
             programs::load(&mut self.ebpf, FOLLOW_FORK, "sched_process_fork", &btf)?;
@@ -239,6 +253,11 @@ impl Programs {
         }
     }
 
+    /// The source of failed calls; `None` where it was not asked for, or this kernel has no such tracepoint.
+    pub fn failed_calls_mut(&mut self) -> Option<Looking<'_>> {
+        self.failed_calls.as_mut().map(|source| Looking { source, ebpf: &mut self.ebpf })
+    }
+
     /// Whether a process is in the table of target processes.
     #[must_use]
     pub fn is_target(&self, tgid: u32) -> bool {
@@ -297,6 +316,9 @@ impl Programs {
         }
         if let Some(Ok(block)) = &self.block {
             block.stop(&mut self.ebpf)?;
+        }
+        if let Some(failed_calls) = &mut self.failed_calls {
+            failed_calls.stop(&mut self.ebpf)?;
         }
         self.statistics = None;
         Ok(stopped)

@@ -5,6 +5,7 @@ use chokepoint_ebpf::COMM_LEN;
 use chokepoint_ebpf::block::{
     MAX_DEVICE_SUMS, MAX_HELD, MAX_HOLDS, MAX_POSITIONS, MAX_RELEASED, MAX_REQUESTS, MAX_SUMS,
 };
+use chokepoint_ebpf::failed_calls::MAX_FAILED_CALLS;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
 use chokepoint_ebpf::memory::{MAX_PROCESSES, MAX_RECLAIMING};
 use chokepoint_ebpf::run_queue::MAX_QUEUE_PAIRS;
@@ -99,6 +100,9 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
             .map_max_entries("BLOCK_HELD", MAX_HELD)
             .map_max_entries("BLOCK_HOLDS", MAX_HOLDS)
             .map_max_entries("BLOCK_RELEASED", MAX_RELEASED);
+    }
+    if options.failed_calls {
+        loader.map_max_entries("FAILED_CALLS", MAX_FAILED_CALLS);
     }
     if !options.tcp && options.sched.is_none() && options.memory.is_none() {
         // Scratch space of the on-CPU source alone.

@@ -53,6 +53,8 @@ pub struct LoadOptions {
     pub memory: Option<MemoryOptions>,
     /// The block source; `None` leaves it out.
     pub block: Option<BlockOptions>,
+    /// Whether the source of failed calls is loaded.
+    pub failed_calls: bool,
     /// Size of the ring buffer, a power of two that is a multiple of the page size.
     pub ring_bytes: u32,
     /// CPUs that the kernel may have: one more than the highest number.
@@ -80,6 +82,7 @@ impl LoadOptions {
             || self.tcp
             || self.memory.is_some()
             || self.block.is_some()
+            || self.failed_calls
             || self.follows_forks()
     }
 }

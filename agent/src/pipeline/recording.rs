@@ -6,7 +6,8 @@ use chokepoint_ebpf::counters::Counter;
 
 use super::Sampling;
 use super::looks::Look;
-use crate::block_watch::{self, BlockSeen, BlockWatch};
+use super::sampling::sleep_for;
+use crate::block_watch::BlockSeen;
 use crate::failure::Failure;
 use crate::host::cgroups;
 use crate::host::clock::monotonic_ns;
@@ -75,10 +76,10 @@ impl Sampling {
         let deadline = duration.map(|duration| tokio::time::Instant::from_std(start + duration));
         let mut end = None;
         while end.is_none() {
-            let is_pressing = self.session.block.as_ref().is_some_and(BlockWatch::is_pressing);
+            let pressing = self.session.pressing();
             tokio::select! {
                 ready = self.session.drain.ready() => ready.map_err(|error| Failure::unexpected(&error))?,
-                () = sleep_for(is_pressing.then_some(block_watch::INTERVAL)) => {}
+                () = sleep_for(pressing) => {}
                 () = sleep_until(deadline) => end = Some(End::Elapsed),
                 reason = stop.wait() => end = Some(reason),
             }
@@ -95,6 +96,7 @@ impl Sampling {
         let end_ns = monotonic_ns();
         let mut block = self.session.block.take();
         let has_looked = block.as_mut().is_some_and(|block| block.end(&mut self.session.programs, end_ns));
+        self.session.calls.end(&mut self.session.programs)?;
         let Stopped { cost, threads, running, clocks, queue_pairs, pending_waits, memory } =
             self.session.programs.stop()?;
         self.drain();
@@ -164,13 +166,6 @@ impl Recording {
     #[must_use]
     pub fn thread_times(&self) -> Option<&ThreadTimes> {
         self.window.times.as_ref()
-    }
-}
-
-async fn sleep_for(duration: Option<Duration>) {
-    match duration {
-        Some(duration) => tokio::time::sleep(duration).await,
-        None => std::future::pending().await,
     }
 }
 

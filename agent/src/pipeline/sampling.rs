@@ -101,7 +101,11 @@ impl Sampling {
     /// # Errors
     /// A [`Failure`] where the kernel refuses.
     pub async fn step(&mut self) -> Result<(), Failure> {
-        self.session.drain.ready().await.map_err(|error| Failure::unexpected(&error))?;
+        let pressing = self.session.pressing();
+        tokio::select! {
+            ready = self.session.drain.ready() => ready.map_err(|error| Failure::unexpected(&error))?,
+            () = sleep_for(pressing) => {}
+        }
         self.take_in()
     }
 
@@ -166,6 +170,7 @@ impl Sampling {
         if let Some(block) = &mut session.block {
             block.look(&mut session.programs);
         }
+        session.calls.look(&mut session.programs)?;
         if let Some(sockets) = &mut self.sockets
             && self.sockets_seen.elapsed() >= sockets::INTERVAL
         {
@@ -208,6 +213,7 @@ impl Sampling {
             kills_dropped: sums.memory.kills_dropped(),
             sees_sends: session.programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
         };
+        let failed_calls = session.calls.close_window(&mut session.programs)?;
         let program_cost = session.programs.cost_is_measured().then(|| cost.since(before.cost));
         *before = now;
         let forgotten = self.remembered.elapsed() >= FORGOTTEN_AFTER;
@@ -230,6 +236,7 @@ impl Sampling {
             memory: None,
             sockets: SocketsSeen::default(),
             block: BlockSeen::default(),
+            failed_calls,
             is_host: session.gate == Gate::Everything,
             program_cost,
             unwind_tables: session.unwinding.statistics(),
@@ -244,5 +251,12 @@ fn expected_ticks(event: OnCpuEvent, cpus: usize, frequency_hz: u32, duration: D
     match event {
         OnCpuEvent::CpuClock => (cpus as f64 * f64::from(frequency_hz) * duration.as_secs_f64()) as u64,
         OnCpuEvent::Cycles => 0,
+    }
+}
+
+pub(super) async fn sleep_for(duration: Option<Duration>) {
+    match duration {
+        Some(duration) => tokio::time::sleep(duration).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,15 +1,16 @@
 //! Loads what a session samples with, and starts it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chokepoint_ebpf::sched::MAX_THREADS;
 
 use super::{MIN_THREADS, PREPARED_PROCESSES, Sampling, TIMELINE_SAMPLES, WINDOW_LIMITS, ring_bytes};
 use crate::aggregate::{Aggregate, Limits};
-use crate::block_watch::BlockWatch;
+use crate::block_watch::{self, BlockWatch};
 use crate::drain::decode::Record;
 use crate::drain::{Drain, kernel_log};
+use crate::failed_calls::CallWatch;
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::host::cgroups::{self, Hierarchy};
@@ -38,6 +39,7 @@ pub struct Session {
     pub(super) memory_budget: MemoryBudget,
     /// `None` where no event watches block devices.
     pub(super) block: Option<BlockWatch>,
+    pub(super) calls: CallWatch,
 }
 
 impl Session {
@@ -77,6 +79,7 @@ impl Session {
                 reclaim_stacks: options.has(Event::Reclaim),
             }),
             block: options.takes_block().then(|| BlockWatch::options(&gate, layout)),
+            failed_calls: options.looks_at_failed_calls(),
             ring_bytes: ring_bytes(cpus.len(), &options),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,
             perf_max_stack: host::sysctl("kernel.perf_event_max_stack")
@@ -96,8 +99,9 @@ impl Session {
         }
         let memory_budget = MemoryBudget::new(cpus.len(), gate == Gate::Everything, Instant::now());
         let block = options.takes_block().then(|| BlockWatch::new(&gate, layout));
+        let calls = CallWatch::new();
         let mut session =
-            Self { programs, options, cpus, drain, unwinding, gate, budget, memory_budget, block };
+            Self { programs, options, cpus, drain, unwinding, gate, budget, memory_budget, block, calls };
         session.apply_memory_budget()?;
         Ok(session)
     }
@@ -143,6 +147,12 @@ impl Session {
             }
         });
         self.unwinding.prepare(files.iter().map(|(binary, file)| (*binary, file)));
+    }
+
+    /// How long until something is due that the agent would not wake for by itself in time; `None` where nothing is.
+    pub(super) fn pressing(&self) -> Option<Duration> {
+        let block = self.block.as_ref().filter(|block| block.is_pressing()).map(|_| block_watch::INTERVAL);
+        block.into_iter().chain(self.calls.pressing()).min()
     }
 
     /// Tells whether a process is part of the target, by what is known of it now.

@@ -158,6 +158,12 @@ impl Event {
         matches!(self, Self::Io | Self::All)
     }
 
+    /// Whether it looks at calls that fail for want of something limited.
+    #[must_use]
+    pub const fn looks_at_failed_calls(self) -> bool {
+        matches!(self, Self::All)
+    }
+
     /// Whether it takes stacks of what ends waits.
     #[must_use]
     pub const fn needs_wakers(self) -> bool {

@@ -99,6 +99,12 @@ impl Options {
         self.any(Event::needs_block)
     }
 
+    /// Whether an event looks at calls that fail for want of something limited.
+    #[must_use]
+    pub fn looks_at_failed_calls(&self) -> bool {
+        self.any(Event::looks_at_failed_calls)
+    }
+
     fn any(&self, needs: impl Fn(Event) -> bool) -> bool {
         self.events.iter().any(|event| needs(*event))
     }

@@ -122,6 +122,9 @@ pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted
             if event.needs_block() {
                 profile.block.clone_from(&window.block.block);
             }
+            if event.looks_at_failed_calls() {
+                profile.failed_calls.clone_from(&window.failed_calls);
+            }
             if event.needs_memory() {
                 profile.memory = memory.as_ref().map(|seen| seen.memory.clone());
             }

@@ -4,6 +4,7 @@ use super::*;
 use crate::activity::Class;
 use crate::coverage::Coverage;
 use crate::durations::Durations;
+use crate::failed_calls::{FailedCall, FailedCalls};
 use crate::profile::{
     Basis as Counted, Builder, Function, Header, Line, Location, Module, ModuleKind, Sample, StackId, Thread,
     ThreadId, Unit, Wake,
@@ -371,6 +372,40 @@ fn short_pauses_over_and_over_make_health_less_certain() {
     assert_eq!((polls.code, keeps_house.code), (Code::NoneHealthy, Code::NoneHealthy));
     assert_eq!((polls.counter_evidence.len(), keeps_house.counter_evidence.len()), (1, 0));
     assert!((keeps_house.confidence - polls.confidence - AGAINST).abs() < 1e-9);
+}
+
+/// A process that pauses nearly all of the time, with calls of it that failed.
+fn refused(call: &str, error: &str, failed: u64) -> Diagnosis {
+    let mut r = Recording::new();
+    let who = r.thread(7, 7, "web");
+    r.spends(who, Class::Timer, None, &["tries_again"], 99 * WINDOW / 100);
+    r.spends(who, Class::CpuUser, None, &["answers"], WINDOW / 200);
+    let entry = format!("__x64_sys_{call}_[k]");
+    r.spends(who, Class::CpuKernel, None, &[&entry, "opens", "serves"], WINDOW / 200);
+    let mut profile = r.finish();
+    let call = FailedCall {
+        pid: 7,
+        process_name: "web".into(),
+        call: call.into(),
+        error: error.into(),
+        failed,
+        attempts: 1_000,
+    };
+    profile.failed_calls = Some(FailedCalls { looked_ns: SECOND, calls: vec![call] });
+    diagnose(&profile)
+}
+
+#[test]
+fn calls_that_a_limit_refuses_are_found_though_the_process_looks_idle() {
+    let verdict = refused("openat", "EMFILE", 70).verdict;
+    assert_eq!((verdict.code, verdict.severity), (Code::LimitFd, Severity::Critical));
+    assert_eq!(verdict.processes, ["web"]);
+    assert_eq!(verdict.functions[0], "opens");
+    assert_eq!((verdict.evidence[0].value, verdict.evidence[0].unit), (70.0, "/s"));
+    assert_eq!(refused("clone3", "EAGAIN", 70).verdict.code, Code::LimitPids);
+    // One in a thousand is no limit to what the process does, and an error of another kind none of these limits.
+    assert!(!refused("openat", "EMFILE", 1).verdict.code.is_constraint());
+    assert!(!refused("write", "ENOSPC", 500).verdict.code.is_constraint());
 }
 
 #[test]

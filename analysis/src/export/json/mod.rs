@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::connections;
 use crate::coverage::{self, Coverage};
+use crate::failed_calls::FailedCalls;
 use crate::interpreters;
 use crate::memory;
 use crate::profile::{self, ModuleKind, Profile};
@@ -55,6 +56,8 @@ struct File<'p> {
     connections: Vec<Connection<'p>>,
     #[serde(default)]
     block: Option<block::Block<'p>>,
+    #[serde(default)]
+    failed_calls: Option<Cow<'p, FailedCalls>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -477,6 +480,7 @@ impl<'p> From<&'p Profile> for File<'p> {
             signals: profile.signals.as_ref().map(Cow::Borrowed),
             connections: profile.connections.iter().map(Connection::from).collect(),
             block: profile.block.as_ref().map(block::Block::from),
+            failed_calls: profile.failed_calls.as_ref().map(Cow::Borrowed),
         }
     }
 }

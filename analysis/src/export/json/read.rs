@@ -162,6 +162,7 @@ impl File<'_> {
         profile.signals = self.signals.map(Cow::into_owned);
         profile.connections = self.connections.into_iter().map(Connection::into_model).collect();
         profile.block = self.block.map(|block| block.into_model()).transpose()?;
+        profile.failed_calls = self.failed_calls.map(Cow::into_owned);
         Ok(profile)
     }
 }
