@@ -102,7 +102,7 @@ pub struct CallWatch {
 impl CallWatch {
     /// Begins with a look.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn begin() -> Self {
         Self { rhythm: Rhythm::new(Instant::now()), seen: 0, looked: Duration::ZERO }
     }
 

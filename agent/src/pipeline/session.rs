@@ -99,7 +99,7 @@ impl Session {
         }
         let memory_budget = MemoryBudget::new(cpus.len(), gate == Gate::Everything, Instant::now());
         let block = options.takes_block().then(|| BlockWatch::new(&gate, layout));
-        let calls = CallWatch::new();
+        let calls = CallWatch::begin();
         let mut session =
             Self { programs, options, cpus, drain, unwinding, gate, budget, memory_budget, block, calls };
         session.apply_memory_budget()?;
