@@ -10,26 +10,29 @@ use crate::{
     workspace::{cargo, root, run as run_command, step, target_dir},
 };
 
-/// Package and name of each program that a user installs.
-const BINARIES: [&str; 1] = ["chokepoint"];
+/// Package and name of the program that profiles a host.
+pub const AGENT: &str = "chokepoint";
+/// Package and name of the program that agents stream to.
+pub const COLLECTOR: &str = "chokepoint-collector";
 
 /// Builds the release binaries.
 pub fn run() -> Result<()> {
-    binaries()?;
-    for binary in BINARIES {
+    let all = [AGENT, COLLECTOR];
+    binaries(&all)?;
+    for binary in all {
         println!("{}", binary_path(binary).display());
     }
     Ok(())
 }
 
-/// Brings the release binaries up to date, with all that they need.
-pub fn binaries() -> Result<()> {
+/// Brings these release binaries up to date, with all that they need.
+pub fn binaries(names: &[&str]) -> Result<()> {
     setup::ensure(&[])?;
     kernel_programs()?;
     let mut command = cargo();
     command.args(["build", "--release"]);
-    for binary in BINARIES {
-        command.args(["--package", binary, "--bin", binary]);
+    for name in names {
+        command.args(["--package", name, "--bin", name]);
     }
     run_command(&mut command)
 }

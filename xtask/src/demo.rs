@@ -26,7 +26,7 @@ pub struct Args {
 
 /// Builds, then profiles the host while a workload burns its CPU.
 pub fn run(args: &Args) -> Result<()> {
-    build::binaries()?;
+    build::binaries(&[build::AGENT])?;
     let output = args.output.clone().unwrap_or_else(|| root().join("flame.svg"));
 
     let workload = Workload::start()?;
@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn record(duration: u32, output: &Path) -> Result<()> {
     let privilege = Privilege::probe();
-    let mut command = privilege.command(build::binary_path("chokepoint"));
+    let mut command = privilege.command(build::binary_path(build::AGENT));
     command.args(["record", "--duration", &duration.to_string(), "--output"]).arg(output);
     let outcome = run_command(&mut command);
     if privilege == Privilege::User {

@@ -29,7 +29,7 @@ pub struct Args {
 /// Builds everything, then runs all tests; fails if anything did.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Test])?;
-    build::binaries()?;
+    build::binaries(&[build::AGENT])?;
     let mut summary = cargo_test(args)?;
     if let Err(error) = other_kernels(args, &summary) {
         eprintln!("{error:#}");

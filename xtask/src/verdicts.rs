@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Test])?;
     if !args.prove {
-        build::binaries()?;
+        build::binaries(&[build::AGENT])?;
     }
     let mode = if args.prove { "prove" } else { "judge" };
     step("playing cases of known bottlenecks; other work on this machine makes the result worse");

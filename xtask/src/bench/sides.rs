@@ -103,7 +103,7 @@ impl Sides {
     /// Needs the release binary.
     pub fn new(directory: PathBuf) -> Result<Self> {
         fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        Ok(Self { privilege: Privilege::probe(), chokepoint: build::binary_path("chokepoint"), directory })
+        Ok(Self { privilege: Privilege::probe(), chokepoint: build::binary_path(build::AGENT), directory })
     }
 
     /// `chokepoint record` into a flame graph.

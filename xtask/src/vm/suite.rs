@@ -15,8 +15,6 @@ use crate::{
     workspace::{cargo, root, run as run_command, shown, step, target_dir},
 };
 
-/// The agent's program.
-const AGENT: &str = "chokepoint";
 /// The program of the tests' package that makes every workload. It runs here, never in the guest: compilers
 /// are too slow there.
 const MAKE_WORKLOADS: &str = "workloads";
@@ -60,7 +58,7 @@ pub struct Suite {
 impl Suite {
     /// Builds the tests and what they need.
     pub fn build(filters: &[String]) -> Result<Self> {
-        build::binaries()?;
+        build::binaries(&[build::AGENT])?;
         let directory = root().join("tests");
         // The whole workspace, as `cargo xtask test` builds it: for one package alone, cargo would build the
         // dependencies again with other features.
@@ -84,7 +82,7 @@ impl Suite {
             tests.extend(list(artifact, &directory)?.into_iter().filter(|test| test.is_selected(filters)));
         }
         let programs = built.into_iter().map(|artifact| artifact.executable).collect();
-        Ok(Self { tests, programs, agent: build::binary_path(AGENT), directory, bin_dir })
+        Ok(Self { tests, programs, agent: build::binary_path(build::AGENT), directory, bin_dir })
     }
 }
 
