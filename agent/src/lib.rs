@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod aggregate;
+pub mod amounts;
 pub mod baseline;
 pub mod block_devices;
 pub mod block_watch;
@@ -30,6 +31,7 @@ pub mod record;
 pub mod run_queues;
 pub mod signals;
 pub mod sockets;
+pub mod stream;
 pub mod symbolize;
 pub mod symbolized;
 pub mod target;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use chokepoint_analysis::baseline::{self, Baseline, text::page};
 use clap::{Args, Subcommand};
 
-use super::record::parse_duration;
 use super::recorded;
 use super::recording::{describe_command, end_command};
 use super::stopping::{Signals, Stopping, restore_signals};
 use super::target::TargetArguments;
 use super::{print, runtime};
+use crate::amounts::parse_duration;
 use crate::baseline::work::{Counted, WorkCounter};
 use crate::baseline::{CaptureOptions, Ended, capture};
 use crate::destination::Destination;

@@ -12,12 +12,12 @@ use chokepoint_analysis::verdict::text::{Style, page};
 use chokepoint_analysis::verdict::{Diagnosis, diagnose};
 use clap::Args;
 
-use super::record::parse_duration;
 use super::recorded;
 use super::recording;
 use super::report::Output;
 use super::target::TargetArguments;
 use super::{print, print_json, runtime};
+use crate::amounts::parse_duration;
 use crate::failure::Failure;
 use crate::pipeline::highest_frequency_hz;
 use crate::record::event::Event;

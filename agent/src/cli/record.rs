@@ -11,6 +11,7 @@ use clap::Args;
 use super::recording;
 use super::runtime;
 use super::target::TargetArguments;
+use crate::amounts::parse_duration;
 use crate::destination::Destination;
 use crate::failure::{Failure, Kind};
 use crate::host::cost::{Cost, log_phase};
@@ -136,24 +137,6 @@ impl Arguments {
             inlined: !self.no_inline,
             kernel_log,
         }
-    }
-}
-
-/// `10`, `10s`, `500ms`, `2m`, `1h`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|letter: char| letter.is_ascii_alphabetic());
-    let factor = match &text[digits.len()..] {
-        "" | "s" => 1.0,
-        "ms" => 0.001,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("give seconds, or a number with ms, s, m or h".to_owned()),
-    };
-    let number: f64 =
-        digits.parse().map_err(|_| "give seconds, or a number with ms, s, m or h".to_owned())?;
-    match Duration::try_from_secs_f64(number * factor) {
-        Ok(duration) if !duration.is_zero() => Ok(duration),
-        _ => Err("the time must be longer than nothing".to_owned()),
     }
 }
 

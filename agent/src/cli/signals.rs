@@ -11,8 +11,8 @@ use chokepoint_analysis::signals::{
 };
 use clap::Args;
 
-use super::record::parse_duration;
 use super::{print, print_json, runtime};
+use crate::amounts::parse_duration;
 use crate::failure::Failure;
 use crate::host;
 use crate::signals::{Depth, read, step};

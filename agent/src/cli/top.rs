@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::record::parse_duration;
 use super::runtime;
 use super::stopping::{Signals, Stopping};
 use super::target::TargetArguments;
+use crate::amounts::parse_duration;
 use crate::failure::{Failure, Kind};
 use crate::pipeline::{End, Session};
 use crate::record::event::Event;

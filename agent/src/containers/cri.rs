@@ -116,6 +116,7 @@ impl Runtime {
         let containers = containers.containers.into_iter().map(|container| Container {
             name: container.metadata.unwrap_or_default().name,
             pod: pods.get(&container.pod_sandbox_id).cloned().unwrap_or_default(),
+            image: container.image.map(|image| image.image).unwrap_or_default(),
             id: container.id,
         });
         Ok(containers.collect())

@@ -40,6 +40,8 @@ pub struct Container {
     pub name: String,
     /// Its pod.
     pub pod: Pod,
+    /// The image as it was asked for; empty where the runtime does not tell.
+    pub image: String,
 }
 
 /// A pod that a runtime knows.
@@ -255,6 +257,7 @@ mod tests {
             id: id(letter),
             name: name.to_owned(),
             pod: Pod { namespace: "shop".to_owned(), name: pod.to_owned(), uid: format!("uid-of-{pod}") },
+            image: String::new(),
         }
     }
 

@@ -2,13 +2,14 @@
 //!
 //! [`binaries`] keeps each mapped file open, so that it can be read after the process has ended or the path has changed;
 //! [`maps`] reads `/proc/PID/maps`, where the kernel will not show a mapped file directly; [`table`] keeps the processes that
-//! run code of no file, [`objects`] names what threads wait for.
+//! run code of no file, [`objects`] names what threads wait for, [`place`] knows parents and cgroups.
 
 use std::fs;
 
 pub mod binaries;
 pub mod maps;
 pub mod objects;
+pub mod place;
 pub mod table;
 
 /// Ids of all processes, in no order.

@@ -9,7 +9,6 @@ pub mod app;
 pub mod columns;
 pub mod host_use;
 pub mod plain;
-pub mod processes;
 pub mod reader;
 pub mod rows;
 pub mod run;

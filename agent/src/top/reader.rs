@@ -12,14 +12,14 @@ use chokepoint_analysis::profile::ModuleKind;
 use tokio::sync::mpsc;
 
 use super::host_use::Reading;
-use super::processes::Processes;
-use super::snapshot::{Activity, OwnCost, ProcessKey, Snapshot, Thread};
+use super::snapshot::{Activity, OwnCost, Snapshot, Thread};
 use crate::aggregate::{Aggregate, Part, RawFrame};
 use crate::connections::{Connection, Ends, peers};
 use crate::drain::decode::comm;
 use crate::failure::Failure;
 use crate::host::cost::{Cost, resident_bytes};
 use crate::process::objects::ObjectId;
+use crate::process::place::{ProcessKey, Processes};
 use crate::record::event::Event;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{Found, name_frames, switching};

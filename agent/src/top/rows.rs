@@ -200,7 +200,7 @@ fn ancestors(path: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::top::snapshot::ProcessKey;
+    use crate::process::place::ProcessKey;
     use chokepoint_analysis::activity::Class;
     use std::time::Duration;
 

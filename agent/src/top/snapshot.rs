@@ -8,6 +8,7 @@ use chokepoint_analysis::activity::{Class, Group};
 
 use super::host_use::HostUse;
 use crate::connections::Peer;
+use crate::process::place::ProcessKey;
 
 /// Time by class, and what else adds up over threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,15 +53,6 @@ impl AddAssign for Activity {
         self.switches += other.switches;
         self.threads += other.threads;
     }
-}
-
-/// Names a process for good: its number may be another's later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ProcessKey {
-    /// Process id.
-    pub pid: u32,
-    /// When it started, `CLOCK_BOOTTIME` nanoseconds.
-    pub start_ns: u64,
 }
 
 /// A thread in the window.

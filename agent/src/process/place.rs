@@ -4,15 +4,23 @@ use std::collections::HashMap;
 use std::fs;
 use std::sync::Arc;
 
-use super::snapshot::ProcessKey;
 use crate::host::cgroups::memberships;
 
 /// A process is looked up again after this many windows: it may be in another cgroup by then.
 const WINDOWS: u64 = 16;
 /// Cgroup of a process that had ended before it was looked up.
-const ENDED: &str = "[ended]";
+pub const ENDED: &str = "[ended]";
 /// In hybrid and version 1 hierarchies, whose path names the cgroup: the first of these in which it is not the root.
 const CONTROLLERS: [&str; 4] = ["cpu", "memory", "pids", "name=systemd"];
+
+/// Names a process for good: its number may be another's later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// Process id.
+    pub pid: u32,
+    /// When it started, `CLOCK_BOOTTIME` nanoseconds.
+    pub start_ns: u64,
+}
 
 /// What is known of a process beyond its threads.
 #[derive(Clone, Debug, PartialEq, Eq)]

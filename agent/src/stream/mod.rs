@@ -1,0 +1,9 @@
+//! What the continuous agent sends to a collector: a window becomes a message, waits on disk, and goes out.
+//!
+//! [`encode`] makes a message of a profile and what was said of it, with the labels that [`owners`] knows; [`spool`] keeps it until the
+//! collector has it; [`connection`] sends.
+
+pub mod connection;
+pub mod encode;
+pub mod owners;
+pub mod spool;
