@@ -13,6 +13,7 @@ pub mod block_watch;
 pub mod cli;
 pub mod connections;
 pub mod containers;
+pub mod continuous;
 pub mod coverage;
 pub mod destination;
 pub mod doctor;

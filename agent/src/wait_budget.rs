@@ -23,6 +23,8 @@ const LOW_WATER: f64 = 0.5;
 /// Fits the period to a budget.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitBudget {
+    /// By default, and now.
+    usual_stacks_per_s: f64,
     stacks_per_s: f64,
     shortest: Duration,
     first: Duration,
@@ -40,13 +42,19 @@ impl WaitBudget {
             (Duration::ZERO, FIRST_TARGET_PERIOD)
         };
         let period = if whole_host { first } else { Duration::ZERO };
-        Self { stacks_per_s: f64::from(per_cpu) * cpus as f64, shortest, first, period }
+        let stacks_per_s = f64::from(per_cpu) * cpus as f64;
+        Self { usual_stacks_per_s: stacks_per_s, stacks_per_s, shortest, first, period }
     }
 
     /// What waits are to be chosen by now.
     #[must_use]
     pub fn period_ns(&self) -> u64 {
         self.period.as_nanos() as u64
+    }
+
+    /// Has this share of the usual budget from now on. The period follows.
+    pub fn set_share(&mut self, share: f64) {
+        self.stacks_per_s = self.usual_stacks_per_s * share;
     }
 
     /// Takes note of the stacks that came in some time. Whether the period is another one now.
@@ -92,6 +100,18 @@ mod tests {
         for _ in 0..20 {
             budget.adapt(0, TICK);
         }
+        assert_eq!(budget.period_ns(), 1_000);
+    }
+
+    #[test]
+    fn a_share_of_the_budget_is_kept_to_and_can_be_given_back() {
+        let mut budget = WaitBudget::new(1, true);
+        budget.set_share(0.1);
+        // Fifty stacks a second are within the usual budget, and five times this one.
+        assert!(budget.adapt(5, TICK));
+        assert!(budget.period_ns() > FIRST_HOST_PERIOD.as_nanos() as u64);
+        budget.set_share(1.0);
+        while budget.adapt(0, TICK) {}
         assert_eq!(budget.period_ns(), 1_000);
     }
 

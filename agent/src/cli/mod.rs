@@ -1,5 +1,6 @@
 //! The command line: arguments in, one exit code out.
 
+pub mod agent;
 pub mod baseline;
 pub mod compare;
 pub mod diagnose;
@@ -67,6 +68,8 @@ enum Command {
     Report(report::Arguments),
     /// Show where the time of threads goes, window after window, on the terminal.
     Top(Box<top::Arguments>),
+    /// Follow this host for as long as it runs, and send what limits it to a collector.
+    Agent(Box<agent::Arguments>),
     /// Tell what profiling on this host needs and whether it is there.
     Doctor(doctor::Arguments),
 }
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Signals(arguments) => signals::run(&arguments),
         Command::Report(arguments) => report::run(&arguments),
         Command::Top(arguments) => top::run(&arguments, kernel_log),
+        Command::Agent(arguments) => agent::run(&arguments, kernel_log),
         Command::Doctor(arguments) => doctor::run(&arguments),
     };
     result.unwrap_or_else(|failure: Failure| {

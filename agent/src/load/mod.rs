@@ -73,6 +73,7 @@ pub struct Programs {
     /// While it is open the kernel measures the run time of BPF programs; `None` where that is not permitted.
     statistics: Option<OwnedFd>,
     has_on_cpu: bool,
+    on_cpu_links: on_cpu::Links,
     sched: Option<Sched>,
     tcp: Option<Tcp>,
     memory: Option<Memory>,
@@ -97,6 +98,7 @@ impl Programs {
             ebpf,
             statistics,
             has_on_cpu,
+            on_cpu_links: Vec::new(),
             sched: None,
             tcp: None,
             memory: None,
@@ -162,12 +164,15 @@ impl Programs {
         })
     }
 
-    /// Starts the on-CPU source on these CPUs: sampling begins.
+    /// Starts the on-CPU source on these CPUs: sampling begins. Where it samples already, it goes on with this frequency.
     ///
     /// # Errors
     /// [`LoadError`] where neither event can be opened.
     pub fn attach_on_cpu(&mut self, cpus: &[u32], frequency_hz: u32) -> Result<OnCpuEvent, LoadError> {
-        on_cpu::attach(&mut self.ebpf, cpus, frequency_hz)
+        on_cpu::detach(&mut self.ebpf, std::mem::take(&mut self.on_cpu_links))?;
+        let (event, links) = on_cpu::attach(&mut self.ebpf, cpus, frequency_hz)?;
+        self.on_cpu_links = links;
+        Ok(event)
     }
 
     /// Starts the sched source, if it was loaded.

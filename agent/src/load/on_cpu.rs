@@ -2,7 +2,7 @@
 
 use aya::Ebpf;
 use aya::programs::perf_event::{
-    HardwareEvent, PerfEventConfig, PerfEventScope, SamplePolicy, SoftwareEvent,
+    HardwareEvent, PerfEventConfig, PerfEventLinkId, PerfEventScope, SamplePolicy, SoftwareEvent,
 };
 use aya::programs::{PerfEvent, ProgramError};
 
@@ -26,8 +26,15 @@ pub(super) fn load(ebpf: &mut Ebpf) -> Result<(), LoadError> {
     on_cpu.load().map_err(refused)
 }
 
+/// The events under way.
+pub(super) type Links = Vec<PerfEventLinkId>;
+
 /// Begins to sample on these CPUs, by the cycle counter or else by timers.
-pub(super) fn attach(ebpf: &mut Ebpf, cpus: &[u32], frequency_hz: u32) -> Result<OnCpuEvent, LoadError> {
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    cpus: &[u32],
+    frequency_hz: u32,
+) -> Result<(OnCpuEvent, Links), LoadError> {
     let on_cpu: &mut PerfEvent = program(ebpf, NAME)?;
     let attach = |on_cpu: &mut PerfEvent, config: PerfEventConfig| {
         let mut links = Vec::with_capacity(cpus.len());
@@ -46,13 +53,19 @@ pub(super) fn attach(ebpf: &mut Ebpf, cpus: &[u32], frequency_hz: u32) -> Result
                 }
             }
         }
-        Ok(())
+        Ok(links)
     };
-    if attach(on_cpu, PerfEventConfig::Hardware(HardwareEvent::CpuCycles)).is_ok() {
-        return Ok(OnCpuEvent::Cycles);
+    if let Ok(links) = attach(on_cpu, PerfEventConfig::Hardware(HardwareEvent::CpuCycles)) {
+        return Ok((OnCpuEvent::Cycles, links));
     }
-    attach(on_cpu, PerfEventConfig::Software(SoftwareEvent::CpuClock)).map_err(refused)?;
-    Ok(OnCpuEvent::CpuClock)
+    let links = attach(on_cpu, PerfEventConfig::Software(SoftwareEvent::CpuClock)).map_err(refused)?;
+    Ok((OnCpuEvent::CpuClock, links))
+}
+
+/// Ends these events; the program stays, for others.
+pub(super) fn detach(ebpf: &mut Ebpf, links: Links) -> Result<(), LoadError> {
+    let on_cpu: &mut PerfEvent = program(ebpf, NAME)?;
+    links.into_iter().try_for_each(|link| on_cpu.detach(link).map_err(refused))
 }
 
 /// Stops, and unloads the program.

@@ -143,6 +143,25 @@ impl Sampling {
         Ok(window)
     }
 
+    /// Samples CPUs at another frequency from now on. To be called between two windows: of one window, samples are to stand for the same.
+    /// Weights keep to the frequency that the session was loaded with, and become right where they are scaled to the exact times of threads.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub fn set_frequency(&mut self, frequency_hz: u32) -> Result<(), Failure> {
+        let Session { programs, options, cpus, .. } = &mut self.session;
+        if self.event.is_some() && options.frequency_hz != frequency_hz {
+            self.event = Some(programs.attach_on_cpu(cpus, frequency_hz)?);
+            options.frequency_hz = frequency_hz;
+        }
+        Ok(())
+    }
+
+    /// Takes stacks of waits within this share of the usual budget from now on.
+    pub fn set_wait_share(&mut self, share: f64) {
+        self.session.budget.set_share(share);
+    }
+
     /// Takes in what has been recorded, and does what is due.
     pub(super) fn take_in(&mut self) -> Result<(), Failure> {
         self.drain();

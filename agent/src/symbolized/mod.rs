@@ -15,7 +15,7 @@ use chokepoint_ebpf::memory::ProcessKey;
 
 use self::assembly::Assembly;
 pub(crate) use self::naming::name_frames;
-use crate::aggregate::{Aggregate, Part, RawFrameId};
+use crate::aggregate::{Aggregate, Part, RawFrame, RawFrameId};
 use crate::connections::{Connection, Ends, Peer, peers};
 use crate::memory::MemorySeen;
 use crate::record::event::Event;
@@ -64,14 +64,52 @@ pub struct Profiles {
     pub peers: Vec<Peer>,
 }
 
+/// What frames are that mean the same in every window of a session. For another session it is to be a new one: files have other numbers
+/// there.
+#[derive(Debug, Default)]
+pub struct Names {
+    found: HashMap<RawFrame, Found>,
+}
+
+/// Frames that are remembered, some 300 bytes each. When there are more, all are forgotten: what still runs is soon there again.
+const MAX_REMEMBERED: usize = 40_000;
+
+impl Names {
+    /// Keeps what of a window's frames will mean the same in the next.
+    fn remember(&mut self, aggregate: &Aggregate, found: &[Found]) {
+        if self.found.len() + found.len() > MAX_REMEMBERED {
+            self.found.clear();
+        }
+        for (frame, found) in aggregate.frames().iter().zip(found) {
+            let means_the_same =
+                matches!(frame, RawFrame::Kernel(_) | RawFrame::File(..) | RawFrame::Vdso(_));
+            if means_the_same && !self.found.contains_key(frame) {
+                self.found.insert(*frame, found.clone());
+            }
+        }
+    }
+}
+
 /// Symbolizes every frame of a window once and builds the profiles.
 #[must_use]
 pub fn profiles(window: &Window, symbolizer: &mut Symbolizer, wanted: Vec<Wanted>) -> Profiles {
+    remembering(window, symbolizer, &mut Names::default(), wanted)
+}
+
+/// The same for one of many windows: frames that were named before are not looked up again. What is remarked of a file is remarked with the
+/// window that it was first met in.
+#[must_use]
+pub fn remembering(
+    window: &Window,
+    symbolizer: &mut Symbolizer,
+    names: &mut Names,
+    wanted: Vec<Wanted>,
+) -> Profiles {
     let Window { aggregate, start_ns: window_start_ns, memory, sockets, .. } = window;
     let (times, window_start_ns) = (window.times.as_ref(), *window_start_ns);
     let lost: Vec<(&Ends, &Connection)> = window.connections.of_target(window.is_host).collect();
     let mut notes = Vec::new();
-    let mut found = symbolize(aggregate, symbolizer, &mut notes);
+    let mut found = symbolize(aggregate, symbolizer, names, &mut notes);
     let stacks: Vec<&[RawFrameId]> = aggregate.stacks().collect();
     spin_waits::mark(aggregate, &stacks, &mut found);
     let kernel_names = |stack: u32| {
@@ -173,9 +211,21 @@ pub(crate) fn switching(kernel_frames: usize, is: impl Fn(usize, fn(&str) -> boo
 }
 
 /// What each of the aggregate's frames is, in their order.
-fn symbolize(aggregate: &Aggregate, symbolizer: &mut Symbolizer, notes: &mut Vec<String>) -> Vec<Found> {
-    let all = 0..aggregate.frames().len();
-    name_frames(aggregate, symbolizer, all, notes).into_iter().flatten().collect()
+fn symbolize(
+    aggregate: &Aggregate,
+    symbolizer: &mut Symbolizer,
+    names: &mut Names,
+    notes: &mut Vec<String>,
+) -> Vec<Found> {
+    let frames = aggregate.frames();
+    let unknown = (0..frames.len()).filter(|frame| !names.found.contains_key(&frames[*frame]));
+    let new = name_frames(aggregate, symbolizer, unknown, notes);
+    let known = |frame: &RawFrame| names.found.get(frame).cloned();
+    // Every frame is one or the other.
+    let found: Vec<Found> =
+        new.into_iter().zip(frames).filter_map(|(new, frame)| new.or_else(|| known(frame))).collect();
+    names.remember(aggregate, &found);
+    found
 }
 
 fn module(kind: ModuleKind, path: &str) -> Module {

@@ -1,0 +1,123 @@
+//! `chokepoint agent`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{print, runtime};
+use crate::amounts::{parse_bytes, parse_duration, parse_share};
+use crate::continuous::config::{Config, Settings, parse_label};
+use crate::continuous::run as follow;
+use crate::failure::Failure;
+
+/// Arguments of `chokepoint agent`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  chokepoint agent --collector http://collector:4040           send windows of this host to a collector
+  chokepoint agent --metrics 127.0.0.1:9464                    tell of itself on this host
+  chokepoint agent --label zone=a --print-config               what it would go by
+
+Each option may also be in a file, by its name (spool-size = \"1GB\"; labels in a table [labels]), or in the environment. An option comes
+before the environment, that before the file. SIGHUP reads the file again.")]
+pub struct Arguments {
+    /// The collector: http://HOST:PORT. Without one nothing leaves this host.
+    #[arg(long, value_name = "URL", env = "CHOKEPOINT_COLLECTOR")]
+    collector: Option<String>,
+    /// The configuration file [default: /etc/chokepoint/agent.toml, if it is there]
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where batches wait and the agent's identity is kept [default: /var/lib/chokepoint]
+    #[arg(long, value_name = "DIR", env = "CHOKEPOINT_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// What waiting batches may take on disk [default: 256MB]
+    #[arg(long, value_name = "BYTES", env = "CHOKEPOINT_SPOOL_SIZE", value_parser = parse_bytes)]
+    spool_size: Option<u64>,
+    /// Samples a second on each CPU [default: 19]
+    #[arg(short = 'F', long, value_name = "HZ", env = "CHOKEPOINT_FREQUENCY")]
+    frequency: Option<u32>,
+    /// Share of all of the host's CPUs that the agent may use, kernel programs included [default: 1%]
+    #[arg(long, value_name = "PERCENT", env = "CHOKEPOINT_MAX_OVERHEAD", value_parser = parse_share)]
+    max_overhead: Option<f64>,
+    /// Serve /metrics and /healthz at this address: 127.0.0.1:9464.
+    #[arg(long, value_name = "ADDRESS", env = "CHOKEPOINT_METRICS")]
+    metrics: Option<SocketAddr>,
+    /// A label of this host: zone=a. May be given more than once; the environment has them with commas between.
+    #[arg(long = "label", value_name = "NAME=VALUE", env = "CHOKEPOINT_LABELS", value_delimiter = ',', value_parser = parse_label)]
+    labels: Vec<(String, String)>,
+    /// Socket of the container runtime [default: the first of the usual ones that answers]
+    #[arg(long, value_name = "SOCKET", env = "CHOKEPOINT_CRI_SOCKET")]
+    cri_socket: Option<PathBuf>,
+    /// How long a window is, 1s to 60s [default: 10s]
+    #[arg(long, value_name = "TIME", env = "CHOKEPOINT_WINDOW", value_parser = parse_duration, hide = true)]
+    window: Option<Duration>,
+    /// Print the configuration that comes of all of these, and end.
+    #[arg(long)]
+    print_config: bool,
+}
+
+impl Arguments {
+    fn settings(&self) -> Settings {
+        Settings {
+            collector: self.collector.clone(),
+            state_dir: self.state_dir.clone(),
+            spool_size: self.spool_size,
+            window: self.window,
+            frequency: self.frequency,
+            max_overhead: self.max_overhead,
+            metrics: self.metrics,
+            cri_socket: self.cri_socket.clone(),
+            labels: self.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    fn effective(&self) -> Result<Config, Failure> {
+        self.settings().or(Settings::read(self.config.as_deref())?).config()
+    }
+}
+
+/// Follows this host until it is told to end.
+///
+/// # Errors
+/// A [`Failure`] that says what to do.
+pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure> {
+    let config = arguments.effective()?;
+    if arguments.print_config {
+        print(&config.to_toml())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    runtime()?.block_on(follow(config, || arguments.effective(), kernel_log))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Program {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn an_option_comes_before_the_file_and_the_file_before_the_default() {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = directory.path().join("agent.toml");
+        std::fs::write(&file, "frequency = 49\nwindow = '5s'\n[labels]\nzone = 'a'")
+            .expect("it can be written");
+        let file = file.to_string_lossy();
+        let line = ["x", "--config", &file, "-F", "9", "--label", "zone=b", "--label", "rack=1"];
+        let arguments = Program::try_parse_from(line).expect("a command line").arguments;
+        let config = arguments.effective().expect("it makes sense");
+        assert_eq!((config.frequency_hz, config.window.as_secs(), config.max_overhead), (9, 5, 0.01));
+        assert_eq!(config.labels.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), ["1", "b"]);
+        let missing = Program::try_parse_from(["x", "--config", "/nowhere/x.toml"]).expect("a command line");
+        assert!(missing.arguments.effective().is_err());
+    }
+}
