@@ -1,4 +1,4 @@
-//! The agent under test: the release binary, run as a user runs it.
+//! The agent under test: the release binary, run as a user runs it. `CHOKEPOINT_TEST_AGENT` is the path of another build of it.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -18,6 +18,9 @@ use crate::{in_vm, target_dir, workload};
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
+        if let Some(path) = std::env::var_os("CHOKEPOINT_TEST_AGENT") {
+            return path.into();
+        }
         if !in_vm() {
             let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
             let status = Command::new(cargo)

@@ -12,6 +12,7 @@ pub mod bpf;
 pub mod browser;
 pub mod cgroup;
 pub mod chains;
+pub mod collector;
 pub mod containers;
 pub mod debian;
 pub mod giant;
