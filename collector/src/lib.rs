@@ -7,4 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod labels;
+pub mod query;
 pub mod store;
