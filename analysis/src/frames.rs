@@ -7,26 +7,30 @@ use crate::profile::{Function, Interner, Location, Module, ModuleId, ModuleKind,
 
 /// A function, or what stands for one, in a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Frame {
+pub struct Frame {
     /// The function; `module+0xaddress` or `0xaddress` where there is no symbol. An element of a folded stack.
-    pub(crate) name: String,
+    pub name: String,
     /// Where it runs.
-    pub(crate) origin: Origin,
+    pub origin: Origin,
     /// Whether the address has a symbol.
-    pub(crate) symbolized: bool,
+    pub symbolized: bool,
     /// Where its code comes from; `None` in [`NO_STACK`].
-    pub(crate) module: Option<ModuleId>,
+    pub module: Option<ModuleId>,
     /// Source file; empty where unknown.
-    pub(crate) file: String,
+    pub file: String,
 }
 
 /// The name of the frame that stands in a sample without a stack, so that the sample is seen.
-pub(crate) const NO_STACK: &str = "[no stack]";
+pub const NO_STACK: &str = "[no stack]";
 
+/// Where a frame's code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Origin {
+pub enum Origin {
+    /// In a process, as a program's file has it.
     User,
+    /// In the kernel.
     Kernel,
+    /// In a process, compiled by a runtime.
     Jit,
     /// A runtime that interprets a program here.
     Interpreter,
@@ -36,7 +40,8 @@ pub(crate) enum Origin {
 
 impl Frame {
     /// The name with the mark that tools colour frames by.
-    pub(crate) fn label(&self) -> String {
+    #[must_use]
+    pub fn label(&self) -> String {
         match self.origin {
             Origin::User | Origin::Interpreter | Origin::Activity => self.name.clone(),
             Origin::Kernel => format!("{}_[k]", self.name),
@@ -46,11 +51,11 @@ impl Frame {
 }
 
 /// Index of a [`Frame`] in [`Frames`].
-pub(crate) type FrameIndex = usize;
+pub type FrameIndex = usize;
 
 /// All frames of a profile, each once.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub struct Frames {
     entries: Vec<Frame>,
     /// Of each location, outermost function first.
     of_location: Vec<Vec<FrameIndex>>,
@@ -58,7 +63,9 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    pub(crate) fn new(profile: &Profile) -> Self {
+    /// The frames of this profile's locations.
+    #[must_use]
+    pub fn new(profile: &Profile) -> Self {
         let mut frames = Interner::default();
         let of_location = profile
             .locations
@@ -75,12 +82,14 @@ impl Frames {
         Self { entries: frames.entries, of_location, no_stack: [no_stack] }
     }
 
-    pub(crate) fn entries(&self) -> &[Frame] {
+    /// Each frame, at its index.
+    #[must_use]
+    pub fn entries(&self) -> &[Frame] {
         &self.entries
     }
 
     /// A stack's frames, root first; never empty.
-    pub(crate) fn root_first(&self, stack: &Stack) -> impl Iterator<Item = FrameIndex> {
+    pub fn root_first(&self, stack: &Stack) -> impl Iterator<Item = FrameIndex> {
         let stackless: &[FrameIndex] = if stack.is_empty() { &self.no_stack } else { &[] };
         let walked = stack.iter().rev().flat_map(|location| &self.of_location[location.index()]);
         walked.chain(stackless).copied()
@@ -88,7 +97,8 @@ impl Frames {
 }
 
 /// What an address without a symbol is called.
-pub(crate) fn address_name(module: &Module, address: u64) -> String {
+#[must_use]
+pub fn address_name(module: &Module, address: u64) -> String {
     match module.kind {
         ModuleKind::Unknown => format!("{address:#x}"),
         _ => names::element(&format!("{}+{address:#x}", module.short_name())),

@@ -14,7 +14,7 @@ pub mod coverage;
 pub mod durations;
 pub mod export;
 pub mod failed_calls;
-mod frames;
+pub mod frames;
 pub mod interpreters;
 pub mod kernel_frames;
 pub mod memory;

@@ -9,3 +9,5 @@
 pub mod labels;
 pub mod query;
 pub mod store;
+#[cfg(test)]
+mod store_in_memory;

@@ -88,13 +88,16 @@ fn labels(thread: &Thread, strings: &mut Strings) -> Vec<pprof::Label> {
         num: num.into(),
         num_unit: 0,
     };
-    vec![
+    let mut labels = vec![
         label("comm", &names::element(&thread.process_name), 0),
         label("thread", &names::element(&thread.thread_name), 0),
+    ];
+    // The threads of one name, summed up, have no numbers.
+    if (thread.pid, thread.tid) != (0, 0) {
         // As numbers: pprof takes `-tagfocus=tid=42` for a number, and finds no text by it.
-        label("pid", "", thread.pid),
-        label("tid", "", thread.tid),
-    ]
+        labels.extend([label("pid", "", thread.pid), label("tid", "", thread.tid)]);
+    }
+    labels
 }
 
 /// Mappings, locations and functions; ids are positions, from 1.

@@ -1,10 +1,24 @@
 //! Queries: from what a user asks to what the store is asked, and from its rows to the answer. Nothing here does IO but through
 //! [`Store`](crate::store::Store), and the time is told by the caller.
 
+pub mod catalogue;
+pub mod constraints;
+pub mod decomposition;
+pub mod diff;
+pub mod export;
+pub mod flame;
 pub mod limits;
+mod merged;
 pub mod profile_type;
+pub mod question;
 pub mod selector;
+pub mod series;
+pub mod signals;
+pub mod table;
+#[cfg(test)]
+mod tests;
 pub mod time;
+mod tree;
 
 use thiserror::Error;
 
