@@ -66,7 +66,8 @@ pub fn functions(profile: &Profile) -> Vec<FunctionTotals> {
             functions[function].total_weight += sample.weight;
         }
     }
-    functions.retain(|function| function.total_count > 0);
+    // Time may be known without a sample.
+    functions.retain(|function| function.total_count > 0 || function.total_weight > 0);
     functions.sort_by(|a, b| {
         (b.self_weight, b.total_weight)
             .cmp(&(a.self_weight, a.total_weight))

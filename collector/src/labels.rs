@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use regex::Regex;
+use regex::{Regex, RegexBuilder};
 use thiserror::Error;
 
 /// Label names with their values. A label that is absent is the same as one that is empty.
@@ -57,10 +57,15 @@ impl Matcher {
     /// Where a regular expression is none, or would take too much memory.
     pub fn new(name: &str, operator: Operator, value: &str) -> Result<Self, BadRegex> {
         let regex = || {
-            regex::RegexBuilder::new(&format!("^(?s:{value})$"))
-                .size_limit(MAX_REGEX_BYTES)
-                .build()
-                .map_err(|source| BadRegex { name: name.to_owned(), source })
+            let build = |expression: &str| {
+                RegexBuilder::new(expression)
+                    .size_limit(MAX_REGEX_BYTES)
+                    .build()
+                    .map_err(|source| BadRegex { name: name.to_owned(), source })
+            };
+            // By itself, too: `a)|(b` is none, and would be one in brackets.
+            build(value)?;
+            build(&format!("^(?s:{value})$"))
         };
         let test = match operator {
             Operator::Is => Test::Is(value.to_owned()),
@@ -104,7 +109,7 @@ mod tests {
         // What is absent is empty.
         assert!(admits("container", Operator::Is, "") && admits("container", Operator::Matches, ".*"));
         assert!(!admits("container", Operator::IsNot, ""));
-        for bad in ["(", "(a{1000}){1000}{1000}"] {
+        for bad in ["(", "a)|(b", "(a{1000}){1000}{1000}"] {
             assert!(Matcher::new("pod", Operator::Matches, bad).is_err(), "{bad}");
         }
     }

@@ -56,9 +56,9 @@ impl Range {
     pub fn steps(self, step_ns: Option<u64>, limits: &Limits) -> Result<Steps, QueryError> {
         let length_ns = self.until_unix_ns - self.from_unix_ns;
         let step_ns = step_ns.unwrap_or_else(|| {
-            let rounds = ROUND_STEPS_S.iter().map(|seconds| seconds * 1_000 * MS_NS);
             let least_ns = length_ns.div_ceil(USUAL_STEPS);
-            rounds.clone().find(|step_ns| *step_ns >= least_ns).or(rounds.last()).unwrap_or(least_ns)
+            let rounds = ROUND_STEPS_S.map(|seconds| seconds * 1_000 * MS_NS);
+            rounds.into_iter().find(|step_ns| *step_ns >= least_ns).unwrap_or(rounds[rounds.len() - 1])
         });
         if step_ns < MS_NS {
             return Err(QueryError::bad("a step is at least 1ms"));

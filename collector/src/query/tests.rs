@@ -110,6 +110,10 @@ fn tables_have_the_heaviest_functions_first() {
         found.functions.iter().map(|row| (row.name.as_str(), row.own / S, row.total / S)).collect();
     assert_eq!(rows, [("parse", 8, 8), ("nginx+0x4242", 4, 4)]);
     assert_eq!((found.weight / S, found.samples, found.left_out), (13, 130, 3));
+    // Time of which there is no sample is time.
+    let all = table::table(&store, &ask("wall", &[]), 100, &Limits::default()).expect("a table");
+    assert_eq!(all.functions[0].name, "[no stack]");
+    assert_eq!(all.functions.iter().map(|row| row.own).sum::<u64>(), all.weight);
 }
 
 #[test]
