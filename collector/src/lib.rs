@@ -6,6 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+#[cfg(test)]
+mod golden;
 pub mod labels;
 pub mod query;
 pub mod store;

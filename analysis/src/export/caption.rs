@@ -20,8 +20,9 @@ pub(super) fn facts(profile: &Profile) -> Vec<String> {
     facts
 }
 
-/// `2026-01-31 23:59:59 UTC`.
-pub(crate) fn utc(unix_ns: u64) -> String {
+/// A time as people read it: `2026-01-31 23:59:59 UTC`.
+#[must_use]
+pub fn utc(unix_ns: u64) -> String {
     let seconds = unix_ns / 1_000_000_000;
     let (year, month, day) = date(seconds / 86_400);
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);

@@ -17,6 +17,8 @@ mod pprof;
 mod speedscope;
 pub(crate) mod svg;
 
+pub use caption::utc;
+
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {

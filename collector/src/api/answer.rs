@@ -1,0 +1,164 @@
+//! Answers and errors as HTTP has them.
+
+use std::io::{self, Write};
+
+use axum::body::Body;
+use axum::http::header::{
+    CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::endpoints::{JSON, SVG};
+use crate::query::QueryError;
+use crate::query::limits::Limits;
+
+/// Nothing in an answer is to be run or loaded by a browser that shows it.
+const NOTHING_RUNS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
+/// A picture runs the script by which a click zooms in, as a page of no origin: it reaches nothing here.
+const PICTURE_RUNS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox allow-scripts; \
+    script-src 'unsafe-inline'; style-src 'unsafe-inline'";
+/// Seconds after which to ask again where too much is asked.
+const RETRY_AFTER_S: u64 = 2;
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) content_type: &'static str,
+    /// The name under which a browser keeps it.
+    pub(super) file_name: Option<String>,
+    pub(super) bytes: Vec<u8>,
+}
+
+/// Why there is none.
+#[derive(Debug)]
+pub(super) enum Refused {
+    Query(QueryError),
+    /// Too many queries at a time.
+    Busy,
+    TooSlow,
+    NoSuchPath,
+    OnlyGet,
+    /// Something that should not happen.
+    Failed(String),
+}
+
+/// An error as a client reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// The error.
+    pub error: ErrorShown,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorShown {
+    /// For programs: `bad_query`, `too_large`, `not_found`, `method_not_allowed`, `busy`, `too_slow`, `failed`.
+    pub code: String,
+    /// For people: what is wrong, and what to do.
+    pub message: String,
+}
+
+/// An answer in JSON.
+pub(super) fn json(value: &impl Serialize, limits: &Limits) -> Result<Answer, QueryError> {
+    let mut bounded = Bounded { bytes: Vec::new(), most: limits.max_answer_bytes };
+    match serde_json::to_writer(&mut bounded, value) {
+        Ok(()) => Ok(Answer { content_type: JSON, file_name: None, bytes: bounded.bytes }),
+        Err(_) => Err(too_long(limits)),
+    }
+}
+
+pub(super) fn too_long(limits: &Limits) -> QueryError {
+    let most = chokepoint_analysis::units::bytes(limits.max_answer_bytes as u64);
+    QueryError::TooLarge(format!("the answer is longer than {most}: ask for less time, or fewer things"))
+}
+
+/// Takes so many bytes and no more.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > self.most {
+            return Err(io::Error::other("too long"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What goes out.
+pub(super) fn response(result: Result<Answer, Refused>) -> Response {
+    let (status, answer) = match result {
+        Ok(answer) => (StatusCode::OK, answer),
+        Err(refused) => error(&refused),
+    };
+    let mut response = Response::new(Body::from(answer.bytes));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    if let Some(name) = answer.file_name
+        && let Ok(value) = HeaderValue::from_str(&format!("inline; filename=\"{name}\""))
+    {
+        headers.insert(CONTENT_DISPOSITION, value);
+    }
+    let policy = if answer.content_type == SVG { PICTURE_RUNS } else { NOTHING_RUNS };
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let same_origin = HeaderName::from_static("cross-origin-resource-policy");
+    headers.insert(same_origin, HeaderValue::from_static("same-origin"));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    }
+    response
+}
+
+fn error(refused: &Refused) -> (StatusCode, Answer) {
+    let (status, code, message) = match refused {
+        Refused::Query(QueryError::Bad(message)) => (StatusCode::BAD_REQUEST, "bad_query", message.clone()),
+        Refused::Query(QueryError::TooLarge(message)) => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "too_large", message.clone())
+        }
+        Refused::Query(QueryError::NotFound(message)) => {
+            (StatusCode::NOT_FOUND, "not_found", message.clone())
+        }
+        Refused::Query(QueryError::Failed(error)) => {
+            tracing::error!(error = error as &dyn std::error::Error, "a query failed");
+            let message = "the store cannot be read: the collector's log says why".to_owned();
+            (StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
+        }
+        Refused::Busy => {
+            let message = format!("too many queries at a time: ask again in {RETRY_AFTER_S} s");
+            (StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        }
+        Refused::TooSlow => {
+            let message = "the query took too long: ask for less time, or for fewer hosts".to_owned();
+            (StatusCode::GATEWAY_TIMEOUT, "too_slow", message)
+        }
+        Refused::NoSuchPath => {
+            let message = "there is no such path: /api/v1/openapi.json lists those there are".to_owned();
+            (StatusCode::NOT_FOUND, "not_found", message)
+        }
+        Refused::OnlyGet => {
+            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "queries are asked with GET".to_owned())
+        }
+        Refused::Failed(what) => {
+            tracing::error!(what, "a query ended unexpectedly");
+            let message = "the query ended unexpectedly: the collector's log says why".to_owned();
+            (StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
+        }
+    };
+    let shown = ErrorAnswer { error: ErrorShown { code: code.to_owned(), message } };
+    let bytes = serde_json::to_vec(&shown).unwrap_or_default();
+    (status, Answer { content_type: JSON, file_name: None, bytes })
+}

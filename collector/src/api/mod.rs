@@ -1,0 +1,115 @@
+//! The HTTP door to queries: JSON under `/api/v1`, for the page, the command line and other tools. It has no passwords of its own; who
+//! listens decides who reaches it.
+
+mod answer;
+mod endpoints;
+mod parameters;
+mod server;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::{RawPathParams, RawQuery};
+use axum::response::Response;
+use axum::routing::{MethodRouter, get};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use self::answer::{Answer, Refused, response};
+use self::endpoints::{ENDPOINTS, Endpoint, JSON, openapi};
+use self::parameters::Asked;
+use crate::query::limits::Limits;
+use crate::store::Store;
+
+pub use self::answer::{ErrorAnswer, ErrorShown};
+pub use self::server::serve;
+
+/// Where the endpoints of this version are.
+pub const BASE: &str = "/api/v1";
+
+/// What else there is, as the description of the API has it.
+const OTHER_PATHS: &[(&str, &str)] = &[
+    ("/api/v1/openapi.json", "This description"),
+    ("/healthz", "Whether the collector answers"),
+    ("/metrics", "The collector's own metrics, as Prometheus reads them"),
+];
+
+/// Writes the collector's own metrics as Prometheus reads them.
+pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// What every query needs.
+#[derive(Clone)]
+struct Door {
+    store: Arc<dyn Store>,
+    limits: Arc<Limits>,
+    turns: Arc<Semaphore>,
+}
+
+/// The router of all endpoints.
+pub fn router(store: Arc<dyn Store>, limits: Limits, metrics: Metrics) -> Router {
+    let turns = Arc::new(Semaphore::new(limits.max_queries));
+    let door = Door { store, limits: Arc::new(limits), turns };
+    let mut router = Router::new()
+        .route(&format!("{BASE}/openapi.json"), only_get(get(|| async { response(description()) })))
+        .route("/healthz", only_get(get(|| async { response(Ok(text("ok\n".to_owned()))) })))
+        .route("/metrics", only_get(get(move || async move { response(Ok(text(metrics()))) })));
+    for endpoint in ENDPOINTS {
+        let door = door.clone();
+        let asked = move |path: RawPathParams, RawQuery(query): RawQuery| {
+            let name = path.iter().next().map_or_else(String::new, |(_, value)| value.to_owned());
+            async move { response(door.answer(endpoint, query.unwrap_or_default(), name).await) }
+        };
+        router = router.route(&format!("{BASE}{}", endpoint.path), only_get(get(asked)));
+    }
+    router.fallback(|| async { response(Err(Refused::NoSuchPath)) })
+}
+
+fn only_get(route: MethodRouter) -> MethodRouter {
+    async fn refuse() -> Response {
+        response(Err(Refused::OnlyGet))
+    }
+    route.fallback(refuse)
+}
+
+fn description() -> Result<Answer, Refused> {
+    let bytes = serde_json::to_vec_pretty(&openapi()).map_err(|error| Refused::Failed(error.to_string()))?;
+    Ok(Answer { content_type: JSON, file_name: None, bytes })
+}
+
+fn text(text: String) -> Answer {
+    Answer {
+        content_type: "text/plain; version=0.0.4; charset=utf-8",
+        file_name: None,
+        bytes: text.into_bytes(),
+    }
+}
+
+impl Door {
+    /// Waits for a turn, and has the query answered by a thread that may block. The turn ends with the work, not with the asker's patience.
+    async fn answer(&self, endpoint: Endpoint, query: String, name: String) -> Result<Answer, Refused> {
+        let Ok(turn) = timeout(self.limits.max_turn_wait, Arc::clone(&self.turns).acquire_owned()).await
+        else {
+            return Err(Refused::Busy);
+        };
+        let turn = turn.map_err(|closed| Refused::Failed(closed.to_string()))?;
+        let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
+        let work = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits)?;
+            (endpoint.answer)(store.as_ref(), &asked)
+        });
+        match timeout(self.limits.max_query_time, work).await {
+            Err(_) => Err(Refused::TooSlow),
+            Ok(Err(panicked)) => Err(Refused::Failed(panicked.to_string())),
+            Ok(Ok(answer)) => answer.map_err(Refused::Query),
+        }
+    }
+}
+
+fn now_unix_ns() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}
