@@ -11,6 +11,7 @@ pub mod api;
 mod golden;
 pub mod labels;
 pub mod query;
+pub mod query_command;
 pub mod store;
 #[cfg(test)]
 mod store_in_memory;
