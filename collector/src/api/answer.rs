@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
@@ -10,6 +10,7 @@ use axum::http::header::{
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::endpoints::{JSON, SVG};
 use crate::query::QueryError;
@@ -30,6 +31,20 @@ pub(super) struct Answer {
     /// The name under which a browser keeps it.
     pub(super) file_name: Option<String>,
     pub(super) bytes: Vec<u8>,
+    /// What it takes of the room for answers that are not sent yet.
+    pub(super) room: Option<OwnedSemaphorePermit>,
+}
+
+/// An answer's bytes, with the room that they take until the last of them is sent.
+struct Unsent {
+    bytes: Vec<u8>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl AsRef<[u8]> for Unsent {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Why there is none.
@@ -65,7 +80,7 @@ pub struct ErrorShown {
 pub(super) fn json(value: &impl Serialize, limits: &Limits) -> Result<Answer, QueryError> {
     let mut bounded = Bounded { bytes: Vec::new(), most: limits.max_answer_bytes };
     match serde_json::to_writer(&mut bounded, value) {
-        Ok(()) => Ok(Answer { content_type: JSON, file_name: None, bytes: bounded.bytes }),
+        Ok(()) => Ok(Answer { content_type: JSON, file_name: None, bytes: bounded.bytes, room: None }),
         Err(_) => Err(too_long(limits)),
     }
 }
@@ -101,7 +116,8 @@ pub(super) fn response(result: Result<Answer, Refused>) -> Response {
         Ok(answer) => (StatusCode::OK, answer),
         Err(refused) => error(&refused),
     };
-    let mut response = Response::new(Body::from(answer.bytes));
+    let bytes = Bytes::from_owner(Unsent { bytes: answer.bytes, _room: answer.room });
+    let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
@@ -160,5 +176,5 @@ fn error(refused: &Refused) -> (StatusCode, Answer) {
     };
     let shown = ErrorAnswer { error: ErrorShown { code: code.to_owned(), message } };
     let bytes = serde_json::to_vec(&shown).unwrap_or_default();
-    (status, Answer { content_type: JSON, file_name: None, bytes })
+    (status, Answer { content_type: JSON, file_name: None, bytes, room: None })
 }

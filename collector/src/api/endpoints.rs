@@ -199,7 +199,7 @@ fn file(
     if bytes.len() > asked.limits.max_answer_bytes {
         return Err(super::answer::too_long(asked.limits));
     }
-    Ok(Answer { content_type, file_name: Some(format!("profile.{format}")), bytes })
+    Ok(Answer { content_type, file_name: Some(format!("profile.{format}")), bytes, room: None })
 }
 
 /// The description of the API, by OpenAPI 3.1.

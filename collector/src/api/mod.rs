@@ -3,6 +3,7 @@
 
 mod answer;
 mod endpoints;
+mod impatient;
 mod parameters;
 mod server;
 #[cfg(test)]
@@ -37,6 +38,9 @@ const OTHER_PATHS: &[(&str, &str)] = &[
     ("/metrics", "The collector's own metrics, as Prometheus reads them"),
 ];
 
+/// What room for answers is counted in: a semaphore counts to 2^32 at most.
+const UNSENT_UNIT_BYTES: usize = 1 << 10;
+
 /// Writes the collector's own metrics as Prometheus reads them.
 pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
@@ -46,12 +50,15 @@ struct Door {
     store: Arc<dyn Store>,
     limits: Arc<Limits>,
     turns: Arc<Semaphore>,
+    /// Room for answers that are not sent yet, in [`UNSENT_UNIT_BYTES`].
+    unsent: Arc<Semaphore>,
 }
 
 /// The router of all endpoints.
 pub fn router(store: Arc<dyn Store>, limits: Limits, metrics: Metrics) -> Router {
     let turns = Arc::new(Semaphore::new(limits.max_queries));
-    let door = Door { store, limits: Arc::new(limits), turns };
+    let unsent = Arc::new(Semaphore::new(limits.max_unsent_bytes / UNSENT_UNIT_BYTES));
+    let door = Door { store, limits: Arc::new(limits), turns, unsent };
     let mut router = Router::new()
         .route(&format!("{BASE}/openapi.json"), only_get(get(|| async { response(description()) })))
         .route("/healthz", only_get(get(|| async { response(Ok(text("ok\n".to_owned()))) })))
@@ -76,7 +83,7 @@ fn only_get(route: MethodRouter) -> MethodRouter {
 
 fn description() -> Result<Answer, Refused> {
     let bytes = serde_json::to_vec_pretty(&openapi()).map_err(|error| Refused::Failed(error.to_string()))?;
-    Ok(Answer { content_type: JSON, file_name: None, bytes })
+    Ok(Answer { content_type: JSON, file_name: None, bytes, room: None })
 }
 
 fn text(text: String) -> Answer {
@@ -84,11 +91,13 @@ fn text(text: String) -> Answer {
         content_type: "text/plain; version=0.0.4; charset=utf-8",
         file_name: None,
         bytes: text.into_bytes(),
+        room: None,
     }
 }
 
 impl Door {
     /// Waits for a turn, and has the query answered by a thread that may block. The turn ends with the work, not with the asker's patience.
+    /// The answer takes its room until it is sent.
     async fn answer(&self, endpoint: Endpoint, query: String, name: String) -> Result<Answer, Refused> {
         let Ok(turn) = timeout(self.limits.max_turn_wait, Arc::clone(&self.turns).acquire_owned()).await
         else {
@@ -104,7 +113,14 @@ impl Door {
         match timeout(self.limits.max_query_time, work).await {
             Err(_) => Err(Refused::TooSlow),
             Ok(Err(panicked)) => Err(Refused::Failed(panicked.to_string())),
-            Ok(Ok(answer)) => answer.map_err(Refused::Query),
+            Ok(Ok(Err(error))) => Err(Refused::Query(error)),
+            Ok(Ok(Ok(answer))) => {
+                let units = u32::try_from(answer.bytes.len().div_ceil(UNSENT_UNIT_BYTES)).unwrap_or(u32::MAX);
+                match Arc::clone(&self.unsent).try_acquire_many_owned(units) {
+                    Ok(room) => Ok(Answer { room: Some(room), ..answer }),
+                    Err(_) => Err(Refused::Busy),
+                }
+            }
         }
     }
 }

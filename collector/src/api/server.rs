@@ -13,10 +13,14 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
+use super::impatient::Impatient;
+
 /// How long a client may take to send a request's head, and a connection may idle between requests.
 const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
 /// Bytes of a request's head: the longest parameters and some headers.
 const MAX_HEAD_BYTES: usize = super::parameters::MAX_BYTES + (16 << 10);
+/// How long a client may take none of its answer.
+const MAX_WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long requests that are under way may take to end when the server does.
 const MAX_FAREWELL: Duration = Duration::from_secs(5);
 /// How long to wait where no connection can be taken, which the lack of file descriptors may cause.
@@ -58,7 +62,10 @@ pub async fn serve(
             .timer(TokioTimer::new())
             .header_read_timeout(MAX_HEAD_TIME)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+            .serve_connection(
+                TokioIo::new(Impatient::new(stream, MAX_WRITE_TIME)),
+                TowerToHyperService::new(router.clone()),
+            );
         let connection = connections.watch(connection);
         tokio::spawn(async move {
             let _place = place;

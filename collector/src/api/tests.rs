@@ -225,6 +225,24 @@ async fn answers_that_are_too_long_are_not_sent() {
     }
 }
 
+#[tokio::test]
+async fn answers_that_nobody_reads_take_a_bounded_room() {
+    let router = fleet_router(Limits { max_unsent_bytes: 4 << 10, ..Limits::default() });
+    let path = format!("{BASE}/svg?query=cpu&{TIME}");
+    // A picture has more than four kilobytes.
+    assert_eq!(error(&router, &path).await.0, 503);
+    let small =
+        || Request::builder().uri(format!("{BASE}/labels?{TIME}")).body(Body::empty()).expect("a request");
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        unread.push(TowerToHyperService::new(router.clone()).call(small()).await.expect("an answer"));
+    }
+    assert!(unread.iter().all(|response| response.status() == StatusCode::OK));
+    assert_eq!(error(&router, &format!("{BASE}/labels?{TIME}")).await.0, 503);
+    unread.pop();
+    assert_eq!(ask(&router, "GET", &format!("{BASE}/labels?{TIME}")).await.0, StatusCode::OK);
+}
+
 /// A store that takes its time, or breaks.
 struct Hindered {
     delay: Duration,

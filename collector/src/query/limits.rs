@@ -11,7 +11,7 @@ pub struct Limits {
     pub max_group_by: usize,
     /// Sums that the store may answer with: at some 150 bytes each, 45 MB for each query under way.
     pub max_sums: usize,
-    /// Nodes of a flame graph. What the page draws smoothly; 6 MB of JSON.
+    /// Nodes of a flame graph. What the page draws smoothly; some 8 MB of JSON.
     pub max_nodes: usize,
     /// Rows of a table of functions.
     pub max_functions: usize,
@@ -31,6 +31,8 @@ pub struct Limits {
     pub max_turn_wait: Duration,
     /// How long a query may take. The asker is told; what was begun still ends, and holds its turn until then.
     pub max_query_time: Duration,
+    /// Bytes of answers that are not sent yet: clients may read as slowly as they like.
+    pub max_unsent_bytes: usize,
     /// Connections at a time. Further ones wait in the kernel's queue.
     pub max_connections: usize,
 }
@@ -51,6 +53,7 @@ impl Default for Limits {
             max_queries: 4,
             max_turn_wait: Duration::from_secs(5),
             max_query_time: Duration::from_secs(30),
+            max_unsent_bytes: 128 << 20,
             max_connections: 256,
         }
     }
