@@ -39,7 +39,7 @@ impl Merged {
         let frames = store.frames(&wanted)?;
 
         let mut builder = Builder::new();
-        let dictionary = Dictionary::new(&frames, &mut builder);
+        let mut dictionary = Dictionary::new(&frames, &mut builder);
         let stacks: HashMap<store::StackId, &Vec<store::FrameLocation>> =
             wanted.into_iter().zip(&frames.stacks).collect();
         let mut known: HashMap<(Option<store::StackId>, &str), StackId> = HashMap::new();
@@ -131,6 +131,8 @@ struct Dictionary<'f> {
     frames: &'f store::Frames,
     functions: Vec<chokepoint_analysis::profile::FunctionId>,
     modules: Vec<chokepoint_analysis::profile::ModuleId>,
+    /// By module and address, which are nearly always the same place: stacks have millions of frames and few places.
+    known: HashMap<(usize, u64), Vec<(&'f store::FrameLocation, LocationId)>>,
 }
 
 impl<'f> Dictionary<'f> {
@@ -139,27 +141,41 @@ impl<'f> Dictionary<'f> {
             frames,
             functions: frames.functions.iter().map(|function| builder.function(function.clone())).collect(),
             modules: frames.modules.iter().map(|module| builder.module(module.clone())).collect(),
+            known: HashMap::new(),
         }
     }
 
-    fn stack(&self, locations: &[store::FrameLocation], class: &str, builder: &mut Builder) -> StackId {
+    fn stack(
+        &mut self,
+        locations: &'f [store::FrameLocation],
+        class: &str,
+        builder: &mut Builder,
+    ) -> StackId {
         let mut stack: Vec<LocationId> = Vec::with_capacity(locations.len() + 1);
         if let Some(class) = Class::from_name(class)
             && !locations.first().is_some_and(|leaf| self.is_class(leaf, class))
         {
             stack.push(class_location(class, builder));
         }
-        for location in locations {
-            let line =
-                |(function, line): &(usize, u32)| Line { function: self.functions[*function], line: *line };
-            stack.push(builder.location(Location {
-                module: self.modules[location.module],
-                address: location.address,
-                lines: location.lines.iter().map(line).collect(),
-                is_spin_wait: false,
-            }));
-        }
+        stack.extend(locations.iter().map(|location| self.location(location, builder)));
         builder.stack(stack)
+    }
+
+    fn location(&mut self, location: &'f store::FrameLocation, builder: &mut Builder) -> LocationId {
+        let known = self.known.entry((location.module, location.address)).or_default();
+        if let Some((_, id)) = known.iter().find(|(known, _)| *known == location) {
+            return *id;
+        }
+        let line =
+            |(function, line): &(usize, u32)| Line { function: self.functions[*function], line: *line };
+        let id = builder.location(Location {
+            module: self.modules[location.module],
+            address: location.address,
+            lines: location.lines.iter().map(line).collect(),
+            is_spin_wait: false,
+        });
+        known.push((location, id));
+        id
     }
 
     /// Whether a frame already says the class.
