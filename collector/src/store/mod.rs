@@ -10,6 +10,8 @@ use chokepoint_analysis::profile::{Function, Module};
 use chokepoint_proto::stream::{Batch, Dictionary, Hello, Window};
 use thiserror::Error;
 
+pub mod embedded;
+
 use crate::labels::{Labels, Matcher};
 
 /// A home of what agents tell.
@@ -69,16 +71,16 @@ pub trait Store: Send + Sync {
 
 /// Takes in one agent's stream.
 pub trait Appender: Send {
-    /// Stores a window, so that it survives the loss of power when this returns. `known` is all that the stream's numbers refer to now,
-    /// and `begins_anew` says that numbers mean something else than with the window before.
+    /// Stores a window, so that it survives the loss of power when this returns. `new` is what the stream's dictionary has beyond that of
+    /// the window before, and `begins_anew` says that it begins at zero and numbers mean something else than with the window before.
     ///
     /// # Errors
-    /// Where the store cannot write. Nothing of the batch is there then.
+    /// Where the store cannot write. Nothing of the batch is there then, and the stream cannot go on before it begins anew.
     fn append(
         &mut self,
         batch: &Batch,
         window: &Window,
-        known: &Dictionary,
+        new: &Dictionary,
         begins_anew: bool,
     ) -> Result<Appended, StoreError>;
 }
@@ -114,7 +116,8 @@ pub struct SumQuery {
     pub classes: Vec<String>,
     /// Labels by which sums are kept apart.
     pub group_by: Vec<String>,
-    /// Length of the steps of time by which they are kept apart, nanoseconds; `None`: not by time.
+    /// Length of the steps of time by which they are kept apart, nanoseconds; they begin at its multiples since the epoch. `None`: not by
+    /// time.
     pub step_ns: Option<u64>,
     /// Whether sums are kept apart by class.
     pub by_class: bool,

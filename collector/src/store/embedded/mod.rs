@@ -1,0 +1,278 @@
+//! The store's embedded home: one directory, one process, no server.
+//!
+//! **Constraints.** A batch that was acknowledged survives the loss of power and is there once. Two thousand agents send two hundred
+//! batches a second, and a disk's slowest step takes milliseconds: batches share it. Memory does not grow with history. Nothing that is
+//! read changes while it is read. Any other program that reads Parquet reads history.
+//!
+//! **Layout.** `catalogue.sqlite` is a SQLite database in WAL mode: names with their numbers, agents, which batches are stored, verdicts,
+//! the list of segments, and fresh windows as compressed columns ([`fresh`]). `segments/` has history: immutable Parquet files of samples
+//! and of signals, each written three times: as the windows were, by the minute and by the hour ([`segments`]). `lock` is held while a
+//! process has the store open.
+//!
+//! **Recovery.** The catalogue alone says what is there. A transaction that did not end is not there; SQLite sees to that. A segment's
+//! file is whole and on the disk before the one transaction that lists it and deletes the fresh windows that it holds; files that the
+//! catalogue does not list are leftovers, and removed when the store is opened.
+//!
+//! **Deletion.** Whole segments, by age and where there are too many bytes, the finest first ([`retention`]): first from the catalogue,
+//! then, when no query is left that may read them, from the disk. How much went is counted.
+
+mod answers;
+mod appender;
+mod compact;
+mod directory;
+mod fresh;
+mod names;
+mod readers;
+mod retention;
+mod rows;
+mod scan;
+mod schema;
+mod segments;
+mod series;
+mod signals;
+mod sums;
+mod varint;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use chokepoint_proto::stream::Hello;
+use rusqlite::Connection;
+use thiserror::Error;
+
+use self::directory::Directory;
+use self::names::Names;
+use self::readers::{Access, Readers};
+use self::retention::Doomed;
+use self::writer::Queue;
+use super::{
+    AgentStatus, Appender, Frames, Selection, SignalQuery, SignalSeries, StackId, Store, StoreError, SumQuery,
+    Sums, VerdictSpan,
+};
+
+/// Nanoseconds of a minute.
+pub(crate) const MINUTE_NS: u64 = 60_000_000_000;
+/// Nanoseconds of an hour.
+pub(crate) const HOUR_NS: u64 = 60 * MINUTE_NS;
+/// Nanoseconds of a day.
+pub(crate) const DAY_NS: u64 = 24 * HOUR_NS;
+
+/// Pages of the catalogue's log before it is copied into the catalogue: 16 MB, some seconds of a fleet's batches.
+const CHECKPOINT_PAGES: u32 = 4_000;
+/// Bytes that the log keeps on the disk when it is empty.
+const LOG_BYTES: u32 = 64 << 20;
+
+/// What the store keeps, and how it goes about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long windows are kept as they were.
+    pub windows_ns: u64,
+    /// How long the sums of minutes are kept.
+    pub minutes_ns: u64,
+    /// How long the sums of hours are kept, and what limited hosts.
+    pub hours_ns: u64,
+    /// Bytes of all segments together. The names and what is fresh come on top.
+    pub max_bytes: u64,
+    /// How long a window stays where it was written first, for others of its hour to join it.
+    pub fresh_ns: u64,
+    /// Rows of a segment at most: what is sorted in memory, with 48 bytes each.
+    pub segment_rows: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            windows_ns: 2 * DAY_NS,
+            minutes_ns: 14 * DAY_NS,
+            hours_ns: 400 * DAY_NS,
+            max_bytes: 50 << 30,
+            fresh_ns: 5 * MINUTE_NS,
+            segment_rows: 1 << 20,
+        }
+    }
+}
+
+/// What the store holds, for those who watch over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Rows that are in no segment yet.
+    pub fresh_rows: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Their rows; those of rollups too.
+    pub segment_rows: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+    /// Rows that were deleted since the store was made, because they were old or too many.
+    pub deleted_rows: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+}
+
+/// The store cannot be opened.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("another collector has {} open: stop it, or choose another directory", .0.display())]
+    InUse(PathBuf),
+    /// A newer version of this program wrote it.
+    #[error("the store has version {found} of its schema, and this collector knows {known}: use the newer one")]
+    TooNew {
+        /// The version that was found.
+        found: usize,
+        /// The newest that is known.
+        known: usize,
+    },
+    /// The disk, or what is on it.
+    #[error(transparent)]
+    Failed(#[from] StoreError),
+}
+
+/// A store in a directory.
+#[derive(Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// What all parts of the store use.
+#[derive(Debug)]
+struct Shared {
+    directory: Directory,
+    options: Options,
+    names: Names,
+    /// The connection that writes.
+    catalogue: Mutex<Connection>,
+    readers: Readers,
+    queue: Queue,
+    /// Held by who does what is due: the files that go when nobody reads them any more.
+    maintenance: Mutex<Doomed>,
+}
+
+impl Embedded {
+    /// Opens the store in a directory, which is made where it is not there.
+    ///
+    /// # Errors
+    /// Where another process has it open, a newer program wrote it, or the disk fails.
+    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+        let directory = Directory::take(path)?;
+        let mut catalogue = connect(&directory.catalogue())?;
+        schema::migrate(&mut catalogue)?;
+        let names = Names::new(connect(&directory.catalogue())?)?;
+        let readers = Readers::new(directory.catalogue());
+        let (queue, jobs): (Queue, Receiver<_>) = Queue::new();
+        let shared = Arc::new(Shared {
+            directory,
+            options,
+            names,
+            catalogue: Mutex::new(catalogue),
+            readers,
+            queue,
+            maintenance: Mutex::default(),
+        });
+        retention::remove_leftovers(&shared)?;
+        let writer = writer::start(Arc::clone(&shared), jobs)?;
+        Ok(Self { shared, writer: Some(writer) })
+    }
+
+    /// What it holds.
+    ///
+    /// # Errors
+    /// Where the catalogue cannot be read.
+    pub fn holdings(&self) -> Result<Holdings, StoreError> {
+        retention::holdings(&self.shared)
+    }
+}
+
+impl Drop for Embedded {
+    fn drop(&mut self) {
+        // What waits is written before. Who comes later is told that the store is closed.
+        self.shared.queue.stop();
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Shared {
+    /// The connection that writes, for this thread alone.
+    fn catalogue(&self) -> MutexGuard<'_, Connection> {
+        // A transaction that a panic ended was rolled back.
+        self.catalogue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> Result<Access<'_>, StoreError> {
+        self.readers.access()
+    }
+}
+
+impl Store for Embedded {
+    fn appender(&self, hello: &Hello) -> Result<Box<dyn Appender>, StoreError> {
+        Ok(Box::new(appender::EmbeddedAppender::new(Arc::clone(&self.shared), hello)?))
+    }
+
+    fn sums(&self, query: &SumQuery) -> Result<Sums, StoreError> {
+        sums::sums(&self.shared, query)
+    }
+
+    fn frames(&self, stacks: &[StackId]) -> Result<Frames, StoreError> {
+        answers::frames(&self.shared, stacks)
+    }
+
+    fn signals(&self, query: &SignalQuery) -> Result<Vec<SignalSeries>, StoreError> {
+        signals::signals(&self.shared, query)
+    }
+
+    fn verdicts(&self, selection: &Selection) -> Result<Vec<VerdictSpan>, StoreError> {
+        answers::verdicts(&self.shared, selection)
+    }
+
+    fn labels(
+        &self,
+        selection: &Selection,
+        max_values: usize,
+    ) -> Result<Vec<(String, Vec<String>)>, StoreError> {
+        answers::labels(&self.shared, selection, max_values)
+    }
+
+    fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
+        answers::agents(&self.shared)
+    }
+
+    fn maintain(&self, now_unix_ns: u64) -> Result<bool, StoreError> {
+        let mut doomed = self.shared.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        // What makes room comes first: the rest needs some.
+        Ok(retention::delete(&self.shared, now_unix_ns, &mut doomed)?
+            || compact::fresh(&self.shared, now_unix_ns)?
+            || compact::minutes(&self.shared, now_unix_ns)?)
+    }
+}
+
+/// A connection to the catalogue.
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let open = || {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        // In WAL mode only this one has the disk confirm each transaction.
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        connection.pragma_update(None, "cache_size", -(CACHE_KIB))?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    };
+    open().map_err(|error: rusqlite::Error| failed(|| format!("cannot open {}", path.display()))(error))
+}
+
+/// Memory for pages of the catalogue, of each connection.
+const CACHE_KIB: i64 = 8 << 10;
+
+/// Says what could not be done.
+fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    what: impl FnOnce() -> String,
+) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Failed { what: what(), source: source.into() }
+}

@@ -1,0 +1,190 @@
+//! Deletes what is old or too much, and tells how much there is.
+//!
+//! Segments go as a family: all that have the same parent at once, and with a segment all that is finer of it. So for any time either
+//! all rows of a level are there or none, and the next coarser level is the finest that is left.
+
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+use super::segments::Level;
+use super::writer::signed;
+use super::{HOUR_NS, Holdings, Shared, failed};
+use crate::store::StoreError;
+
+/// Segments that are deleted in one go.
+const MAX_TOGETHER: usize = 64;
+
+/// Files that the catalogue does not list any more, each with the turn before which who may still read it began.
+#[derive(Debug, Default)]
+pub(super) struct Doomed(Vec<(u64, String)>);
+
+/// Deletes what is due, the oldest first. Whether there was any.
+///
+/// # Errors
+/// Where the disk does not let it.
+pub(super) fn delete(shared: &Shared, now_unix_ns: u64, doomed: &mut Doomed) -> Result<bool, StoreError> {
+    doomed.sweep(shared)?;
+    let mut files = Vec::new();
+    let mut catalogue = shared.catalogue();
+    let mut attempt = |files: &mut Vec<String>| {
+        let transaction = catalogue.transaction()?;
+        let mut is_any = delete_old(shared, &transaction, now_unix_ns, files)?;
+        while files.len() < MAX_TOGETHER && has_too_many_bytes(shared, &transaction)? {
+            let Some(victim) = least_missed(&transaction)? else { break };
+            delete_family(&transaction, victim, files)?;
+        }
+        is_any |= !files.is_empty();
+        transaction.commit()?;
+        Ok::<_, rusqlite::Error>(is_any)
+    };
+    let is_any = attempt(&mut files).map_err(failed(|| "cannot delete what is old".to_owned()))?;
+    drop(catalogue);
+    let turn = shared.readers.next_turn();
+    doomed.0.extend(files.into_iter().map(|file| (turn, file)));
+    doomed.sweep(shared)?;
+    Ok(is_any)
+}
+
+/// Deletes by age.
+fn delete_old(
+    shared: &Shared,
+    transaction: &Transaction<'_>,
+    now_unix_ns: u64,
+    files: &mut Vec<String>,
+) -> rusqlite::Result<bool> {
+    let options = &shared.options;
+    // Whole hours, for families are of one hour.
+    let before = |keep: u64| {
+        let end = now_unix_ns.saturating_sub(keep);
+        signed(end - end % HOUR_NS)
+    };
+    let ends = [options.windows_ns, options.minutes_ns, options.hours_ns].map(before);
+    for (level, end) in Level::ALL.into_iter().zip(ends) {
+        // What has no parent yet gets one first, unless there is none to get.
+        let oldest = "SELECT id FROM segments WHERE level = ?1 AND until_unix_ns <= ?2 AND (parent <> 0 OR level = 2) LIMIT 1";
+        let mut oldest = transaction.prepare_cached(oldest)?;
+        while files.len() < MAX_TOGETHER {
+            let Some(id) = oldest.query_row((level as i64, end), |row| row.get(0)).optional()? else { break };
+            delete_family(transaction, id, files)?;
+        }
+    }
+    let [.., end] = ends;
+    let rows: i64 = transaction.query_row(
+        "SELECT coalesce(sum(rows), 0) FROM windows WHERE start_unix_ns + duration_ns <= ?1",
+        [end],
+        |row| row.get(0),
+    )?;
+    let windows =
+        transaction.execute("DELETE FROM windows WHERE start_unix_ns + duration_ns <= ?1", [end])?;
+    let verdicts = transaction.execute("DELETE FROM verdicts WHERE until_unix_ns <= ?1", [end])?;
+    count(transaction, rows, 0)?;
+    Ok(windows + verdicts > 0 || !files.is_empty())
+}
+
+fn has_too_many_bytes(shared: &Shared, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
+    let bytes: i64 =
+        transaction.query_row("SELECT coalesce(sum(bytes), 0) FROM segments", (), |row| row.get(0))?;
+    Ok(bytes > signed(shared.options.max_bytes))
+}
+
+/// The segment that is missed least: the oldest of the finest whose sums are kept elsewhere; where there is none, the oldest.
+fn least_missed(transaction: &Transaction<'_>) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT id FROM segments ORDER BY (level = 2 OR parent = 0), level, from_unix_ns LIMIT 1";
+    transaction.query_row(sql, (), |row| row.get(0)).optional()
+}
+
+/// Deletes a segment with all that have the same parent, and all that is finer of them.
+fn delete_family(transaction: &Transaction<'_>, id: i64, files: &mut Vec<String>) -> rusqlite::Result<()> {
+    let parent: i64 =
+        transaction.query_row("SELECT parent FROM segments WHERE id = ?1", [id], |row| row.get(0))?;
+    let mut family = if parent == 0 { vec![id] } else { children(transaction, parent)? };
+    let mut position = 0;
+    while let Some(member) = family.get(position) {
+        family.extend(children(transaction, *member)?);
+        position += 1;
+    }
+    for member in family {
+        let (file, rows, bytes): (String, i64, i64) = transaction
+            .prepare_cached("DELETE FROM segments WHERE id = ?1 RETURNING file, rows, bytes")?
+            .query_row([member], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        count(transaction, rows, bytes)?;
+        files.push(file);
+    }
+    transaction.execute("UPDATE segments SET is_finest = 1 WHERE id = ?1", [parent])?;
+    Ok(())
+}
+
+fn children(transaction: &Transaction<'_>, parent: i64) -> rusqlite::Result<Vec<i64>> {
+    let mut children = transaction.prepare_cached("SELECT id FROM segments WHERE parent = ?1")?;
+    let children = children.query_map([parent], |row| row.get(0))?;
+    children.collect()
+}
+
+fn count(transaction: &Transaction<'_>, rows: i64, bytes: i64) -> rusqlite::Result<()> {
+    let mut add = transaction.prepare_cached(
+        "INSERT INTO totals (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2",
+    )?;
+    for (name, value) in [("deleted_rows", rows), ("deleted_bytes", bytes)] {
+        if value > 0 {
+            add.execute(params![name, value])?;
+        }
+    }
+    Ok(())
+}
+
+impl Doomed {
+    /// Removes the files that nobody can be reading.
+    fn sweep(&mut self, shared: &Shared) -> Result<(), StoreError> {
+        let mut kept = Vec::new();
+        for (turn, file) in self.0.drain(..) {
+            if shared.readers.has_ended_before(turn) {
+                shared.directory.remove_segment(&file)?;
+            } else {
+                kept.push((turn, file));
+            }
+        }
+        self.0 = kept;
+        Ok(())
+    }
+}
+
+/// Removes files that the catalogue does not list: of segments that were not finished, or deleted and not yet gone.
+///
+/// # Errors
+/// Where the directory cannot be read or written.
+pub(super) fn remove_leftovers(shared: &Shared) -> Result<(), StoreError> {
+    let catalogue = shared.catalogue();
+    let step = || "cannot list segments".to_owned();
+    let mut listed =
+        catalogue.prepare("SELECT count(*) FROM segments WHERE file = ?1").map_err(failed(step))?;
+    for file in shared.directory.segments()? {
+        let is_listed: bool = listed.query_row([&file], |row| row.get(0)).map_err(failed(step))?;
+        if !is_listed {
+            tracing::info!(file, "removing a segment that was not finished");
+            shared.directory.remove_segment(&file)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the store holds.
+///
+/// # Errors
+/// Where the catalogue cannot be read.
+pub(super) fn holdings(shared: &Shared) -> Result<Holdings, StoreError> {
+    let access = shared.read()?;
+    let read = |sql| number(access.catalogue(), sql);
+    Ok(Holdings {
+        fresh_rows: read("SELECT coalesce(sum(rows), 0) FROM windows")?,
+        segments: read("SELECT count(*) FROM segments")?,
+        segment_rows: read("SELECT coalesce(sum(rows), 0) FROM segments")?,
+        segment_bytes: read("SELECT coalesce(sum(bytes), 0) FROM segments")?,
+        deleted_rows: read("SELECT coalesce(sum(value), 0) FROM totals WHERE name = 'deleted_rows'")?,
+        deleted_bytes: read("SELECT coalesce(sum(value), 0) FROM totals WHERE name = 'deleted_bytes'")?,
+    })
+}
+
+fn number(catalogue: &Connection, sql: &str) -> Result<u64, StoreError> {
+    let number: i64 =
+        catalogue.query_row(sql, (), |row| row.get(0)).map_err(failed(|| "cannot count rows".to_owned()))?;
+    Ok(number.unsigned_abs())
+}

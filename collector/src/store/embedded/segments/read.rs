@@ -1,0 +1,227 @@
+//! Reads segments: of each group of rows only the columns and, by the least and greatest values, only where something may be wanted.
+
+use std::fs::File;
+use std::path::Path;
+
+use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
+use parquet::data_type::{DataType, DoubleType, Int32Type, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
+use parquet::file::statistics::Statistics;
+
+use super::super::failed;
+use super::super::rows::{Reading, Sample, VALUES};
+use super::schema::{sample_column, signal_column};
+use crate::store::StoreError;
+
+/// Rows that are decoded at a time.
+const CHUNK_ROWS: usize = 1 << 14;
+
+/// Which rows.
+pub(in super::super) struct Wanted<'a> {
+    /// From here, inclusive.
+    pub(in super::super) from_unix_ns: u64,
+    /// Up to here, exclusive.
+    pub(in super::super) until_unix_ns: u64,
+    /// Of this kind of samples, or this signal; `None`: of all.
+    pub(in super::super) kind: Option<u32>,
+    /// Of these series, by number.
+    pub(in super::super) series: &'a [bool],
+}
+
+impl Wanted<'_> {
+    fn has_series(&self, series: u32) -> bool {
+        self.series.get(series as usize).copied().unwrap_or(false)
+    }
+
+    fn has_time(&self, start_unix_ns: u64) -> bool {
+        (self.from_unix_ns..self.until_unix_ns).contains(&start_unix_ns)
+    }
+
+    fn has_kind(&self, kind: u32) -> bool {
+        self.kind.is_none_or(|wanted| wanted == kind)
+    }
+
+    /// Whether some row of a group may be wanted.
+    fn admits(&self, group: &RowGroupMetaData, kind: usize, series: usize, start: usize) -> bool {
+        let wants_kind = range_u32(group, kind).is_none_or(|(least, greatest)| {
+            self.kind.is_none_or(|wanted| (least..=greatest).contains(&wanted))
+        });
+        let wants_time = range_u64(group, start).is_none_or(|(least, greatest)| {
+            least < self.until_unix_ns && greatest >= self.from_unix_ns
+        });
+        let wants_series = || {
+            let Some((least, greatest)) = range_u32(group, series) else { return true };
+            let until = (greatest as usize + 1).min(self.series.len());
+            self.series.get(least as usize..until).is_some_and(|series| series.contains(&true))
+        };
+        wants_kind && wants_time && wants_series()
+    }
+}
+
+/// Shows the wanted samples of a segment.
+///
+/// # Errors
+/// Where the file cannot be read, and what `visit` says.
+pub(in super::super) fn samples(
+    path: &Path,
+    wanted: &Wanted<'_>,
+    visit: &mut impl FnMut(&Sample) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    use sample_column::{CLASS, COUNT, KIND, SERIES, STACK, START, WEIGHT};
+    let step = || format!("cannot read the segment {}", path.display());
+    let file = open(path)?;
+    for group in 0..file.num_row_groups() {
+        let group = file.get_row_group(group).map_err(failed(step))?;
+        if !wanted.admits(group.metadata(), KIND, SERIES, START) {
+            continue;
+        }
+        let columns = || {
+            let [kind, series, class, stack] =
+                [KIND, SERIES, CLASS, STACK].map(|column| Column::<Int32Type>::new(group.as_ref(), column));
+            let [start, count, weight] =
+                [START, COUNT, WEIGHT].map(|column| Column::<Int64Type>::new(group.as_ref(), column));
+            Ok::<_, ParquetError>((kind?, series?, class?, stack?, start?, count?, weight?))
+        };
+        let (mut kind, mut series, mut class, mut stack, mut start, mut count, mut weight) =
+            columns().map_err(failed(step))?;
+        let mut left = group.metadata().num_rows() as usize;
+        while left > 0 {
+            let rows = left.min(CHUNK_ROWS);
+            left -= rows;
+            for column in [&mut kind, &mut series, &mut class, &mut stack] {
+                column.next(rows).map_err(failed(step))?;
+            }
+            for column in [&mut start, &mut count, &mut weight] {
+                column.next(rows).map_err(failed(step))?;
+            }
+            for row in 0..rows {
+                let of = series.at(row).cast_unsigned();
+                let sample = || Sample {
+                    kind: kind.at(row).cast_unsigned(),
+                    series: of,
+                    class: class.at(row).cast_unsigned(),
+                    stack: stack.at(row).cast_unsigned(),
+                    start_unix_ns: start.at(row).cast_unsigned(),
+                    count: count.at(row).cast_unsigned(),
+                    weight: weight.at(row).cast_unsigned(),
+                };
+                if wanted.has_series(of) {
+                    let sample = sample();
+                    if wanted.has_kind(sample.kind) && wanted.has_time(sample.start_unix_ns) {
+                        visit(&sample)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Shows the wanted signals of a segment.
+///
+/// # Errors
+/// Where the file cannot be read, and what `visit` says.
+pub(in super::super) fn readings(
+    path: &Path,
+    wanted: &Wanted<'_>,
+    visit: &mut impl FnMut(&Reading) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    use signal_column::{LEVEL, SERIES, SIGNAL, START, VALUES as FIRST_VALUE, WINDOWS};
+    let step = || format!("cannot read the segment {}", path.display());
+    let file = open(path)?;
+    for group in 0..file.num_row_groups() {
+        let group = file.get_row_group(group).map_err(failed(step))?;
+        if !wanted.admits(group.metadata(), SIGNAL, SERIES, START) {
+            continue;
+        }
+        let read = || {
+            let rows = group.metadata().num_rows() as usize;
+            let mut readings = vec![Reading::default(); rows];
+            let mut numbers = |column: usize, set: fn(&mut Reading, i32)| -> Result<(), ParquetError> {
+                let mut column = Column::<Int32Type>::new(group.as_ref(), column)?;
+                column.next(rows)?;
+                readings.iter_mut().enumerate().for_each(|(row, reading)| set(reading, column.at(row)));
+                Ok(())
+            };
+            numbers(SIGNAL, |reading, value| reading.signal = value.cast_unsigned())?;
+            numbers(SERIES, |reading, value| reading.series = value.cast_unsigned())?;
+            numbers(WINDOWS, |reading, value| reading.windows = value.cast_unsigned())?;
+            numbers(LEVEL, |reading, value| reading.level = value as u8)?;
+            let mut start = Column::<Int64Type>::new(group.as_ref(), START)?;
+            start.next(rows)?;
+            for (row, reading) in readings.iter_mut().enumerate() {
+                reading.start_unix_ns = start.at(row).cast_unsigned();
+            }
+            for position in 0..VALUES {
+                let mut values = Column::<DoubleType>::new(group.as_ref(), FIRST_VALUE + position)?;
+                values.next(rows)?;
+                for (row, reading) in readings.iter_mut().enumerate() {
+                    reading.values[position] = values.at(row);
+                }
+            }
+            Ok::<_, ParquetError>(readings)
+        };
+        for reading in read().map_err(failed(step))? {
+            let is_wanted = wanted.has_series(reading.series)
+                && wanted.has_kind(reading.signal)
+                && wanted.has_time(reading.start_unix_ns);
+            if is_wanted {
+                visit(&reading)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<SerializedFileReader<File>, StoreError> {
+    let step = || format!("cannot read the segment {}", path.display());
+    let file = File::open(path).map_err(failed(step))?;
+    SerializedFileReader::new(file).map_err(failed(step))
+}
+
+/// A column that is decoded piece by piece.
+struct Column<T: DataType> {
+    reader: ColumnReaderImpl<T>,
+    values: Vec<T::T>,
+}
+
+impl<T: DataType> Column<T>
+where
+    T::T: Copy,
+{
+    fn new(group: &dyn RowGroupReader, column: usize) -> Result<Self, ParquetError> {
+        let reader: ColumnReader = group.get_column_reader(column)?;
+        Ok(Self { reader: get_typed_column_reader(reader), values: Vec::new() })
+    }
+
+    /// Decodes the next rows.
+    fn next(&mut self, rows: usize) -> Result<(), ParquetError> {
+        self.values.clear();
+        let (records, ..) = self.reader.read_records(rows, None, None, &mut self.values)?;
+        if records == rows {
+            Ok(())
+        } else {
+            Err(ParquetError::General(format!("a column has {records} of {rows} rows")))
+        }
+    }
+
+    fn at(&self, row: usize) -> T::T {
+        self.values[row]
+    }
+}
+
+fn range_u32(group: &RowGroupMetaData, column: usize) -> Option<(u32, u32)> {
+    match group.column(column).statistics()? {
+        Statistics::Int32(range) => Some((range.min_opt()?.cast_unsigned(), range.max_opt()?.cast_unsigned())),
+        _ => None,
+    }
+}
+
+fn range_u64(group: &RowGroupMetaData, column: usize) -> Option<(u64, u64)> {
+    match group.column(column).statistics()? {
+        Statistics::Int64(range) => Some((range.min_opt()?.cast_unsigned(), range.max_opt()?.cast_unsigned())),
+        _ => None,
+    }
+}

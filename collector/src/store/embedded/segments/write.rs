@@ -1,0 +1,242 @@
+//! Writes segments.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::data_type::{ByteArray, ByteArrayType, DataType, DoubleType, Int32Type, Int64Type};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::super::failed;
+use super::super::rows::{Reading, Sample, VALUES};
+use super::super::series::SeriesIndex;
+use super::schema;
+use crate::store::StoreError;
+
+/// Rows that are found or passed over together, by the least and greatest series in them; also what is encoded in memory at a time.
+const GROUP_ROWS: usize = 1 << 17;
+/// What zstd tries: above it, it takes more time than the room is worth.
+const ZSTD_LEVEL: i32 = 3;
+/// Version of the columns, in each file.
+const FORMAT: &str = "1";
+
+/// The words of the store's numbers, each read once for a segment.
+pub(in super::super) struct Words<'a> {
+    catalogue: &'a Connection,
+    index: &'a SeriesIndex,
+    kinds: HashMap<u32, ByteArray>,
+    strings: HashMap<u32, ByteArray>,
+    signals: HashMap<u32, (ByteArray, ByteArray)>,
+    labels: HashMap<(u32, &'static str), ByteArray>,
+}
+
+impl<'a> Words<'a> {
+    /// The words of this catalogue.
+    pub(in super::super) fn new(catalogue: &'a Connection, index: &'a SeriesIndex) -> Self {
+        Self {
+            catalogue,
+            index,
+            kinds: HashMap::new(),
+            strings: HashMap::new(),
+            signals: HashMap::new(),
+            labels: HashMap::new(),
+        }
+    }
+
+    fn kind(&mut self, kind: u32) -> Result<ByteArray, StoreError> {
+        look_up(&mut self.kinds, self.catalogue, "SELECT name FROM kinds WHERE id = ?1", kind)
+    }
+
+    fn string(&mut self, string: u32) -> Result<ByteArray, StoreError> {
+        look_up(&mut self.strings, self.catalogue, "SELECT text FROM strings WHERE id = ?1", string)
+    }
+
+    /// The name and the unit of a signal.
+    fn signal(&mut self, signal: u32) -> Result<(ByteArray, ByteArray), StoreError> {
+        if let Some(words) = self.signals.get(&signal) {
+            return Ok(words.clone());
+        }
+        let (name, unit) = self
+            .catalogue
+            .query_row("SELECT name, unit FROM signals WHERE id = ?1", [signal], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .map_err(failed(|| "cannot look up a signal".to_owned()))?;
+        let words = (self.string(name)?, self.string(unit)?);
+        self.signals.insert(signal, words.clone());
+        Ok(words)
+    }
+
+    fn label(&mut self, series: u32, name: &'static str) -> ByteArray {
+        let index = self.index;
+        let text = || if name == "service" { index.service(series) } else { index.label(series, name) };
+        self.labels.entry((series, name)).or_insert_with(|| text().into()).clone()
+    }
+}
+
+fn look_up(
+    known: &mut HashMap<u32, ByteArray>,
+    catalogue: &Connection,
+    sql: &str,
+    number: u32,
+) -> Result<ByteArray, StoreError> {
+    if let Some(word) = known.get(&number) {
+        return Ok(word.clone());
+    }
+    let step = || "cannot look up a word".to_owned();
+    let mut find = catalogue.prepare_cached(sql).map_err(failed(step))?;
+    let text: Option<String> = find.query_row([number], |row| row.get(0)).optional().map_err(failed(step))?;
+    let word = ByteArray::from(text.unwrap_or_default().as_str());
+    known.insert(number, word.clone());
+    Ok(word)
+}
+
+/// Writes samples, which get into the order of segments; those of the same are added up.
+///
+/// # Errors
+/// Where the disk does not take them.
+pub(in super::super) fn write_samples(
+    file: &File,
+    rows: &mut Vec<Sample>,
+    words: &mut Words<'_>,
+) -> Result<(), StoreError> {
+    order_samples(rows, words.index);
+    let mut writer = writer(file, schema::of_samples())?;
+    let numbers: [fn(&Sample) -> u32; 4] =
+        [|row| row.kind, |row| row.series, |row| row.class, |row| row.stack];
+    let longs: [fn(&Sample) -> u64; 3] = [|row| row.start_unix_ns, |row| row.count, |row| row.weight];
+    for rows in rows.chunks(GROUP_ROWS) {
+        let mut kinds = Vec::with_capacity(rows.len());
+        let mut classes = Vec::with_capacity(rows.len());
+        for row in rows {
+            kinds.push(words.kind(row.kind)?);
+            classes.push(words.string(row.class)?);
+        }
+        let services: Vec<_> = rows.iter().map(|row| words.label(row.series, "service")).collect();
+        let hosts: Vec<_> = rows.iter().map(|row| words.label(row.series, "host")).collect();
+        let mut write = || {
+            let mut group = writer.next_row_group()?;
+            for column in [&kinds, &services, &hosts, &classes] {
+                write_column::<ByteArrayType>(&mut group, column)?;
+            }
+            for column in numbers {
+                write_column::<Int32Type>(&mut group, &column_of(rows, |row| column(row).cast_signed()))?;
+            }
+            for column in longs {
+                write_column::<Int64Type>(&mut group, &column_of(rows, |row| column(row).cast_signed()))?;
+            }
+            group.close().map(drop)
+        };
+        write().map_err(failed(writing))?;
+    }
+    writer.close().map(drop).map_err(failed(writing))
+}
+
+/// Writes signals, which get into order; those of the same are added up.
+///
+/// # Errors
+/// Where the disk does not take them.
+pub(in super::super) fn write_readings(
+    file: &File,
+    rows: &mut Vec<Reading>,
+    words: &mut Words<'_>,
+) -> Result<(), StoreError> {
+    rows.sort_by_key(|row| (row.signal, row.series, row.start_unix_ns));
+    rows.dedup_by(|row, kept| {
+        let is_same = row.key() == kept.key();
+        if is_same {
+            kept.add(row);
+        }
+        is_same
+    });
+    let mut writer = writer(file, schema::of_signals())?;
+    for rows in rows.chunks(GROUP_ROWS) {
+        let mut names = Vec::with_capacity(rows.len());
+        let mut units = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (name, unit) = words.signal(row.signal)?;
+            names.push(name);
+            units.push(unit);
+        }
+        let hosts: Vec<_> = rows.iter().map(|row| words.label(row.series, "host")).collect();
+        let instances: Vec<_> = rows.iter().map(|row| words.label(row.series, "instance")).collect();
+        let mut write = || {
+            let mut group = writer.next_row_group()?;
+            for column in [&names, &units, &hosts, &instances] {
+                write_column::<ByteArrayType>(&mut group, column)?;
+            }
+            write_column::<Int32Type>(&mut group, &column_of(rows, |row| row.signal.cast_signed()))?;
+            write_column::<Int32Type>(&mut group, &column_of(rows, |row| row.series.cast_signed()))?;
+            write_column::<Int64Type>(&mut group, &column_of(rows, |row| row.start_unix_ns.cast_signed()))?;
+            write_column::<Int32Type>(&mut group, &column_of(rows, |row| row.windows.cast_signed()))?;
+            write_column::<Int32Type>(&mut group, &column_of(rows, |row| i32::from(row.level)))?;
+            for position in 0..VALUES {
+                write_column::<DoubleType>(&mut group, &column_of(rows, |row| row.values[position]))?;
+            }
+            group.close().map(drop)
+        };
+        write().map_err(failed(writing))?;
+    }
+    writer.close().map(drop).map_err(failed(writing))
+}
+
+fn order_samples(rows: &mut Vec<Sample>, index: &SeriesIndex) {
+    let mut services: Vec<(&str, u32)> = Vec::new();
+    let mut ranks: HashMap<u32, u32> = HashMap::new();
+    for row in rows.iter() {
+        if ranks.insert(row.series, 0).is_none() {
+            services.push((index.service(row.series), row.series));
+        }
+    }
+    services.sort_unstable();
+    for (rank, (_, series)) in services.iter().enumerate() {
+        ranks.insert(*series, rank as u32);
+    }
+    // The order of services, and below it that of series, which is the order of ranks.
+    rows.sort_by_cached_key(|row| {
+        (row.kind, ranks[&row.series], row.class, row.stack, row.start_unix_ns)
+    });
+    rows.dedup_by(|row, kept| {
+        let is_same = row.is_same(kept);
+        if is_same {
+            kept.add(row);
+        }
+        is_same
+    });
+}
+
+fn writer(file: &File, columns: Arc<parquet::schema::types::Type>) -> Result<SerializedFileWriter<File>, StoreError> {
+    let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(failed(writing))?;
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+        .set_created_by(concat!("chokepoint-collector ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_key_value_metadata(Some(vec![KeyValue::new("chokepoint.format".to_owned(), FORMAT.to_owned())]))
+        .build();
+    let file = file.try_clone().map_err(failed(writing))?;
+    SerializedFileWriter::new(file, columns, Arc::new(properties)).map_err(failed(writing))
+}
+
+fn write_column<T: DataType>(
+    group: &mut SerializedRowGroupWriter<'_, File>,
+    values: &[T::T],
+) -> Result<(), ParquetError> {
+    let missing = || ParquetError::General("there are more columns than the schema has".to_owned());
+    let mut column = group.next_column()?.ok_or_else(missing)?;
+    column.typed::<T>().write_batch(values, None, None)?;
+    column.close()
+}
+
+fn column_of<R, T>(rows: &[R], value: impl FnMut(&R) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+fn writing() -> String {
+    "cannot write a segment".to_owned()
+}

@@ -1,0 +1,405 @@
+//! The embedded store: what was appended is there, once, whatever happens to it on its way into history.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use chokepoint_collector::labels::Operator;
+use chokepoint_collector::store::embedded::{Embedded, OpenError, Options};
+use chokepoint_collector::store::{Appended, SignalQuery, Store, StoreError, SumQuery};
+
+use common::*;
+
+fn open(path: &Path) -> Embedded {
+    Embedded::open(path, Options::default()).expect("a store")
+}
+
+/// Has everything done that is due.
+fn maintain(store: &dyn Store, now_unix_ns: u64) {
+    while store.maintain(now_unix_ns).expect("maintenance") {}
+}
+
+/// Windows of ten seconds of three hosts over this time, and what they add up to.
+fn fill(store: &dyn Store, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth {
+    let mut random = Random(seed);
+    let mut truth = Truth::new();
+    for host in 1..=3 {
+        let mut agent = Agent::new(store, host);
+        for step in 0..minutes * 6 {
+            let rows = rows(&mut random, 5);
+            let start = from_unix_ns + step * 10 * SECOND;
+            let sent = agent.send_as(start / SECOND, &window(start, 10 * SECOND, &rows, "cpu", 50.0));
+            assert_eq!(sent.expect("it is stored"), Appended::New);
+            add(&mut truth, host, &rows);
+        }
+    }
+    truth
+}
+
+#[test]
+fn what_was_appended_is_there() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let truth = fill(&store, START, 3, 1);
+    assert_eq!(told(&store, START, START + HOUR), truth);
+    // The time is half open, and windows count by when they began.
+    assert_eq!(told(&store, START + 3 * MINUTE, START + HOUR), Truth::new());
+    assert_eq!(told(&store, 0, u64::MAX), truth);
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(told(&store, START, START + HOUR), truth);
+    // The next stream's numbers are others, and mean the same in the store.
+    let mut both = fill(&store, START + 10 * MINUTE, 1, 2);
+    for (key, (count, weight)) in truth {
+        let sum = both.entry(key).or_default();
+        *sum = (sum.0 + count, sum.1 + weight);
+    }
+    assert_eq!(told(&store, START, START + HOUR), both);
+}
+
+#[test]
+fn a_batch_is_there_once_however_often_it_comes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut random = Random(3);
+    let mut truth = Truth::new();
+    let windows: Vec<_> = (0..12)
+        .map(|step| {
+            let rows = rows(&mut random, 4);
+            add(&mut truth, 1, &rows);
+            window(START + step * 10 * SECOND, 10 * SECOND, &rows, "cpu", 1.0)
+        })
+        .collect();
+    // With gaps, and in any order: each is new the first time only.
+    let order = [5, 6, 9, 1, 7, 6, 2, 12, 3, 4, 8, 10, 11, 1, 12, 8, 5];
+    let mut seen = Vec::new();
+    for (turn, sequence) in order.into_iter().enumerate() {
+        // Each time with a new stream, every third time after a restart.
+        let store = open(directory.path());
+        let mut agent = Agent::new(&store, 1);
+        for _ in 0..=turn % 3 {
+            let expected = if seen.contains(&sequence) { Appended::Known } else { Appended::New };
+            seen.push(sequence);
+            let window = &windows[sequence as usize - 1];
+            assert_eq!(agent.send_as(sequence, window).expect("an answer"), expected, "{sequence}");
+        }
+    }
+    let store = open(directory.path());
+    assert_eq!(told(&store, START, START + HOUR), truth);
+    let agents = store.agents().expect("agents");
+    assert_eq!((agents.len(), agents[0].batches, &*agents[0].agent), (1, 12, &*"01".repeat(16)));
+    assert_eq!(agents[0].last_window_unix_ns, START + 120 * SECOND);
+    // Another agent's numbers are its own.
+    assert_eq!(Agent::new(&store, 2).send_as(5, &windows[0]).expect("an answer"), Appended::New);
+}
+
+#[test]
+fn queries_keep_apart_and_select_what_they_say() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let truth = fill(&store, START, 2, 4);
+    let total = |test: &dyn Fn(&Key) -> bool| {
+        truth.iter().filter(|(key, _)| test(key)).map(|(_, sum)| sum.1).sum::<u64>()
+    };
+    let everything = SumQuery {
+        selection: between(START, START + HOUR),
+        kind: "wall".to_owned(),
+        max_sums: 1_000,
+        ..SumQuery::default()
+    };
+    let sums = store.sums(&everything).expect("sums");
+    assert_eq!(sums.sums.len(), 1);
+    assert_eq!((sums.sums[0].weight, sums.sums[0].stack), (total(&|_| true), None));
+
+    let weight = |query: &SumQuery| {
+        store.sums(query).expect("sums").sums.iter().map(|sum| sum.weight).sum::<u64>()
+    };
+    let with = |matchers| {
+        let mut query = everything.clone();
+        query.selection.matchers = matchers;
+        weight(&query)
+    };
+    assert_eq!(with(vec![matcher("host", Operator::Is, "host-2")]), total(&|key| key.0 == "host-2"));
+    assert_eq!(with(vec![matcher("zone", Operator::Is, "odd")]), total(&|key| key.0 != "host-2"));
+    assert_eq!(with(vec![matcher("pod", Operator::Is, "")]), total(&|key| key.2.is_empty()));
+    let of_pods = with(vec![matcher("pod", Operator::Matches, "web-[01]"), matcher("thread", Operator::Is, "main")]);
+    assert_eq!(of_pods, total(&|key| key.2 == "web-0" || key.2 == "web-1"));
+    assert_eq!(with(vec![matcher("pod", Operator::Is, "x")]), 0);
+    assert_eq!(with(vec![matcher("nothing", Operator::IsNot, "")]), 0);
+
+    let classes = vec!["lock".to_owned(), "nobody says this".to_owned()];
+    assert_eq!(weight(&SumQuery { classes, ..everything.clone() }), total(&|key| key.3 == "lock"));
+    let by_minute = SumQuery { step_ns: Some(MINUTE), ..everything.clone() };
+    let steps: Vec<u64> = store.sums(&by_minute).expect("sums").sums.iter().map(|sum| sum.start_unix_ns).collect();
+    assert_eq!(steps, [START, START + MINUTE]);
+
+    assert!(matches!(
+        store.sums(&SumQuery { max_sums: 5, ..by_all(START, START + HOUR) }),
+        Err(StoreError::TooLarge { limit: 5, .. })
+    ));
+    let other = store.sums(&SumQuery { kind: "faults".to_owned(), ..everything }).expect("sums");
+    assert_eq!((other.sums.len(), other.unit), (0, None));
+    assert!(matches!(
+        store.frames(&[chokepoint_collector::store::StackId(1 << 40)]),
+        Err(StoreError::NoStack(_))
+    ));
+}
+
+#[test]
+fn history_says_the_same_as_fresh_windows() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Segments of few rows, so that an hour has several of them.
+    let options = Options { segment_rows: 500, ..Options::default() };
+    let store = Embedded::open(directory.path(), options).expect("a store");
+    let truth = fill(&store, START - 7 * MINUTE, 150, 5);
+    let queries: Vec<SumQuery> = {
+        let ends = [
+            (START - HOUR, START + 4 * HOUR),
+            (START, START + HOUR),
+            (START - 7 * MINUTE + 10 * SECOND, START + HOUR + 90 * SECOND),
+            (START + 5 * SECOND, START + 2 * HOUR - 5 * SECOND),
+        ];
+        let steps = [None, Some(10 * SECOND), Some(5 * MINUTE), Some(HOUR)];
+        ends.into_iter()
+            .flat_map(|(from, until)| steps.map(|step_ns| SumQuery { step_ns, ..by_all(from, until) }))
+            .collect()
+    };
+    let answers = |store: &dyn Store| {
+        queries.iter().map(|query| store.sums(query).expect("sums")).collect::<Vec<_>>()
+    };
+    let labels = |store: &dyn Store| store.labels(&between(START, START + MINUTE), 100).expect("labels");
+    let signals = |store: &dyn Store| {
+        let query =
+            SignalQuery { selection: between(START, START + HOUR), name: String::new(), max_values: 100_000 };
+        store.signals(&query).expect("signals")
+    };
+    let before = (answers(&store), labels(&store), signals(&store));
+    assert!(before.0.iter().all(|sums| !sums.sums.is_empty()));
+    // Step by step: whatever is moved, answers stay.
+    let now = START + 3 * HOUR;
+    let mut turns = 0;
+    while store.maintain(now).expect("maintenance") {
+        turns += 1;
+        assert!((answers(&store), labels(&store), signals(&store)) == before, "turn {turns}");
+    }
+    let holdings = store.holdings().expect("holdings");
+    assert_eq!(holdings.fresh_rows, 0);
+    assert!(turns > 10 && holdings.segments > 20, "{turns} turns, {holdings:?}");
+    drop(store);
+    let store = open(directory.path());
+    assert_eq!(answers(&store), before.0);
+    assert_eq!(told(&store, 0, u64::MAX), truth);
+    // What comes late joins what is there.
+    let late = fill(&store, START + 2 * HOUR + 30 * MINUTE, 1, 6);
+    let mut random = Random(9);
+    let late_rows = rows(&mut random, 5);
+    let mut agent = Agent::new(&store, 1);
+    agent.send_as(1, &window(START + MINUTE, 10 * SECOND, &late_rows, "cpu", 1.0)).expect("it is stored");
+    let mut all = truth;
+    for (key, (count, weight)) in late {
+        let sum = all.entry(key).or_default();
+        *sum = (sum.0 + count, sum.1 + weight);
+    }
+    add(&mut all, 1, &late_rows);
+    assert_eq!(told(&store, 0, u64::MAX), all);
+    maintain(&store, now + 2 * HOUR);
+    assert_eq!(told(&store, 0, u64::MAX), all);
+    assert_eq!(told(&store, START - HOUR, START + 4 * HOUR), all);
+}
+
+#[test]
+fn what_is_old_goes_the_finest_first() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options {
+        windows_ns: 4 * HOUR,
+        minutes_ns: 24 * HOUR,
+        hours_ns: 72 * HOUR,
+        segment_rows: 700,
+        ..Options::default()
+    };
+    let store = Embedded::open(directory.path(), options).expect("a store");
+    let truth = fill(&store, START, 120, 7);
+    let files = || fs::read_dir(directory.path().join("segments")).expect("segments").count();
+    maintain(&store, START + 3 * HOUR);
+    let all = store.holdings().expect("holdings");
+    assert_eq!((all.deleted_rows, files() as u64), (0, all.segments));
+
+    // Windows go: sums of minutes and hours stay, also where a part of a minute was asked for.
+    maintain(&store, START + 7 * HOUR);
+    let minutes = store.holdings().expect("holdings");
+    assert!(minutes.segment_rows < all.segment_rows && minutes.segments == files() as u64);
+    assert_eq!(minutes.deleted_rows, all.segment_rows - minutes.segment_rows);
+    assert_eq!(minutes.deleted_bytes, all.segment_bytes - minutes.segment_bytes);
+    assert_eq!(told(&store, START, START + 2 * HOUR), truth);
+    assert_eq!(told(&store, START - 1, START + 2 * HOUR + 1), truth);
+    let by_minute = SumQuery { step_ns: Some(MINUTE), ..by_all(START, START + 2 * HOUR) };
+    let steps = |query: &SumQuery| {
+        let sums = store.sums(query).expect("sums").sums;
+        sums.iter().map(|sum| sum.start_unix_ns).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    assert_eq!(steps(&by_minute), 120);
+
+    maintain(&store, START + 28 * HOUR);
+    assert_eq!(told(&store, START, START + 2 * HOUR), truth);
+    assert_eq!(told(&store, START - 5, START + 2 * HOUR + 5), truth);
+    assert_eq!(steps(&by_minute), 2, "only hours are left");
+
+    maintain(&store, START + 80 * HOUR);
+    assert_eq!(told(&store, 0, u64::MAX), Truth::new());
+    assert_eq!((files(), store.holdings().expect("holdings").segments), (0, 0));
+    assert_eq!(store.holdings().expect("holdings").deleted_rows, all.segment_rows);
+    assert!(store.verdicts(&between(0, u64::MAX)).expect("verdicts").is_empty());
+    // A batch that was deleted comes not again.
+    assert_eq!(
+        Agent::new(&store, 1).send_as(START / SECOND, &window(START, 10 * SECOND, &[], "", 0.0)).expect("an answer"),
+        Appended::Known
+    );
+}
+
+#[test]
+fn bytes_are_bounded_and_sums_outlive_windows() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let small = Options { segment_rows: 700, ..Options::default() };
+    let store = Embedded::open(directory.path(), small.clone()).expect("a store");
+    let truth = fill(&store, START, 180, 8);
+    maintain(&store, START + 5 * HOUR);
+    let all = store.holdings().expect("holdings");
+    drop(store);
+    // Half of it: windows go, and nothing of the sums.
+    let bounded = Options { max_bytes: all.segment_bytes * 2 / 3, ..small.clone() };
+    let store = Embedded::open(directory.path(), bounded).expect("a store");
+    maintain(&store, START + 5 * HOUR);
+    let left = store.holdings().expect("holdings");
+    assert!(left.segment_bytes <= all.segment_bytes * 2 / 3 && left.segment_bytes > 0, "{left:?}");
+    assert_eq!(told(&store, START, START + 3 * HOUR), truth);
+    // Times that are no whole hours are answered from what is left, each row once.
+    assert_eq!(told(&store, START - 1, START + 3 * HOUR + 1), truth);
+    drop(store);
+    let none = Options { max_bytes: 0, ..small };
+    let store = Embedded::open(directory.path(), none).expect("a store");
+    maintain(&store, START + 5 * HOUR);
+    let left = store.holdings().expect("holdings");
+    assert_eq!((left.segments, left.deleted_bytes), (0, all.segment_bytes));
+    assert_eq!(told(&store, 0, u64::MAX), Truth::new());
+}
+
+#[test]
+fn a_query_reads_on_what_is_deleted_meanwhile() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let options = Options { windows_ns: HOUR, minutes_ns: HOUR, hours_ns: HOUR, segment_rows: 100, ..Options::default() };
+    let store = Embedded::open(directory.path(), options).expect("a store");
+    let truth = fill(&store, START, 60, 9);
+    maintain(&store, START + HOUR + 30 * MINUTE);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            maintain(&store, START + 9 * HOUR);
+            is_over.store(true, std::sync::atomic::Ordering::Release);
+        });
+        // All or, once the hour's turn has come, nothing; and never an error.
+        while !is_over.load(std::sync::atomic::Ordering::Acquire) {
+            let told = told(&store, START, START + HOUR);
+            assert!(told == truth || told.len() < truth.len());
+        }
+    });
+    assert_eq!(told(&store, START, START + HOUR), Truth::new());
+    maintain(&store, START + 9 * HOUR);
+    assert_eq!(fs::read_dir(directory.path().join("segments")).expect("segments").count(), 0);
+}
+
+#[test]
+fn signals_verdicts_labels_and_agents_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let mut agent = Agent::new(&store, 1);
+    // A run, a window without a diagnosis in it, a gap, and another constraint.
+    let codes = ["cpu", "cpu", "cpu", "", "cpu", "gap", "gap", "cpu", "lock"];
+    for (step, code) in codes.into_iter().enumerate() {
+        let start = START + step as u64 * 10 * SECOND;
+        let mut window = window(start, 10 * SECOND, &[], code, 90.0 + step as f64);
+        if code.is_empty() {
+            window.verdict = None;
+        }
+        if code != "gap" {
+            agent.send(&window).expect("it is stored");
+        }
+    }
+    let spans: Vec<_> = store
+        .verdicts(&between(START, START + HOUR))
+        .expect("verdicts")
+        .into_iter()
+        .map(|span| {
+            let offset = |at: u64| (at - START) / SECOND;
+            assert_eq!((&*span.labels["host"], &*span.diagnosis, span.severity), ("host-1", "{}", 2));
+            (span.code, offset(span.from_unix_ns), offset(span.until_unix_ns), span.windows)
+        })
+        .collect();
+    let expected = [("cpu", 0, 50, 4), ("cpu", 70, 80, 1), ("lock", 80, 90, 1)];
+    assert_eq!(spans, expected.map(|(code, from, until, windows)| (code.to_owned(), from, until, windows)));
+    // A run that began before is told with its begin; one of another host is not.
+    let middle = store.verdicts(&between(START + 20 * SECOND, START + 30 * SECOND)).expect("verdicts");
+    assert_eq!((middle.len(), middle[0].from_unix_ns), (1, START));
+    let mut other = between(START, START + HOUR);
+    other.matchers = vec![matcher("host", Operator::Is, "host-2")];
+    assert!(store.verdicts(&other).expect("verdicts").is_empty());
+
+    let query = |name: &str, max_values| SignalQuery {
+        selection: between(START, START + HOUR),
+        name: name.to_owned(),
+        max_values,
+    };
+    let series = store.signals(&query("cpu.utilization", 100)).expect("signals");
+    assert_eq!((series.len(), &*series[0].unit, &*series[0].labels["zone"]), (1, "%", "odd"));
+    let values: Vec<_> = series[0].values.iter().map(|value| (value.value, value.max, value.level)).collect();
+    assert_eq!((values.len(), values[0], values[6]), (7, (90.0, 91.0, 0), (98.0, 99.0, 1)));
+    assert!(matches!(store.signals(&query("", 7)), Err(StoreError::TooLarge { .. })));
+    // What was lost and what it cost is told, too.
+    let lost = store.signals(&query("agent.lost_samples", 100)).expect("signals");
+    assert_eq!((&*lost[0].labels["instance"], lost[0].values[0].value), ("ring full", 3.0));
+    let cpu = store.signals(&query("agent.cpu", 100)).expect("signals");
+    assert_eq!(cpu[0].values[0].value, 0.5);
+
+    let labels = store.labels(&between(START, START + HOUR), 10).expect("labels");
+    let names: Vec<_> = labels.iter().map(|(name, values)| (name.as_str(), values.len())).collect();
+    assert_eq!(names, [("host", 1), ("instance", 1), ("zone", 1)]);
+    let status = store.agents().expect("agents").remove(0);
+    assert_eq!((&*status.labels["host"], &*status.kernel, status.batches), ("host-1", "6.1.0", 7));
+}
+
+#[test]
+fn a_store_that_is_open_or_newer_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let refused = Embedded::open(directory.path(), Options::default()).expect_err("it is in use");
+    assert!(matches!(&refused, OpenError::InUse(path) if path == directory.path()), "{refused}");
+    drop(store);
+    drop(open(directory.path()));
+    let catalogue = rusqlite::Connection::open(directory.path().join("catalogue.sqlite")).expect("a catalogue");
+    catalogue.pragma_update(None, "user_version", 7).expect("a version");
+    drop(catalogue);
+    let refused = Embedded::open(directory.path(), Options::default()).expect_err("it is newer");
+    assert!(matches!(refused, OpenError::TooNew { found: 7, .. }), "{refused}");
+}
+
+#[test]
+fn leftovers_of_a_crash_are_removed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path());
+    let truth = fill(&store, START, 60, 10);
+    maintain(&store, START + 3 * HOUR);
+    let segments = store.holdings().expect("holdings").segments;
+    drop(store);
+    let path = directory.path().join("segments");
+    for leftover in ["samples-windows-0000000099.parquet", "samples-hours-0000000098.tmp"] {
+        fs::write(path.join(leftover), b"half").expect("a leftover");
+    }
+    let store = open(directory.path());
+    assert_eq!(fs::read_dir(&path).expect("segments").count() as u64, segments);
+    assert_eq!(told(&store, START, START + HOUR), truth);
+    // A segment that is gone is an error that names it, and no smaller sum.
+    for entry in fs::read_dir(&path).expect("segments") {
+        fs::remove_file(entry.expect("an entry").path()).expect("it goes");
+    }
+    let error = store.sums(&by_all(START, START + HOUR)).expect_err("nothing to read");
+    assert!(error.to_string().contains("samples-hours"), "{error}");
+}
