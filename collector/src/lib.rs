@@ -7,9 +7,12 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod cli;
 #[cfg(test)]
 mod golden;
+pub mod ingest;
 pub mod labels;
+pub mod pipeline;
 pub mod query;
 pub mod query_command;
 pub mod store;

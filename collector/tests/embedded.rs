@@ -22,9 +22,13 @@ fn maintain(store: &dyn Store, now_unix_ns: u64) {
 
 /// Windows of ten seconds of three hosts over this time, and what they add up to.
 fn fill(store: &dyn Store, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth {
+    fill_hosts(store, 3, from_unix_ns, minutes, seed)
+}
+
+fn fill_hosts(store: &dyn Store, hosts: u8, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth {
     let mut random = Random(seed);
     let mut truth = Truth::new();
-    for host in 1..=3 {
+    for host in 1..=hosts {
         let mut agent = Agent::new(store, host);
         for step in 0..minutes * 6 {
             let rows = rows(&mut random, 5);
@@ -39,7 +43,7 @@ fn fill(store: &dyn Store, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth 
 
 #[test]
 fn what_was_appended_is_there() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let store = open(directory.path());
     let truth = fill(&store, START, 3, 1);
     assert_eq!(told(&store, START, START + HOUR), truth);
@@ -60,7 +64,7 @@ fn what_was_appended_is_there() {
 
 #[test]
 fn a_batch_is_there_once_however_often_it_comes() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let mut random = Random(3);
     let mut truth = Truth::new();
     let windows: Vec<_> = (0..12)
@@ -95,7 +99,7 @@ fn a_batch_is_there_once_however_often_it_comes() {
 
 #[test]
 fn queries_keep_apart_and_select_what_they_say() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let store = open(directory.path());
     let truth = fill(&store, START, 2, 4);
     let total = |test: &dyn Fn(&Key) -> bool| {
@@ -147,23 +151,19 @@ fn queries_keep_apart_and_select_what_they_say() {
 
 #[test]
 fn history_says_the_same_as_fresh_windows() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     // Segments of few rows, so that an hour has several of them.
-    let options = Options { segment_rows: 500, ..Options::default() };
+    let options = Options { segment_rows: 300, ..Options::default() };
     let store = Embedded::open(directory.path(), options).expect("a store");
-    let truth = fill(&store, START - 7 * MINUTE, 150, 5);
-    let queries: Vec<SumQuery> = {
-        let ends = [
-            (START - HOUR, START + 4 * HOUR),
-            (START, START + HOUR),
-            (START - 7 * MINUTE + 10 * SECOND, START + HOUR + 90 * SECOND),
-            (START + 5 * SECOND, START + 2 * HOUR - 5 * SECOND),
-        ];
-        let steps = [None, Some(10 * SECOND), Some(5 * MINUTE), Some(HOUR)];
-        ends.into_iter()
-            .flat_map(|(from, until)| steps.map(|step_ns| SumQuery { step_ns, ..by_all(from, until) }))
-            .collect()
-    };
+    let truth = fill_hosts(&store, 1, START - 7 * MINUTE, 80, 5);
+    let queries = [
+        (START - HOUR, START + 4 * HOUR, None),
+        (START, START + HOUR, Some(10 * SECOND)),
+        (START - 7 * MINUTE + 10 * SECOND, START + HOUR + 90 * SECOND, Some(5 * MINUTE)),
+        (START + 5 * SECOND, START + 2 * HOUR - 5 * SECOND, None),
+        (START - HOUR, START + HOUR + MINUTE, Some(HOUR)),
+    ]
+    .map(|(from, until, step_ns)| SumQuery { step_ns, ..by_all(from, until) });
     let answers = |store: &dyn Store| {
         queries.iter().map(|query| store.sums(query).expect("sums")).collect::<Vec<_>>()
     };
@@ -176,7 +176,7 @@ fn history_says_the_same_as_fresh_windows() {
     let before = (answers(&store), labels(&store), signals(&store));
     assert!(before.0.iter().all(|sums| !sums.sums.is_empty()));
     // Step by step: whatever is moved, answers stay.
-    let now = START + 3 * HOUR;
+    let now = START + 4 * HOUR;
     let mut turns = 0;
     while store.maintain(now).expect("maintenance") {
         turns += 1;
@@ -184,7 +184,7 @@ fn history_says_the_same_as_fresh_windows() {
     }
     let holdings = store.holdings().expect("holdings");
     assert_eq!(holdings.fresh_rows, 0);
-    assert!(turns > 10 && holdings.segments > 20, "{turns} turns, {holdings:?}");
+    assert!(turns > 10 && holdings.segments > 30, "{turns} turns, {holdings:?}");
     drop(store);
     let store = open(directory.path());
     assert_eq!(answers(&store), before.0);
@@ -209,7 +209,7 @@ fn history_says_the_same_as_fresh_windows() {
 
 #[test]
 fn what_is_old_goes_the_finest_first() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let options = Options {
         windows_ns: 4 * HOUR,
         minutes_ns: 24 * HOUR,
@@ -258,7 +258,7 @@ fn what_is_old_goes_the_finest_first() {
 
 #[test]
 fn bytes_are_bounded_and_sums_outlive_windows() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let small = Options { segment_rows: 700, ..Options::default() };
     let store = Embedded::open(directory.path(), small.clone()).expect("a store");
     let truth = fill(&store, START, 180, 8);
@@ -285,7 +285,7 @@ fn bytes_are_bounded_and_sums_outlive_windows() {
 
 #[test]
 fn a_query_reads_on_what_is_deleted_meanwhile() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let options = Options { windows_ns: HOUR, minutes_ns: HOUR, hours_ns: HOUR, segment_rows: 100, ..Options::default() };
     let store = Embedded::open(directory.path(), options).expect("a store");
     let truth = fill(&store, START, 60, 9);
@@ -309,7 +309,7 @@ fn a_query_reads_on_what_is_deleted_meanwhile() {
 
 #[test]
 fn signals_verdicts_labels_and_agents_are_told() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let store = open(directory.path());
     let mut agent = Agent::new(&store, 1);
     // A run, a window without a diagnosis in it, a gap, and another constraint.
@@ -368,7 +368,7 @@ fn signals_verdicts_labels_and_agents_are_told() {
 
 #[test]
 fn a_store_that_is_open_or_newer_is_refused() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let store = open(directory.path());
     let refused = Embedded::open(directory.path(), Options::default()).expect_err("it is in use");
     assert!(matches!(&refused, OpenError::InUse(path) if path == directory.path()), "{refused}");
@@ -383,7 +383,7 @@ fn a_store_that_is_open_or_newer_is_refused() {
 
 #[test]
 fn leftovers_of_a_crash_are_removed() {
-    let directory = tempfile::tempdir().expect("a directory");
+    let directory = directory();
     let store = open(directory.path());
     let truth = fill(&store, START, 60, 10);
     maintain(&store, START + 3 * HOUR);

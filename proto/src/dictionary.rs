@@ -56,10 +56,8 @@ impl std::error::Error for Invalid {}
 /// What a receiver knows of its stream: every number that windows may use.
 #[derive(Clone, Debug, Default)]
 pub struct Receiver {
+    checker: Checker,
     known: Dictionary,
-    string_bytes: usize,
-    parts: usize,
-    has_begun: bool,
 }
 
 impl Receiver {
@@ -80,22 +78,9 @@ impl Receiver {
     /// # Errors
     /// Where the window is not what the protocol says. The stream cannot go on then.
     pub fn take(&mut self, window: &mut Window) -> Result<bool, Invalid> {
-        let new = window.dictionary.take().unwrap_or_default();
-        let reset = new.reset;
-        if reset {
-            *self = Self::new();
-        } else if !self.has_begun {
-            return Err(Invalid::NoReset);
-        }
-        self.has_begun = true;
-        self.extend(new)?;
-        self.check(window)?;
-        Ok(reset)
-    }
-
-    fn extend(&mut self, new: Dictionary) -> Result<(), Invalid> {
+        let new = self.checker.take(window)?;
         let Dictionary {
-            reset: _,
+            reset,
             strings,
             functions,
             modules,
@@ -104,64 +89,112 @@ impl Receiver {
             stack_location,
             subjects,
         } = new;
+        if reset {
+            self.known = Dictionary::default();
+        }
         let known = &mut self.known;
-        let earlier = Earlier {
-            functions: known.functions.len(),
-            modules: known.modules.len(),
-            locations: known.locations.len(),
-            nodes: known.stack_parent.len(),
-            subjects: known.subjects.len(),
-        };
-        self.string_bytes += strings.iter().map(String::len).sum::<usize>();
-        self.string_bytes += modules.iter().map(|module| module.build_id.len()).sum::<usize>();
-        self.parts += locations.iter().map(|location| location.lines.len()).sum::<usize>();
-        self.parts += subjects.iter().map(|subject| subject.labels.len()).sum::<usize>();
+        known.strings.extend(strings);
+        known.functions.extend(functions);
+        known.modules.extend(modules);
+        known.locations.extend(locations);
+        known.stack_parent.extend(stack_parent);
+        known.stack_location.extend(stack_location);
+        known.subjects.extend(subjects);
+        Ok(reset)
+    }
+}
+
+/// How much a receiver knows of its stream: enough to check every number, and some bytes whatever the stream has said. For who keeps
+/// elsewhere what numbers refer to, as a collector of thousands of agents does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checker {
+    strings: usize,
+    functions: usize,
+    modules: usize,
+    locations: usize,
+    nodes: usize,
+    subjects: usize,
+    string_bytes: usize,
+    parts: usize,
+    has_begun: bool,
+}
+
+impl Checker {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes what is new out of the window, and checks that all that it and the window refer to is known.
+    ///
+    /// # Errors
+    /// Where the window is not what the protocol says. The stream cannot go on then.
+    pub fn take(&mut self, window: &mut Window) -> Result<Dictionary, Invalid> {
+        let new = window.dictionary.take().unwrap_or_default();
+        if new.reset {
+            *self = Self::new();
+        } else if !self.has_begun {
+            return Err(Invalid::NoReset);
+        }
+        self.has_begun = true;
+        let earlier_nodes = self.nodes;
+        self.count(&new)?;
+        self.check_entries(&new, earlier_nodes)?;
+        self.check(window)?;
+        Ok(new)
+    }
+
+    fn count(&mut self, new: &Dictionary) -> Result<(), Invalid> {
+        let (string_bytes, parts) = size(new);
+        self.string_bytes += string_bytes;
+        self.parts += parts;
         at_most(self.string_bytes, LIMITS.string_bytes, "strings")?;
         at_most(self.parts, LIMITS.parts, "lines and labels")?;
-        append(&mut known.strings, strings, "strings")?;
-        append(&mut known.functions, functions, "functions")?;
-        append(&mut known.modules, modules, "modules")?;
-        append(&mut known.locations, locations, "locations")?;
-        append(&mut known.subjects, subjects, "subjects")?;
-        same_length(stack_parent.len(), stack_location.len(), "stacks")?;
-        append(&mut known.stack_parent, stack_parent, "stacks")?;
-        append(&mut known.stack_location, stack_location, "stacks")?;
-        self.check_entries(&earlier)
+        same_length(new.stack_parent.len(), new.stack_location.len(), "stacks")?;
+        let lists = [
+            (&mut self.strings, new.strings.len(), "strings"),
+            (&mut self.functions, new.functions.len(), "functions"),
+            (&mut self.modules, new.modules.len(), "modules"),
+            (&mut self.locations, new.locations.len(), "locations"),
+            (&mut self.nodes, new.stack_parent.len(), "stacks"),
+            (&mut self.subjects, new.subjects.len(), "subjects"),
+        ];
+        for (length, new, what) in lists {
+            *length += new;
+            at_most(*length, LIMITS.entries, what)?;
+        }
+        Ok(())
     }
 
     /// All new entries refer to what is there, and nodes to nodes before them.
-    fn check_entries(&self, earlier: &Earlier) -> Result<(), Invalid> {
-        let Dictionary {
-            strings, functions, modules, locations, stack_parent, stack_location, subjects, ..
-        } = &self.known;
-        for function in &functions[earlier.functions..] {
-            known(function.name, strings.len(), "string")?;
-            known(function.file, strings.len(), "string")?;
+    fn check_entries(&self, new: &Dictionary, earlier_nodes: usize) -> Result<(), Invalid> {
+        for function in &new.functions {
+            known(function.name, self.strings, "string")?;
+            known(function.file, self.strings, "string")?;
         }
-        for module in &modules[earlier.modules..] {
-            known(module.path, strings.len(), "string")?;
+        for module in &new.modules {
+            known(module.path, self.strings, "string")?;
         }
-        for location in &locations[earlier.locations..] {
-            known(location.module, modules.len(), "module")?;
-            location.lines.iter().try_for_each(|line| known(line.function, functions.len(), "function"))?;
+        for location in &new.locations {
+            known(location.module, self.modules, "module")?;
+            location.lines.iter().try_for_each(|line| known(line.function, self.functions, "function"))?;
         }
-        let nodes = stack_parent.iter().zip(stack_location).enumerate();
-        for (node, (parent, location)) in nodes.skip(earlier.nodes) {
+        for (node, (parent, location)) in new.stack_parent.iter().zip(&new.stack_location).enumerate() {
             // One more than the caller's number: at most the node's own number.
-            known(*parent, node + 1, "caller")?;
-            known(*location, locations.len(), "location")?;
+            known(*parent, earlier_nodes + node + 1, "caller")?;
+            known(*location, self.locations, "location")?;
         }
-        for subject in &subjects[earlier.subjects..] {
-            known(subject.process, strings.len(), "string")?;
-            known(subject.thread, strings.len(), "string")?;
-            subject.labels.iter().try_for_each(|string| known(*string, strings.len(), "string"))?;
+        for subject in &new.subjects {
+            known(subject.process, self.strings, "string")?;
+            known(subject.thread, self.strings, "string")?;
+            subject.labels.iter().try_for_each(|string| known(*string, self.strings, "string"))?;
             same_length(subject.labels.len() % 2, 0, "labels")?;
         }
         Ok(())
     }
 
     fn check(&self, window: &Window) -> Result<(), Invalid> {
-        let Dictionary { strings, stack_parent, subjects, .. } = &self.known;
         for (position, profile) in window.profiles.iter().enumerate() {
             let rows = profile.subject.len();
             for length in [profile.stack.len(), profile.count.len(), profile.weight.len()] {
@@ -170,35 +203,20 @@ impl Receiver {
             if !profile.class.is_empty() {
                 same_length(profile.class.len(), rows, "samples")?;
             }
-            profile.subject.iter().try_for_each(|subject| known(*subject, subjects.len(), "subject"))?;
-            profile.stack.iter().try_for_each(|stack| known(*stack, stack_parent.len() + 1, "stack"))?;
-            profile.class.iter().try_for_each(|class| known(*class, strings.len(), "string"))?;
+            profile.subject.iter().try_for_each(|subject| known(*subject, self.subjects, "subject"))?;
+            profile.stack.iter().try_for_each(|stack| known(*stack, self.nodes + 1, "stack"))?;
+            profile.class.iter().try_for_each(|class| known(*class, self.strings, "string"))?;
             if window.profiles[..position].iter().any(|other| other.kind == profile.kind) {
                 return Err(Invalid::Twice("kind of profile"));
             }
         }
         for signal in &window.signals {
             for string in [signal.name, signal.instance, signal.resource, signal.kind, signal.unit] {
-                known(string, strings.len(), "string")?;
+                known(string, self.strings, "string")?;
             }
         }
         Ok(())
     }
-}
-
-/// How long the lists were before.
-struct Earlier {
-    functions: usize,
-    modules: usize,
-    locations: usize,
-    nodes: usize,
-    subjects: usize,
-}
-
-fn append<T>(list: &mut Vec<T>, new: Vec<T>, what: &'static str) -> Result<(), Invalid> {
-    at_most(list.len() + new.len(), LIMITS.entries, what)?;
-    list.extend(new);
-    Ok(())
 }
 
 fn at_most(length: usize, most: usize, what: &'static str) -> Result<(), Invalid> {

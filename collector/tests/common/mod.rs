@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod stream;
+
 use std::collections::BTreeMap;
 
 use chokepoint_collector::labels::{Matcher, Operator};
@@ -9,6 +11,7 @@ use chokepoint_collector::store::{
     Appended, Appender, Selection, Store, StoreError, SumQuery,
 };
 use chokepoint_proto::dictionary::Sender;
+use prost::Message;
 use chokepoint_proto::stream::{
     Batch, Cost, Dictionary, Function, Hello, Label, Line, Location, Loss, Losses, Module, ModuleKind, Profile,
     Signal, Subject, Unit, Verdict, Window,
@@ -31,6 +34,11 @@ pub struct Row {
     pub stack: Vec<String>,
     pub count: u64,
     pub weight: u64,
+}
+
+/// A directory for a store. In memory where there is such a place: a disk confirms a thousand transactions in ten seconds.
+pub fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
 }
 
 /// An agent that says hello as this host.
@@ -120,7 +128,8 @@ impl Numbers {
                 build_id: vec![1, 2, 3],
             };
             let module = position(&mut self.dictionary.modules, module);
-            let address = u64::MAX - u64::from(function);
+            // The same in every window, and above what SQLite's signed numbers hold.
+            let address = name.bytes().fold(u64::MAX, |address, byte| address.wrapping_mul(257) ^ u64::from(byte));
             let lines = vec![Line { function, line: 7 }];
             let location = Location { module, address, lines, is_spin_wait: false };
             let location = position(&mut self.dictionary.locations, location);
@@ -227,6 +236,17 @@ impl Agent {
         let batch = Batch { sequence, ..Batch::default() };
         let reset = new.reset;
         self.appender.append(&batch, &window, &new, reset)
+    }
+}
+
+/// A batch that carries a window as a stream would: with what is new only.
+pub fn batch(sequence: u64, sender: &mut Sender, whole: &Window) -> Batch {
+    let window = sender.next(whole).expect("a whole window").encode_to_vec();
+    Batch {
+        sequence,
+        window_bytes: window.len() as u64,
+        window: zstd::bulk::compress(&window, 1).expect("it compresses"),
+        dropped_batches: 0,
     }
 }
 

@@ -157,7 +157,10 @@ impl Embedded {
     ///
     /// # Errors
     /// Where another process has it open, a newer program wrote it, or the disk fails.
-    pub fn open(path: &Path, options: Options) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, mut options: Options) -> Result<Self, OpenError> {
+        // What is finer goes no later than what is coarser.
+        options.minutes_ns = options.minutes_ns.min(options.hours_ns);
+        options.windows_ns = options.windows_ns.min(options.minutes_ns);
         let directory = Directory::take(path)?;
         let mut catalogue = connect(&directory.catalogue())?;
         schema::migrate(&mut catalogue)?;

@@ -1,0 +1,57 @@
+//! The command line.
+//!
+//! Exit codes: 0 it ended as it was asked to, 1 something that should not happen, 2 the command line makes no sense, 3 the store cannot be
+//! opened, 4 its address cannot be listened on.
+
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// The kinds of failure. The numbers are the exit codes and part of the command line's contract; clap ends with 2 by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Unexpected = 1,
+    Store = 3,
+    Listen = 4,
+}
+
+/// A failed command.
+struct Failure {
+    kind: Kind,
+    /// One line that says what to do.
+    message: String,
+}
+
+/// Collects what Chokepoint's agents see on a fleet, and answers what limits it.
+#[derive(Debug, Parser)]
+#[command(name = "chokepoint-collector", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::ServeArguments),
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("CHOKEPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let result = match arguments.command {
+        Command::Serve(arguments) => serve::run(arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { kind, message }) => {
+            eprintln!("chokepoint-collector: {message}");
+            ExitCode::from(kind as u8)
+        }
+    }
+}

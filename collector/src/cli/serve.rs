@@ -1,0 +1,96 @@
+//! `chokepoint-collector serve`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, Kind};
+use crate::ingest::Limits;
+use crate::pipeline::{self, BLOCKING_THREADS, Companion, Serve, ServeError};
+use crate::store::embedded::Options;
+
+/// Nanoseconds of an hour.
+const HOUR_NS: u64 = 3_600_000_000_000;
+/// Bytes of a gibibyte.
+const GIB: u64 = 1 << 30;
+
+/// Takes in what agents send, and keeps it in a directory.
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Directory of the store; made where it is not there
+    #[arg(long, value_name = "DIR", env = "CHOKEPOINT_STORE")]
+    store: PathBuf,
+    /// Where agents are listened to (gRPC, not encrypted)
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", env = "CHOKEPOINT_LISTEN")]
+    listen: SocketAddr,
+    /// How long windows are kept as they were, hours
+    #[arg(long, value_name = "HOURS", default_value_t = Options::default().windows_ns / HOUR_NS)]
+    keep_windows: u64,
+    /// How long sums of minutes are kept, hours
+    #[arg(long, value_name = "HOURS", default_value_t = Options::default().minutes_ns / HOUR_NS)]
+    keep_minutes: u64,
+    /// How long sums of hours and constraints are kept, hours
+    #[arg(long, value_name = "HOURS", default_value_t = Options::default().hours_ns / HOUR_NS)]
+    keep_hours: u64,
+    /// Bytes of history at most, GiB: where there would be more, the oldest goes
+    #[arg(long, value_name = "GIB", default_value_t = Options::default().max_bytes / GIB)]
+    max_gib: u64,
+}
+
+/// Serves until a signal ends it.
+pub(super) fn run(arguments: ServeArguments) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure { kind: Kind::Unexpected, message: error.to_string() })?;
+    runtime.block_on(serve(arguments))
+}
+
+async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
+    let hours = |hours: u64| hours.saturating_mul(HOUR_NS);
+    let options = Options {
+        windows_ns: hours(arguments.keep_windows),
+        minutes_ns: hours(arguments.keep_minutes),
+        hours_ns: hours(arguments.keep_hours),
+        max_bytes: arguments.max_gib.saturating_mul(GIB),
+        ..Options::default()
+    };
+    let unexpected =
+        |error: std::io::Error| Failure { kind: Kind::Unexpected, message: error.to_string() };
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
+    let stop = async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        tracing::info!("stopping");
+    };
+    let serve = Serve {
+        store: arguments.store,
+        options,
+        listen: arguments.listen,
+        limits: Limits::default(),
+    };
+    // Tests and scripts that let the kernel choose the port read it here.
+    let ready = |address| {
+        tracing::info!(%address, "listening");
+        println!("listening on {address}");
+    };
+    pipeline::serve(serve, companions(), ready, stop).await.map_err(|error| {
+        let kind = match &error {
+            ServeError::Open(_) => Kind::Store,
+            ServeError::Listen { .. } => Kind::Listen,
+            ServeError::Transport(_) | ServeError::Companion(_) | ServeError::Part(_) => Kind::Unexpected,
+        };
+        Failure { kind, message: error.to_string() }
+    })
+}
+
+/// What serves from the store beside the agents' door.
+fn companions() -> Vec<Companion> {
+    Vec::new()
+}

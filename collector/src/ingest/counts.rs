@@ -1,0 +1,85 @@
+//! What happened at the door.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counts {
+    ($($(#[$doc:meta])* $name:ident => $text:literal,)*) => {
+        /// Something that is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Count {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Count {
+            /// All, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, as metrics have them.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+        }
+
+        const COUNTS: usize = Count::ALL.len();
+    };
+}
+
+counts! {
+    /// Streams that began.
+    Streams => "streams",
+    /// Streams that ended because the same agent began another.
+    StreamsSuperseded => "streams_superseded",
+    /// Streams that were refused because there were too many.
+    StreamsTooMany => "streams_too_many",
+    /// Streams whose first message was no hello, or one that says what is not accepted.
+    HellosRefused => "hellos_refused",
+    /// Streams that ended with a message that was none, or out of its order.
+    MessagesRefused => "messages_refused",
+    /// Batches that were stored.
+    BatchesStored => "batches_stored",
+    /// Batches that came again.
+    BatchesKnown => "batches_known",
+    /// Batches that were refused: larger than accepted.
+    BatchesTooLarge => "batches_too_large",
+    /// Batches that were refused: not what was compressed.
+    BatchesDamaged => "batches_damaged",
+    /// Batches that were refused: not what the protocol says.
+    BatchesInvalid => "batches_invalid",
+    /// Batches that the store could not take. They come again.
+    StoreFailures => "store_failures",
+    /// Windows that begin long before or after they arrive could. They are stored: the host's clock is wrong.
+    WindowsSkewed => "windows_skewed",
+    /// Bytes of windows, compressed, of batches that were answered.
+    WindowBytes => "window_bytes",
+}
+
+/// How often each happened.
+#[derive(Debug)]
+pub struct Counts([AtomicU64; COUNTS]);
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self([const { AtomicU64::new(0) }; COUNTS])
+    }
+}
+
+impl Counts {
+    /// Counts one.
+    pub fn add(&self, count: Count) {
+        self.add_many(count, 1);
+    }
+
+    /// Counts several.
+    pub fn add_many(&self, count: Count, times: u64) {
+        self.0[count as usize].fetch_add(times, Ordering::Relaxed);
+    }
+
+    /// How often it happened.
+    #[must_use]
+    pub fn get(&self, count: Count) -> u64 {
+        self.0[count as usize].load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,44 @@
+//! Takes in what agents say: checks it, has it stored, and answers.
+//!
+//! What arrives is hostile until it was checked. [`hello`] checks who speaks, [`batch`] what a batch holds, [`session`] is one stream
+//! without any IO but the store's, and [`service`] puts sessions on gRPC. A batch that was refused is refused for good, and ends its
+//! stream; where the store cannot write, the stream ends without an answer, and the agent comes again.
+
+mod agents;
+mod batch;
+mod counts;
+mod hello;
+mod service;
+mod session;
+
+pub use counts::{Count, Counts};
+pub use service::{Ingest, serve};
+pub use session::{NotBegun, Session, Taken};
+pub use batch::Refused;
+
+/// What is accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a message as it arrives. A window takes some 20 kB.
+    pub message_bytes: usize,
+    /// Bytes of a window uncompressed.
+    pub window_bytes: usize,
+    /// Batches that an agent may send before the first of them is answered.
+    pub unanswered: u32,
+    /// Streams at once. Each takes up to some hundred kilobytes: four bytes for each entry of its dictionary, and a message.
+    pub streams: usize,
+    /// Bytes of windows that are uncompressed and decoded at once, of all agents together. Who comes when they are taken waits.
+    pub decoding_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 1 << 20,
+            window_bytes: 4 << 20,
+            unanswered: 8,
+            streams: 4_096,
+            decoding_bytes: 192 << 20,
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Sessions on gRPC.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use chokepoint_proto::stream::collector_server::{Collector, CollectorServer};
+use chokepoint_proto::stream::{Answer, Batch, FromAgent, FromCollector, Hello, from_agent, from_collector};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Limits;
+use super::agents::{Agents, Place};
+use super::counts::{Count, Counts};
+use super::session::{NotBegun, Session, Taken};
+use crate::store::{Store, StoreError};
+
+/// How long an agent may take to say hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// A connection that says nothing is asked whether it is there, and ended where it does not answer.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Streams on one connection. An agent has one.
+const STREAMS_A_CONNECTION: u32 = 4;
+/// Bytes that an agent may send before they are read.
+const FLOW_BYTES: u32 = 256 << 10;
+/// Messages to an agent that wait for the network.
+const ANSWERS: usize = 16;
+/// Bytes in memory of a byte of an uncompressed window, as it is decoded: small numbers become eight bytes, empty strings 24.
+const DECODED_BYTES: usize = 16;
+/// What memory is counted in.
+const PERMIT_BYTES: usize = 1 << 10;
+
+/// The service.
+#[derive(Clone)]
+pub struct Ingest {
+    store: Arc<dyn Store>,
+    limits: Limits,
+    counts: Arc<Counts>,
+    agents: Agents,
+    memory: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Ingest {
+    /// Takes in what agents say, until it stops.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, limits: Limits, counts: Arc<Counts>, stopping: watch::Receiver<bool>) -> Self {
+        // The largest window that is accepted has room in any case.
+        let memory = (permits(limits.window_bytes) as usize).max(limits.decoding_bytes / PERMIT_BYTES);
+        Self {
+            store,
+            limits,
+            counts,
+            agents: Agents::new(limits.streams),
+            memory: Arc::new(Semaphore::new(memory)),
+            stopping,
+        }
+    }
+
+    /// The hello that a stream begins with.
+    async fn hello(&self, messages: &mut Streaming<FromAgent>) -> Result<Hello, Status> {
+        let first = tokio::time::timeout(HELLO_WITHIN, messages.message()).await;
+        match first {
+            Ok(Ok(Some(FromAgent { message: Some(from_agent::Message::Hello(hello)) }))) => Ok(hello),
+            first => {
+                self.counts.add(Count::HellosRefused);
+                Err(match first {
+                    Err(_) => Status::deadline_exceeded("no hello came in time"),
+                    Ok(Err(status)) => status,
+                    Ok(Ok(_)) => Status::invalid_argument("a stream begins with hello"),
+                })
+            }
+        }
+    }
+
+    async fn begin(&self, hello: Hello) -> Result<Session, Status> {
+        let (store, limits, counts) = (Arc::clone(&self.store), self.limits, Arc::clone(&self.counts));
+        blocking(move || Session::begin(&*store, &hello, limits, counts)).await?.map_err(|error| match error {
+            NotBegun::Refused(why) => Status::invalid_argument(why),
+            NotBegun::Failed(error) => unavailable(&error),
+        })
+    }
+
+    /// Answers batches until the stream ends, and says why it does.
+    async fn go_on(
+        self,
+        mut session: Session,
+        mut place: Place,
+        mut messages: Streaming<FromAgent>,
+        answers: mpsc::Sender<Result<FromCollector, Status>>,
+    ) -> Status {
+        let mut stopping = self.stopping.clone();
+        loop {
+            let message = tokio::select! {
+                () = place.superseded() => {
+                    self.counts.add(Count::StreamsSuperseded);
+                    return Status::aborted("the agent began another stream");
+                }
+                _ = stopping.wait_for(|is_stopping| *is_stopping) => {
+                    return Status::unavailable("the collector is stopping");
+                }
+                message = messages.message() => message,
+            };
+            let batch = match message {
+                Ok(Some(FromAgent { message: Some(from_agent::Message::Batch(batch)) })) => batch,
+                // Nobody asked for anything, so nobody waits for it. A newer agent's messages are none of ours.
+                Ok(Some(FromAgent { message: Some(from_agent::Message::Update(_)) | None })) => continue,
+                Ok(Some(FromAgent { message: Some(from_agent::Message::Hello(_)) })) => {
+                    self.counts.add(Count::MessagesRefused);
+                    return Status::invalid_argument("a stream has one hello");
+                }
+                Ok(None) => return Status::ok("the agent has ended the stream"),
+                Err(status) => {
+                    if matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal | tonic::Code::ResourceExhausted) {
+                        self.counts.add(Count::MessagesRefused);
+                    }
+                    return status;
+                }
+            };
+            let sequence = batch.sequence;
+            let taken;
+            (session, taken) = match self.take(session, batch).await {
+                Ok(taken) => taken,
+                Err(status) => return status,
+            };
+            let (answer, end) = match taken {
+                Taken::Stored => (Some(String::new()), None),
+                Taken::Refused(why) => {
+                    let why = why.to_string();
+                    (Some(why.clone()), Some(Status::invalid_argument(why)))
+                }
+                Taken::Failed(error) => (None, Some(unavailable(&error))),
+            };
+            if let Some(refused) = answer {
+                let answer = from_collector::Message::Answer(Answer { sequence, refused });
+                if answers.send(Ok(FromCollector { message: Some(answer) })).await.is_err() {
+                    return Status::cancelled("the agent has gone");
+                }
+            }
+            if let Some(status) = end {
+                return status;
+            }
+        }
+    }
+
+    /// Has a batch taken in, when there is memory for it.
+    async fn take(&self, mut session: Session, batch: Batch) -> Result<(Session, Taken), Status> {
+        // What says that it is larger than is accepted is refused before it takes any.
+        let bytes = usize::try_from(batch.window_bytes).unwrap_or(usize::MAX).min(self.limits.window_bytes);
+        let memory = Arc::clone(&self.memory).acquire_many_owned(permits(bytes)).await;
+        let _memory = memory.map_err(|_| Status::unavailable("the collector is stopping"))?;
+        blocking(move || {
+            let taken = session.take(&batch, now_unix_ns());
+            (session, taken)
+        })
+        .await
+    }
+}
+
+#[tonic::async_trait]
+impl Collector for Ingest {
+    type ExchangeStream = ReceiverStream<Result<FromCollector, Status>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<FromAgent>>,
+    ) -> Result<Response<Self::ExchangeStream>, Status> {
+        let peer = request.remote_addr();
+        let mut messages = request.into_inner();
+        let (answers, outgoing) = mpsc::channel(ANSWERS);
+        let ingest = self.clone();
+        // The response begins at once, so that an agent that waits for it before it speaks does not wait for ever.
+        tokio::spawn(async move {
+            let status = ingest.clone().stream(&mut messages, &answers).await;
+            let status = match status {
+                Ok((session, place)) => ingest.go_on(session, place, messages, answers.clone()).await,
+                Err(status) => status,
+            };
+            tracing::info!(?peer, code = ?status.code(), why = status.message(), "a stream has ended");
+            if status.code() != tonic::Code::Ok {
+                // Who has gone does not hear it.
+                let _ = answers.send(Err(status)).await;
+            }
+        });
+        Ok(Response::new(ReceiverStream::new(outgoing)))
+    }
+}
+
+impl Ingest {
+    /// Begins a stream: hello, a place, welcome.
+    async fn stream(
+        self,
+        messages: &mut Streaming<FromAgent>,
+        answers: &mpsc::Sender<Result<FromCollector, Status>>,
+    ) -> Result<(Session, Place), Status> {
+        let hello = self.hello(messages).await?;
+        let agent = hello.agent.clone();
+        tracing::info!(host = ?hello.host, program = ?hello.program, "a stream begins");
+        let session = self.begin(hello).await?;
+        let Some(place) = self.agents.enter(&agent) else {
+            self.counts.add(Count::StreamsTooMany);
+            return Err(Status::resource_exhausted("the collector has as many agents as it accepts"));
+        };
+        let welcome = from_collector::Message::Welcome(session.welcome());
+        let gone = |_| Status::cancelled("the agent has gone");
+        answers.send(Ok(FromCollector { message: Some(welcome) })).await.map_err(gone)?;
+        Ok((session, place))
+    }
+}
+
+/// Serves gRPC on a listener until it stops, then lets what is under way end.
+///
+/// # Errors
+/// Where the transport fails.
+pub async fn serve(ingest: Ingest, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+    let mut stopping = ingest.stopping.clone();
+    let stopped = async move {
+        let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+    };
+    let message_bytes = ingest.limits.message_bytes;
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(KEEP_ALIVE))
+        .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
+        .max_concurrent_streams(STREAMS_A_CONNECTION)
+        .initial_stream_window_size(FLOW_BYTES)
+        .initial_connection_window_size(FLOW_BYTES)
+        .add_service(CollectorServer::new(ingest).max_decoding_message_size(message_bytes))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
+        .await
+}
+
+/// Runs what waits for the disk where nobody waits for it.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| {
+        tracing::error!(%error, "a stream's work has failed");
+        Status::internal("the collector has failed")
+    })
+}
+
+fn unavailable(error: &StoreError) -> Status {
+    tracing::error!(%error, "the store cannot write");
+    Status::unavailable("the collector cannot store anything now")
+}
+
+fn permits(window_bytes: usize) -> u32 {
+    u32::try_from(window_bytes.saturating_mul(DECODED_BYTES).div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1)
+}
+
+fn now_unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,106 @@
+//! One agent's stream, from its hello on, without a network.
+
+use std::sync::Arc;
+
+use chokepoint_proto::dictionary::Checker;
+use chokepoint_proto::stream::{Batch, Hello, Welcome};
+
+use super::batch::{self, Refused};
+use super::counts::{Count, Counts};
+use super::hello::{self, PROTOCOL};
+use super::Limits;
+use crate::store::{Appended, Appender, Store, StoreError};
+
+/// One agent's stream.
+pub struct Session {
+    appender: Box<dyn Appender>,
+    checker: Checker,
+    limits: Limits,
+    counts: Arc<Counts>,
+    protocol: u32,
+}
+
+/// What becomes of a batch.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is stored, now or before.
+    Stored,
+    /// It is refused for good, and the stream over.
+    Refused(Refused),
+    /// The store cannot write now, and the stream is over.
+    Failed(StoreError),
+}
+
+/// The stream cannot begin.
+#[derive(Debug)]
+pub enum NotBegun {
+    /// The agent says what is not accepted.
+    Refused(String),
+    /// The store cannot write now.
+    Failed(StoreError),
+}
+
+impl Session {
+    /// Begins with a hello.
+    ///
+    /// # Errors
+    /// Where it is not accepted, or the store cannot write.
+    pub fn begin(
+        store: &dyn Store,
+        hello: &Hello,
+        limits: Limits,
+        counts: Arc<Counts>,
+    ) -> Result<Self, NotBegun> {
+        if let Err(error) = hello::check(hello) {
+            counts.add(Count::HellosRefused);
+            return Err(NotBegun::Refused(error.to_string()));
+        }
+        let appender = store.appender(hello).map_err(|error| {
+            counts.add(Count::StoreFailures);
+            NotBegun::Failed(error)
+        })?;
+        counts.add(Count::Streams);
+        let protocol = hello.protocol.min(PROTOCOL);
+        Ok(Self { appender, checker: Checker::new(), limits, counts, protocol })
+    }
+
+    /// What the agent is told first.
+    #[must_use]
+    pub fn welcome(&self) -> Welcome {
+        Welcome {
+            protocol: self.protocol,
+            max_window_bytes: self.limits.window_bytes as u64,
+            max_unanswered: self.limits.unanswered,
+        }
+    }
+
+    /// Takes in the next batch. When this returns it is stored, or the stream is over.
+    pub fn take(&mut self, batch: &Batch, now_unix_ns: u64) -> Taken {
+        match self.try_take(batch, now_unix_ns) {
+            Ok(Ok(appended)) => {
+                let is_new = appended == Appended::New;
+                self.counts.add(if is_new { Count::BatchesStored } else { Count::BatchesKnown });
+                self.counts.add_many(Count::WindowBytes, batch.window.len() as u64);
+                Taken::Stored
+            }
+            Ok(Err(error)) => {
+                self.counts.add(Count::StoreFailures);
+                Taken::Failed(error)
+            }
+            Err(refused) => {
+                self.counts.add(refused.count());
+                Taken::Refused(refused)
+            }
+        }
+    }
+
+    fn try_take(&mut self, batch: &Batch, now_unix_ns: u64) -> Result<Result<Appended, StoreError>, Refused> {
+        let mut window = batch::window(batch, &self.limits)?;
+        let new = self.checker.take(&mut window)?;
+        let appended = self.appender.append(batch, &window, &new, new.reset);
+        if batch::is_skewed(&window, now_unix_ns) && matches!(appended, Ok(Appended::New)) {
+            self.counts.add(Count::WindowsSkewed);
+        }
+        Ok(appended)
+    }
+}

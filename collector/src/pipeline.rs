@@ -1,0 +1,182 @@
+//! Wires the stages: what arrives on gRPC goes into the store, beside which its upkeep runs, and whatever else serves from it.
+//!
+//! Every capacity, and what happens when it is full:
+//!
+//! | what | capacity | when full |
+//! |---|---|---|
+//! | streams | [`Limits::streams`] | the next agent is refused, and comes again |
+//! | a stream's messages before they are read | 256 KiB, HTTP/2's window | the agent waits |
+//! | a message | [`Limits::message_bytes`] | the stream ends |
+//! | windows that are decoded | [`Limits::decoding_bytes`] | streams wait |
+//! | threads that wait for the disk | [`BLOCKING_THREADS`] | streams wait |
+//! | batches that wait for the writer | the store's queue | threads wait |
+//! | what waits to be told to an agent | 16 messages | the stream waits |
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::ingest::{self, Counts, Ingest, Limits};
+use crate::store::embedded::{Embedded, OpenError, Options};
+use crate::store::{Store, StoreError};
+
+/// Threads that wait for the disk: as many batches are in one transaction at most. Four confirmations a second would do for 200 batches.
+pub const BLOCKING_THREADS: usize = 64;
+/// How long the store is left alone when nothing is due.
+const UPKEEP_EVERY: Duration = Duration::from_secs(15);
+/// How long streams and queries that are under way may take to end.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What is served, and from where.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// The store's directory.
+    pub store: PathBuf,
+    /// What it keeps.
+    pub options: Options,
+    /// Where agents are listened to.
+    pub listen: SocketAddr,
+    /// What is accepted from them.
+    pub limits: Limits,
+}
+
+/// What goes on beside: gets the store, what was counted at the door, and what tells when to stop; ends soon after that.
+pub type Companion = Box<
+    dyn FnOnce(Arc<dyn Store>, Arc<Counts>, watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>
+        + Send,
+>;
+
+/// The collector cannot go on.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// Nobody can be listened to.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Where it was to be.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The transport has failed.
+    #[error("cannot serve agents: {0}")]
+    Transport(#[from] tonic::transport::Error),
+    /// What goes on beside has failed.
+    #[error("cannot serve queries: {0}")]
+    Companion(io::Error),
+    /// A part has panicked.
+    #[error("a part of the collector has failed: {0}")]
+    Part(#[from] tokio::task::JoinError),
+}
+
+/// Serves until `stop` ends or a part fails, then ends what is under way and closes the store. `ready` learns where agents are listened to.
+///
+/// # Errors
+/// Where it cannot begin, or a part fails.
+pub async fn serve(
+    serve: Serve,
+    companions: Vec<Companion>,
+    ready: impl FnOnce(SocketAddr),
+    stop: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let Serve { store, options, listen, limits } = serve;
+    // First of all, so that nothing is opened where another serves already.
+    let store: Arc<dyn Store> = Arc::new(Embedded::open(&store, options)?);
+    let cannot_listen = |source| ServeError::Listen { address: listen, source };
+    let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+
+    let (stopping, has_stopped) = watch::channel(false);
+    let counts = Arc::new(Counts::default());
+    let ingest = Ingest::new(Arc::clone(&store), limits, Arc::clone(&counts), has_stopped.clone());
+    let mut parts: JoinSet<Result<(), ServeError>> = JoinSet::new();
+    parts.spawn(async move { Ok(ingest::serve(ingest, listener).await?) });
+    for companion in companions {
+        let part = companion(Arc::clone(&store), Arc::clone(&counts), has_stopped.clone());
+        parts.spawn(async move { part.await.map_err(ServeError::Companion) });
+    }
+    let upkeep = tokio::spawn(keep_up(Arc::clone(&store), has_stopped));
+    ready(address);
+
+    let mut result = tokio::select! {
+        () = stop => Ok(()),
+        // No part ends before it is told to.
+        ended = parts.join_next() => flatten(ended),
+    };
+    // Nobody may be left to hear it.
+    let _ = stopping.send(true);
+    let farewell = async {
+        while let Some(ended) = parts.join_next().await {
+            let ended = flatten(Some(ended));
+            if result.is_ok() {
+                result = ended;
+            }
+        }
+    };
+    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
+        tracing::warn!("some streams or queries did not end in time");
+    }
+    parts.shutdown().await;
+    finish(upkeep, store).await;
+    result
+}
+
+fn flatten(ended: Option<Result<Result<(), ServeError>, tokio::task::JoinError>>) -> Result<(), ServeError> {
+    match ended {
+        None => Ok(()),
+        Some(ended) => ended?,
+    }
+}
+
+/// Has the store end its transaction and close, on a thread that may wait.
+async fn finish(upkeep: JoinHandle<()>, store: Arc<dyn Store>) {
+    if let Err(error) = upkeep.await {
+        tracing::error!(%error, "the store's upkeep has failed");
+    }
+    if tokio::task::spawn_blocking(move || drop(store)).await.is_ok() {
+        tracing::info!("the store is closed");
+    }
+}
+
+/// Does what is due in the store, until it stops.
+async fn keep_up(store: Arc<dyn Store>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        let store = Arc::clone(&store);
+        let is_more = match tokio::task::spawn_blocking(move || store.maintain(now_unix_ns())).await {
+            Ok(Ok(is_more)) => is_more,
+            Ok(Err(error)) => {
+                warn(&error);
+                false
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store's upkeep has failed");
+                false
+            }
+        };
+        let pause = if is_more { Duration::ZERO } else { UPKEEP_EVERY };
+        tokio::select! {
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn warn(error: &StoreError) {
+    tracing::warn!(%error, "the store's upkeep is put off");
+}
+
+fn now_unix_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
