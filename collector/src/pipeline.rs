@@ -51,7 +51,11 @@ pub struct Serve {
 
 /// What goes on beside: gets the store, what was counted at the door, and what tells when to stop; ends soon after that.
 pub type Companion = Box<
-    dyn FnOnce(Arc<dyn Store>, Arc<Counts>, watch::Receiver<bool>) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>
+    dyn FnOnce(
+            Arc<dyn Store>,
+            Arc<Counts>,
+            watch::Receiver<bool>,
+        ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>
         + Send,
 >;
 

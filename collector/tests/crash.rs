@@ -27,7 +27,8 @@ struct Collector {
 
 impl Collector {
     fn start(store: &Path) -> Self {
-        let mut child = command(store).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child =
+            command(store).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("its output");
         BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
@@ -90,7 +91,9 @@ impl Host {
 
     /// Sends up to this batch, or until the collector is gone. Kills it when `until` answers have come, with more under way.
     async fn send(&mut self, collector: &Collector, until: Option<u64>, last: u64) {
-        let Ok((mut stream, welcome)) = Stream::begin(collector.address, hello(self.number)).await else { return };
+        let Ok((mut stream, welcome)) = Stream::begin(collector.address, hello(self.number)).await else {
+            return;
+        };
         let mut sender = Sender::new();
         let mut sent = self.answered;
         let mut answers = 0;
@@ -130,7 +133,9 @@ fn weights(store: &dyn Store, start: u64) -> BTreeMap<(String, u64), u64> {
         ..SumQuery::default()
     };
     let sums = store.sums(&query).expect("sums").sums;
-    sums.into_iter().map(|sum| ((sum.group[0].clone(), (sum.start_unix_ns - start) / (10 * SECOND)), sum.weight)).collect()
+    sums.into_iter()
+        .map(|sum| ((sum.group[0].clone(), (sum.start_unix_ns - start) / (10 * SECOND)), sum.weight))
+        .collect()
 }
 
 #[test]
@@ -173,7 +178,11 @@ fn what_was_acknowledged_survives_kills() {
         for host in &hosts {
             let name = format!("host-{}", host.number);
             for sequence in 1..=host.answered {
-                assert_eq!(weights.get(&(name.clone(), sequence)), Some(&weight(sequence)), "{name} {sequence}");
+                assert_eq!(
+                    weights.get(&(name.clone(), sequence)),
+                    Some(&weight(sequence)),
+                    "{name} {sequence}"
+                );
             }
         }
         for ((host, sequence), sum) in &weights {
@@ -233,7 +242,8 @@ impl SmallDisk {
     /// `None` where this process may not mount.
     fn mount(path: &Path, mebibytes: usize) -> Option<Self> {
         let size = format!("size={mebibytes}m");
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "chokepoint-test"]).arg(path).status();
+        let status =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "chokepoint-test"]).arg(path).status();
         status.is_ok_and(|status| status.success()).then(|| Self(path.to_owned()))
     }
 }

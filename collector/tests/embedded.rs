@@ -115,9 +115,8 @@ fn queries_keep_apart_and_select_what_they_say() {
     assert_eq!(sums.sums.len(), 1);
     assert_eq!((sums.sums[0].weight, sums.sums[0].stack), (total(&|_| true), None));
 
-    let weight = |query: &SumQuery| {
-        store.sums(query).expect("sums").sums.iter().map(|sum| sum.weight).sum::<u64>()
-    };
+    let weight =
+        |query: &SumQuery| store.sums(query).expect("sums").sums.iter().map(|sum| sum.weight).sum::<u64>();
     let with = |matchers| {
         let mut query = everything.clone();
         query.selection.matchers = matchers;
@@ -126,7 +125,8 @@ fn queries_keep_apart_and_select_what_they_say() {
     assert_eq!(with(vec![matcher("host", Operator::Is, "host-2")]), total(&|key| key.0 == "host-2"));
     assert_eq!(with(vec![matcher("zone", Operator::Is, "odd")]), total(&|key| key.0 != "host-2"));
     assert_eq!(with(vec![matcher("pod", Operator::Is, "")]), total(&|key| key.2.is_empty()));
-    let of_pods = with(vec![matcher("pod", Operator::Matches, "web-[01]"), matcher("thread", Operator::Is, "main")]);
+    let of_pods =
+        with(vec![matcher("pod", Operator::Matches, "web-[01]"), matcher("thread", Operator::Is, "main")]);
     assert_eq!(of_pods, total(&|key| key.2 == "web-0" || key.2 == "web-1"));
     assert_eq!(with(vec![matcher("pod", Operator::Is, "x")]), 0);
     assert_eq!(with(vec![matcher("nothing", Operator::IsNot, "")]), 0);
@@ -134,7 +134,8 @@ fn queries_keep_apart_and_select_what_they_say() {
     let classes = vec!["lock".to_owned(), "nobody says this".to_owned()];
     assert_eq!(weight(&SumQuery { classes, ..everything.clone() }), total(&|key| key.3 == "lock"));
     let by_minute = SumQuery { step_ns: Some(MINUTE), ..everything.clone() };
-    let steps: Vec<u64> = store.sums(&by_minute).expect("sums").sums.iter().map(|sum| sum.start_unix_ns).collect();
+    let steps: Vec<u64> =
+        store.sums(&by_minute).expect("sums").sums.iter().map(|sum| sum.start_unix_ns).collect();
     assert_eq!(steps, [START, START + MINUTE]);
 
     assert!(matches!(
@@ -164,9 +165,8 @@ fn history_says_the_same_as_fresh_windows() {
         (START - HOUR, START + HOUR + MINUTE, Some(HOUR)),
     ]
     .map(|(from, until, step_ns)| SumQuery { step_ns, ..by_all(from, until) });
-    let answers = |store: &dyn Store| {
-        queries.iter().map(|query| store.sums(query).expect("sums")).collect::<Vec<_>>()
-    };
+    let answers =
+        |store: &dyn Store| queries.iter().map(|query| store.sums(query).expect("sums")).collect::<Vec<_>>();
     let labels = |store: &dyn Store| store.labels(&between(START, START + MINUTE), 100).expect("labels");
     let signals = |store: &dyn Store| {
         let query =
@@ -251,7 +251,9 @@ fn what_is_old_goes_the_finest_first() {
     assert!(store.verdicts(&between(0, u64::MAX)).expect("verdicts").is_empty());
     // A batch that was deleted comes not again.
     assert_eq!(
-        Agent::new(&store, 1).send_as(START / SECOND, &window(START, 10 * SECOND, &[], "", 0.0)).expect("an answer"),
+        Agent::new(&store, 1)
+            .send_as(START / SECOND, &window(START, 10 * SECOND, &[], "", 0.0))
+            .expect("an answer"),
         Appended::Known
     );
 }
@@ -286,7 +288,13 @@ fn bytes_are_bounded_and_sums_outlive_windows() {
 #[test]
 fn a_query_reads_on_what_is_deleted_meanwhile() {
     let directory = directory();
-    let options = Options { windows_ns: HOUR, minutes_ns: HOUR, hours_ns: HOUR, segment_rows: 100, ..Options::default() };
+    let options = Options {
+        windows_ns: HOUR,
+        minutes_ns: HOUR,
+        hours_ns: HOUR,
+        segment_rows: 100,
+        ..Options::default()
+    };
     let store = Embedded::open(directory.path(), options).expect("a store");
     let truth = fill(&store, START, 60, 9);
     maintain(&store, START + HOUR + 30 * MINUTE);
@@ -374,7 +382,8 @@ fn a_store_that_is_open_or_newer_is_refused() {
     assert!(matches!(&refused, OpenError::InUse(path) if path == directory.path()), "{refused}");
     drop(store);
     drop(open(directory.path()));
-    let catalogue = rusqlite::Connection::open(directory.path().join("catalogue.sqlite")).expect("a catalogue");
+    let catalogue =
+        rusqlite::Connection::open(directory.path().join("catalogue.sqlite")).expect("a catalogue");
     catalogue.pragma_update(None, "user_version", 7).expect("a version");
     drop(catalogue);
     let refused = Embedded::open(directory.path(), Options::default()).expect_err("it is newer");

@@ -125,7 +125,11 @@ async fn what_is_not_accepted_ends_the_stream_and_says_why() {
 
     // Batches that never will be: an answer that says so, and the end.
     let long = Batch { window_bytes: 1 << 40, ..good() };
-    let bomb = Batch { window: zstd::bulk::compress(&vec![0; 64 << 20], 1).expect("small"), window_bytes: 16 << 10, ..good() };
+    let bomb = Batch {
+        window: zstd::bulk::compress(&vec![0; 64 << 20], 1).expect("small"),
+        window_bytes: 16 << 10,
+        ..good()
+    };
     let no_zstd = Batch { window: vec![1, 2, 3], ..good() };
     let no_reset = {
         let mut sender = Sender::new();
@@ -133,9 +137,14 @@ async fn what_is_not_accepted_ends_the_stream_and_says_why() {
         batch(1, &mut sender, &whole)
     };
     let no_length = batch(1, &mut Sender::new(), &Window { duration_ns: 0, ..whole.clone() });
-    for (refused, why) in
-        [(long, "16384"), (bomb, "uncompressed"), (no_zstd, "uncompressed"), (no_reset, "begin"), (no_length, "length"), (Batch { sequence: 0, ..good() }, "sequence 0")]
-    {
+    for (refused, why) in [
+        (long, "16384"),
+        (bomb, "uncompressed"),
+        (no_zstd, "uncompressed"),
+        (no_reset, "begin"),
+        (no_length, "length"),
+        (Batch { sequence: 0, ..good() }, "sequence 0"),
+    ] {
         let (mut stream, _) = Stream::begin(address, hello(1)).await.expect("welcome");
         stream.say(from_agent::Message::Batch(refused)).await;
         let answer = stream.answer().await.expect("an answer");
@@ -144,7 +153,14 @@ async fn what_is_not_accepted_ends_the_stream_and_says_why() {
     }
     let counts = &collector.counts;
     assert_eq!(counts.get(Count::HellosRefused), 2);
-    assert_eq!((counts.get(Count::BatchesTooLarge), counts.get(Count::BatchesDamaged), counts.get(Count::BatchesInvalid)), (1, 2, 3));
+    assert_eq!(
+        (
+            counts.get(Count::BatchesTooLarge),
+            counts.get(Count::BatchesDamaged),
+            counts.get(Count::BatchesInvalid)
+        ),
+        (1, 2, 3)
+    );
 
     // A message that is too large, and a second hello.
     let (mut stream, _) = Stream::begin(address, hello(1)).await.expect("welcome");
@@ -235,7 +251,9 @@ fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
             0 => bytes[position] = random.below(256) as u8,
             1 => bytes[position] ^= 1 << random.below(8),
             2 => bytes.insert(position, random.below(256) as u8),
-            _ => bytes.truncate(bytes.len().max(2) - 1 - random.below(3).min(bytes.len() as u64 - 2) as usize),
+            _ => {
+                bytes.truncate(bytes.len().max(2) - 1 - random.below(3).min(bytes.len() as u64 - 2) as usize)
+            }
         }
     }
 }
@@ -266,8 +284,14 @@ fn refusals_say_what_was_wrong() {
     assert!(is_value(take(&|window| window.signals[0].value = f64::NAN)));
     assert!(is_value(take(&|window| window.profiles[0].kind = "k".repeat(500))));
     assert!(is_value(take(&|window| window.verdict.as_mut().expect("a verdict").severity = 9)));
-    assert!(matches!(take(&|window| window.profiles[0].stack[0] = 1 << 30), Taken::Refused(Refused::Dictionary(_))));
-    assert!(matches!(take(&|window| window.profiles[0].count.truncate(1)), Taken::Refused(Refused::Dictionary(_))));
+    assert!(matches!(
+        take(&|window| window.profiles[0].stack[0] = 1 << 30),
+        Taken::Refused(Refused::Dictionary(_))
+    ));
+    assert!(matches!(
+        take(&|window| window.profiles[0].count.truncate(1)),
+        Taken::Refused(Refused::Dictionary(_))
+    ));
     // A host whose clock is wrong is heard, and counted.
     assert!(matches!(take(&|window| window.start_unix_ns = START + 365 * 24 * HOUR), Taken::Stored));
     assert_eq!(counts.get(Count::WindowsSkewed), 1);

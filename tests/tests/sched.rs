@@ -63,8 +63,31 @@ fn adds_up(profile: &Profile) {
     let weight = profile.total_weight();
     assert!(
         (weight as f64 - elapsed as f64).abs() <= ADDS_UP * elapsed as f64,
-        "{weight} ns in samples, {elapsed} ns lived"
+        "{weight} ns in samples, {elapsed} ns lived: {:#?}",
+        told_otherwise(profile)
     );
+}
+
+/// Threads of which samples tell something else than their times: what either says.
+fn told_otherwise(profile: &Profile) -> Vec<String> {
+    let mut told: BTreeMap<(u32, u32), (u64, u64)> = BTreeMap::new();
+    for sample in &profile.samples {
+        let thread = profile.thread(sample.thread);
+        told.entry((thread.pid, thread.tid)).or_default().0 += sample.weight;
+    }
+    for time in &profile.thread_times {
+        told.entry((time.pid, time.tid)).or_default().1 += time.elapsed_ns;
+    }
+    told.retain(|_, (sampled, lived)| (*sampled as f64 - *lived as f64).abs() > ADDS_UP * *lived as f64);
+    let name = |tid| {
+        let sampled = profile.threads.iter().find(|thread| thread.tid == tid);
+        sampled.map(|thread| format!("{} {}", thread.process_name, thread.thread_name))
+    };
+    let line = |((pid, tid), (sampled, lived))| {
+        let time = profile.thread_times.iter().find(|time| time.tid == tid);
+        format!("{pid} {tid} {:?}: {sampled} ns in samples, {lived} ns lived, {time:?}", name(tid))
+    };
+    told.into_iter().map(line).collect()
 }
 
 /// Samples of a thread that ran.

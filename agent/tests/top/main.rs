@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chokepoint::connections::{Counts, Owner, Peer, Statistics};
+use chokepoint::process::place::ProcessKey;
 use chokepoint::top::app::{App, Command, Page};
 use chokepoint::top::columns::Column;
 use chokepoint::top::host_use::{CpuUse, HostUse};
 use chokepoint::top::reader::{Scope, Stack, Stacks};
 use chokepoint::top::screen::draw;
-use chokepoint::top::snapshot::{Activity, OwnCost, ProcessKey, Snapshot, Thread};
+use chokepoint::top::snapshot::{Activity, OwnCost, Snapshot, Thread};
 use chokepoint_analysis::activity::Class;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;

@@ -58,8 +58,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         max_bytes: arguments.max_gib.saturating_mul(GIB),
         ..Options::default()
     };
-    let unexpected =
-        |error: std::io::Error| Failure { kind: Kind::Unexpected, message: error.to_string() };
+    let unexpected = |error: std::io::Error| Failure { kind: Kind::Unexpected, message: error.to_string() };
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
     let stop = async move {
@@ -69,12 +68,8 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         }
         tracing::info!("stopping");
     };
-    let serve = Serve {
-        store: arguments.store,
-        options,
-        listen: arguments.listen,
-        limits: Limits::default(),
-    };
+    let serve =
+        Serve { store: arguments.store, options, listen: arguments.listen, limits: Limits::default() };
     // Tests and scripts that let the kernel choose the port read it here.
     let ready = |address| {
         tracing::info!(%address, "listening");

@@ -5,8 +5,8 @@ use chokepoint_proto::stream::{Batch, Window};
 use prost::Message;
 use thiserror::Error;
 
-use super::counts::Count;
 use super::Limits;
+use super::counts::Count;
 
 /// Longest window that is accepted. Agents make windows of seconds; what was merged while they were away is a minute.
 const MAX_DURATION_NS: u64 = 3_600_000_000_000;
@@ -110,7 +110,10 @@ fn check(window: &Window) -> Result<(), Refused> {
     }
     if let Some(losses) = &window.losses {
         ensure(losses.lost.len() <= MAX_CAUSES, "it has too many causes of losses")?;
-        ensure(losses.lost.iter().all(|loss| is_name(&loss.cause)), "a loss has no cause, or one that is too long")?;
+        ensure(
+            losses.lost.iter().all(|loss| is_name(&loss.cause)),
+            "a loss has no cause, or one that is too long",
+        )?;
     }
     Ok(())
 }

@@ -30,7 +30,9 @@ pub(super) enum BadHello {
     Agent,
     #[error("a host's name has 1 to {MAX_HOST} bytes and no control characters")]
     Host,
-    #[error("a kernel's release and a program's version have at most {MAX_VERSION} bytes and no control characters")]
+    #[error(
+        "a kernel's release and a program's version have at most {MAX_VERSION} bytes and no control characters"
+    )]
     Version,
     #[error("more than {MAX_LABELS} labels: keep those by which hosts are told apart")]
     TooManyLabels,
@@ -112,17 +114,19 @@ mod tests {
         assert_eq!(with(|hello| hello.host = String::new()), Err(BadHello::Host));
         assert_eq!(with(|hello| hello.host = "a\nb".to_owned()), Err(BadHello::Host));
         assert_eq!(with(|hello| hello.kernel = "x".repeat(129)), Err(BadHello::Version));
-        let many = |hello: &mut Hello| hello.labels = (0..33).map(|n| label(&format!("a{n:02}"), "")).collect();
+        let many =
+            |hello: &mut Hello| hello.labels = (0..33).map(|n| label(&format!("a{n:02}"), "")).collect();
         assert_eq!(with(many), Err(BadHello::TooManyLabels));
         for name in ["", "1a", "a-b", "ä", &"a".repeat(65)] {
-            assert_eq!(with(|hello| hello.labels = vec![label(name, "")]), Err(BadHello::LabelName), "{name}");
+            assert_eq!(
+                with(|hello| hello.labels = vec![label(name, "")]),
+                Err(BadHello::LabelName),
+                "{name}"
+            );
         }
         assert_eq!(with(|hello| hello.labels = vec![label("host", "x")]), Err(BadHello::Reserved("host")));
         let long = "x".repeat(257);
-        assert_eq!(
-            with(|hello| hello.labels[1].value = long),
-            Err(BadHello::LabelValue("zone".to_owned()))
-        );
+        assert_eq!(with(|hello| hello.labels[1].value = long), Err(BadHello::LabelValue("zone".to_owned())));
         assert_eq!(with(|hello| hello.labels.swap(0, 1)), Err(BadHello::LabelOrder));
         assert_eq!(with(|hello| hello.labels[1].name = "rack".to_owned()), Err(BadHello::LabelOrder));
     }

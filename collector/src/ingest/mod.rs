@@ -11,10 +11,10 @@ mod hello;
 mod service;
 mod session;
 
+pub use batch::Refused;
 pub use counts::{Count, Counts};
 pub use service::{Ingest, serve};
 pub use session::{NotBegun, Session, Taken};
-pub use batch::Refused;
 
 /// What is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -46,7 +46,12 @@ pub struct Ingest {
 impl Ingest {
     /// Takes in what agents say, until it stops.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, limits: Limits, counts: Arc<Counts>, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        limits: Limits,
+        counts: Arc<Counts>,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
         // The largest window that is accepted has room in any case.
         let memory = (permits(limits.window_bytes) as usize).max(limits.decoding_bytes / PERMIT_BYTES);
         Self {
@@ -77,10 +82,12 @@ impl Ingest {
 
     async fn begin(&self, hello: Hello) -> Result<Session, Status> {
         let (store, limits, counts) = (Arc::clone(&self.store), self.limits, Arc::clone(&self.counts));
-        blocking(move || Session::begin(&*store, &hello, limits, counts)).await?.map_err(|error| match error {
-            NotBegun::Refused(why) => Status::invalid_argument(why),
-            NotBegun::Failed(error) => unavailable(&error),
-        })
+        blocking(move || Session::begin(&*store, &hello, limits, counts)).await?.map_err(
+            |error| match error {
+                NotBegun::Refused(why) => Status::invalid_argument(why),
+                NotBegun::Failed(error) => unavailable(&error),
+            },
+        )
     }
 
     /// Answers batches until the stream ends, and says why it does.
@@ -113,7 +120,10 @@ impl Ingest {
                 }
                 Ok(None) => return Status::ok("the agent has ended the stream"),
                 Err(status) => {
-                    if matches!(status.code(), tonic::Code::OutOfRange | tonic::Code::Internal | tonic::Code::ResourceExhausted) {
+                    if matches!(
+                        status.code(),
+                        tonic::Code::OutOfRange | tonic::Code::Internal | tonic::Code::ResourceExhausted
+                    ) {
                         self.counts.add(Count::MessagesRefused);
                     }
                     return status;
@@ -245,7 +255,9 @@ fn unavailable(error: &StoreError) -> Status {
 }
 
 fn permits(window_bytes: usize) -> u32 {
-    u32::try_from(window_bytes.saturating_mul(DECODED_BYTES).div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(window_bytes.saturating_mul(DECODED_BYTES).div_ceil(PERMIT_BYTES))
+        .unwrap_or(u32::MAX)
+        .max(1)
 }
 
 fn now_unix_ns() -> u64 {

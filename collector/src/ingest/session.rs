@@ -5,10 +5,10 @@ use std::sync::Arc;
 use chokepoint_proto::dictionary::Checker;
 use chokepoint_proto::stream::{Batch, Hello, Welcome};
 
+use super::Limits;
 use super::batch::{self, Refused};
 use super::counts::{Count, Counts};
 use super::hello::{self, PROTOCOL};
-use super::Limits;
 use crate::store::{Appended, Appender, Store, StoreError};
 
 /// One agent's stream.

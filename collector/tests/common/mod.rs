@@ -7,15 +7,13 @@ pub mod stream;
 use std::collections::BTreeMap;
 
 use chokepoint_collector::labels::{Matcher, Operator};
-use chokepoint_collector::store::{
-    Appended, Appender, Selection, Store, StoreError, SumQuery,
-};
+use chokepoint_collector::store::{Appended, Appender, Selection, Store, StoreError, SumQuery};
 use chokepoint_proto::dictionary::Sender;
-use prost::Message;
 use chokepoint_proto::stream::{
-    Batch, Cost, Dictionary, Function, Hello, Label, Line, Location, Loss, Losses, Module, ModuleKind, Profile,
-    Signal, Subject, Unit, Verdict, Window,
+    Batch, Cost, Dictionary, Function, Hello, Label, Line, Location, Loss, Losses, Module, ModuleKind,
+    Profile, Signal, Subject, Unit, Verdict, Window,
 };
+use prost::Message;
 
 pub const SECOND: u64 = 1_000_000_000;
 pub const MINUTE: u64 = 60 * SECOND;
@@ -111,8 +109,7 @@ impl Numbers {
         if !row.pod.is_empty() {
             labels = vec![self.string("pod"), self.string(&row.pod)];
         }
-        let subject =
-            Subject { process: self.string(&row.process), thread: self.string("main"), labels };
+        let subject = Subject { process: self.string(&row.process), thread: self.string("main"), labels };
         position(&mut self.dictionary.subjects, subject)
     }
 
@@ -129,7 +126,8 @@ impl Numbers {
             };
             let module = position(&mut self.dictionary.modules, module);
             // The same in every window, and above what SQLite's signed numbers hold.
-            let address = name.bytes().fold(u64::MAX, |address, byte| address.wrapping_mul(257) ^ u64::from(byte));
+            let address =
+                name.bytes().fold(u64::MAX, |address, byte| address.wrapping_mul(257) ^ u64::from(byte));
             let lines = vec![Line { function, line: 7 }];
             let location = Location { module, address, lines, is_spin_wait: false };
             let location = position(&mut self.dictionary.locations, location);

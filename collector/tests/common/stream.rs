@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use chokepoint_proto::stream::collector_client::CollectorClient;
-use chokepoint_proto::stream::{Answer, FromAgent, FromCollector, Hello, Welcome, from_agent, from_collector};
+use chokepoint_proto::stream::{
+    Answer, FromAgent, FromCollector, Hello, Welcome, from_agent, from_collector,
+};
 use tokio::sync::mpsc;
 use tonic::{Status, Streaming};
 
@@ -41,7 +43,8 @@ impl Stream {
     }
 
     pub async fn hear(&mut self) -> Result<Option<from_collector::Message>, Status> {
-        let message = tokio::time::timeout(PATIENCE, self.incoming.message()).await.expect("it says something");
+        let message =
+            tokio::time::timeout(PATIENCE, self.incoming.message()).await.expect("it says something");
         Ok(message?.and_then(|message| message.message))
     }
 

@@ -60,11 +60,10 @@ impl<'a> FrameReader<'a> {
             let (parent, location) = match self.nodes.get(&node) {
                 Some(known) => *known,
                 None => {
-                    let read = self.read(
-                        "SELECT parent, location FROM nodes WHERE id = ?1",
-                        node,
-                        |row| Ok((row.get(0)?, row.get(1)?)),
-                    )?;
+                    let read =
+                        self.read("SELECT parent, location FROM nodes WHERE id = ?1", node, |row| {
+                            Ok((row.get(0)?, row.get(1)?))
+                        })?;
                     *self.nodes.entry(node).or_insert(read.ok_or_else(missing)?)
                 }
             };
@@ -81,11 +80,10 @@ impl<'a> FrameReader<'a> {
         if let Some(known) = self.locations.get(&number) {
             return Ok(known.clone());
         }
-        let read: Option<(u32, i64, Vec<u8>)> = self.read(
-            "SELECT module, address, lines FROM locations WHERE id = ?1",
-            number,
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )?;
+        let read: Option<(u32, i64, Vec<u8>)> =
+            self.read("SELECT module, address, lines FROM locations WHERE id = ?1", number, |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?;
         let (module, address, bytes) = read.ok_or_else(damaged)?;
         let mut bytes = bytes.as_slice();
         varint::take(&mut bytes).ok_or_else(damaged)?;

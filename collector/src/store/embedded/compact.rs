@@ -7,7 +7,9 @@ use rusqlite::{Connection, params};
 
 use super::readers::Access;
 use super::rows::{Reading, Sample};
-use super::segments::{Content, Level, Wanted, Words, file_name, readings, samples, write_readings, write_samples};
+use super::segments::{
+    Content, Level, Wanted, Words, file_name, readings, samples, write_readings, write_samples,
+};
 use super::writer::signed;
 use super::{DAY_NS, HOUR_NS, Shared, failed, fresh, varint};
 use crate::store::StoreError;
@@ -41,8 +43,12 @@ pub(super) fn fresh(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreErro
         for level in [Level::Windows, Level::Minutes] {
             for content in [Content::Samples, Content::Signals] {
                 match content {
-                    Content::Samples => samples.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns)),
-                    Content::Signals => readings.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns)),
+                    Content::Samples => {
+                        samples.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns))
+                    }
+                    Content::Signals => {
+                        readings.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns))
+                    }
                 }
                 let segment = match content {
                     Content::Samples => write_sample_segment(shared, &access, next, level, &mut samples)?,
@@ -80,7 +86,11 @@ struct DueWindows {
     readings: Vec<Reading>,
 }
 
-fn due_windows(shared: &Shared, access: &Access<'_>, now_unix_ns: u64) -> Result<Option<DueWindows>, StoreError> {
+fn due_windows(
+    shared: &Shared,
+    access: &Access<'_>,
+    now_unix_ns: u64,
+) -> Result<Option<DueWindows>, StoreError> {
     let step = || "cannot read which windows are due".to_owned();
     let settled = now_unix_ns.saturating_sub(shared.options.fresh_ns);
     let ahead = now_unix_ns.saturating_add(MAX_AHEAD_NS);
@@ -163,7 +173,9 @@ pub(super) fn minutes(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreEr
             };
             let (id, file, content, own_rows, hour): (i64, String, i64, usize, i64) =
                 read().map_err(failed(step))?;
-            let is_same = due.last().is_none_or(|(_, _, last, of): &(i64, String, i64, i64)| (*last, *of) == (content, hour));
+            let is_same = due
+                .last()
+                .is_none_or(|(_, _, last, of): &(i64, String, i64, i64)| (*last, *of) == (content, hour));
             if !is_same || rows >= shared.options.segment_rows {
                 break;
             }

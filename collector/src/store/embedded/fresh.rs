@@ -52,11 +52,8 @@ pub(super) fn samples(blob: &[u8], start_unix_ns: u64) -> Result<Vec<Sample>, St
         let mut bytes = bytes.as_slice();
         let rows = rows_of(&mut bytes)?;
         let mut samples = vec![Sample { start_unix_ns, ..Sample::default() }; rows];
-        let columns: [fn(&mut Sample, u32); 3] = [
-            |row, value| row.kind = value,
-            |row, value| row.series = value,
-            |row, value| row.stack = value,
-        ];
+        let columns: [fn(&mut Sample, u32); 3] =
+            [|row, value| row.kind = value, |row, value| row.series = value, |row, value| row.stack = value];
         for column in columns {
             let mut before = 0;
             for row in &mut samples {

@@ -49,8 +49,8 @@ use self::readers::{Access, Readers};
 use self::retention::Doomed;
 use self::writer::Queue;
 use super::{
-    AgentStatus, Appender, Frames, Selection, SignalQuery, SignalSeries, StackId, Store, StoreError, SumQuery,
-    Sums, VerdictSpan,
+    AgentStatus, Appender, Frames, Selection, SignalQuery, SignalSeries, StackId, Store, StoreError,
+    SumQuery, Sums, VerdictSpan,
 };
 
 /// Nanoseconds of a minute.
@@ -119,7 +119,9 @@ pub enum OpenError {
     #[error("another collector has {} open: stop it, or choose another directory", .0.display())]
     InUse(PathBuf),
     /// A newer version of this program wrote it.
-    #[error("the store has version {found} of its schema, and this collector knows {known}: use the newer one")]
+    #[error(
+        "the store has version {found} of its schema, and this collector knows {known}: use the newer one"
+    )]
     TooNew {
         /// The version that was found.
         found: usize,

@@ -61,8 +61,7 @@ impl Readers {
             turns.reading.insert(turn);
             turn
         };
-        let mut access =
-            Access { readers: self, connection: Some(connection), index: Arc::default(), turn };
+        let mut access = Access { readers: self, connection: Some(connection), index: Arc::default(), turn };
         let step = || "cannot read the catalogue".to_owned();
         access.catalogue().execute_batch("BEGIN").map_err(failed(step))?;
         // The first statement is what fixes the view.

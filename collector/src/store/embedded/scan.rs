@@ -6,11 +6,11 @@
 
 use std::path::PathBuf;
 
+use super::readers::Access;
 use super::rows::{Reading, Sample};
 use super::segments::{Content, Level, Wanted, readings, samples};
-use super::{Shared, failed, fresh, varint};
-use super::readers::Access;
 use super::writer::signed;
+use super::{Shared, failed, fresh, varint};
 use crate::store::StoreError;
 
 /// A part of a query's time, and the level that it is read at.
@@ -97,7 +97,8 @@ impl Scan<'_> {
     ) -> Result<(), StoreError> {
         self.each_window("signals", |blob, start_unix_ns| {
             for reading in fresh::readings(blob, start_unix_ns)? {
-                let is_wanted = self.kind.is_none_or(|kind| kind == reading.signal) && self.has(reading.series);
+                let is_wanted =
+                    self.kind.is_none_or(|kind| kind == reading.signal) && self.has(reading.series);
                 if is_wanted {
                     visit(&reading)?;
                 }
@@ -147,11 +148,12 @@ impl Scan<'_> {
     ) -> Result<(), StoreError> {
         let step = || "cannot read fresh windows".to_owned();
         let (Some(first), Some(last)) = (self.parts.first(), self.parts.last()) else { return Ok(()) };
-        let sql = format!("SELECT start_unix_ns, {column} FROM windows WHERE start_unix_ns >= ?1 AND start_unix_ns < ?2");
+        let sql = format!(
+            "SELECT start_unix_ns, {column} FROM windows WHERE start_unix_ns >= ?1 AND start_unix_ns < ?2"
+        );
         let mut windows = self.access.catalogue().prepare_cached(&sql).map_err(failed(step))?;
-        let mut rows = windows
-            .query([signed(first.from_unix_ns), signed(last.until_unix_ns)])
-            .map_err(failed(step))?;
+        let mut rows =
+            windows.query([signed(first.from_unix_ns), signed(last.until_unix_ns)]).map_err(failed(step))?;
         while let Some(row) = rows.next().map_err(failed(step))? {
             let start: i64 = row.get(0).map_err(failed(step))?;
             let blob = row.get_ref(1).and_then(|blob| Ok(blob.as_blob()?)).map_err(failed(step))?;
@@ -195,8 +197,7 @@ impl Scan<'_> {
             )
             .map_err(failed(step))?;
         let (from, until) = (signed(part.from_unix_ns), signed(part.until_unix_ns));
-        let mut rows =
-            list.query((content as i64, part.level as i64, from, until)).map_err(failed(step))?;
+        let mut rows = list.query((content as i64, part.level as i64, from, until)).map_err(failed(step))?;
         let mut segments = Vec::new();
         while let Some(row) = rows.next().map_err(failed(step))? {
             let file: String = row.get(0).map_err(failed(step))?;

@@ -66,9 +66,8 @@ impl SeriesIndex {
         let mut statement = catalogue
             .prepare_cached("SELECT id, labels FROM label_sets WHERE id >= ?1 ORDER BY id")
             .map_err(failed(reading))?;
-        let mut text = catalogue
-            .prepare_cached("SELECT text FROM strings WHERE id = ?1")
-            .map_err(failed(reading))?;
+        let mut text =
+            catalogue.prepare_cached("SELECT text FROM strings WHERE id = ?1").map_err(failed(reading))?;
         let mut rows = statement.query([self.sets.len()]).map_err(failed(reading))?;
         while let Some(row) = rows.next().map_err(failed(reading))? {
             let read = || Ok::<_, rusqlite::Error>((row.get::<_, usize>(0)?, row.get::<_, Vec<u8>>(1)?));
@@ -145,7 +144,10 @@ impl SeriesIndex {
     /// The labels of a set.
     pub(super) fn set_labels(&self, set: u32) -> Labels {
         let pairs = self.sets.get(set as usize).map(Box::as_ref).unwrap_or_default();
-        pairs.iter().map(|(name, value)| (self.text(*name).to_owned(), self.text(*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (self.text(*name).to_owned(), self.text(*value).to_owned()))
+            .collect()
     }
 
     /// A label of a series; empty where it has none of this name.

@@ -102,7 +102,10 @@ fn classes(access: &Access<'_>, names: &[String]) -> Result<Option<HashSet<u32>>
     Ok(Some(classes))
 }
 
-fn words(access: &Access<'_>, numbers: impl Iterator<Item = u32>) -> Result<HashMap<u32, String>, StoreError> {
+fn words(
+    access: &Access<'_>,
+    numbers: impl Iterator<Item = u32>,
+) -> Result<HashMap<u32, String>, StoreError> {
     let mut words = HashMap::new();
     for number in numbers {
         if number == 0 || words.contains_key(&number) {

@@ -139,7 +139,8 @@ fn write_all(shared: &Shared, queue: &Receiver<Job>) {
             // One of them may be what fails, or all of them too much for what is left of the disk.
             Err(_) => {
                 for job in &jobs {
-                    let outcome = write(shared, std::slice::from_ref(job)).map(|mut outcomes| outcomes.remove(0));
+                    let outcome =
+                        write(shared, std::slice::from_ref(job)).map(|mut outcomes| outcomes.remove(0));
                     answer(job, outcome);
                 }
             }

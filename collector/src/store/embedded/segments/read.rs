@@ -48,9 +48,8 @@ impl Wanted<'_> {
         let wants_kind = range_u32(group, kind).is_none_or(|(least, greatest)| {
             self.kind.is_none_or(|wanted| (least..=greatest).contains(&wanted))
         });
-        let wants_time = range_u64(group, start).is_none_or(|(least, greatest)| {
-            least < self.until_unix_ns && greatest >= self.from_unix_ns
-        });
+        let wants_time = range_u64(group, start)
+            .is_none_or(|(least, greatest)| least < self.until_unix_ns && greatest >= self.from_unix_ns);
         let wants_series = || {
             let Some((least, greatest)) = range_u32(group, series) else { return true };
             let until = (greatest as usize + 1).min(self.series.len());
@@ -214,14 +213,18 @@ where
 
 fn range_u32(group: &RowGroupMetaData, column: usize) -> Option<(u32, u32)> {
     match group.column(column).statistics()? {
-        Statistics::Int32(range) => Some((range.min_opt()?.cast_unsigned(), range.max_opt()?.cast_unsigned())),
+        Statistics::Int32(range) => {
+            Some((range.min_opt()?.cast_unsigned(), range.max_opt()?.cast_unsigned()))
+        }
         _ => None,
     }
 }
 
 fn range_u64(group: &RowGroupMetaData, column: usize) -> Option<(u64, u64)> {
     match group.column(column).statistics()? {
-        Statistics::Int64(range) => Some((range.min_opt()?.cast_unsigned(), range.max_opt()?.cast_unsigned())),
+        Statistics::Int64(range) => {
+            Some((range.min_opt()?.cast_unsigned(), range.max_opt()?.cast_unsigned()))
+        }
         _ => None,
     }
 }

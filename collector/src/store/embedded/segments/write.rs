@@ -198,9 +198,7 @@ fn order_samples(rows: &mut Vec<Sample>, index: &SeriesIndex) {
         ranks.insert(*series, rank as u32);
     }
     // The order of services, and below it that of series, which is the order of ranks.
-    rows.sort_by_cached_key(|row| {
-        (row.kind, ranks[&row.series], row.class, row.stack, row.start_unix_ns)
-    });
+    rows.sort_by_cached_key(|row| (row.kind, ranks[&row.series], row.class, row.stack, row.start_unix_ns));
     rows.dedup_by(|row, kept| {
         let is_same = row.is_same(kept);
         if is_same {
@@ -210,7 +208,10 @@ fn order_samples(rows: &mut Vec<Sample>, index: &SeriesIndex) {
     });
 }
 
-fn writer(file: &File, columns: Arc<parquet::schema::types::Type>) -> Result<SerializedFileWriter<File>, StoreError> {
+fn writer(
+    file: &File,
+    columns: Arc<parquet::schema::types::Type>,
+) -> Result<SerializedFileWriter<File>, StoreError> {
     let level = ZstdLevel::try_new(ZSTD_LEVEL).map_err(failed(writing))?;
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
