@@ -56,6 +56,8 @@ pub(super) enum Refused {
     TooSlow,
     NoSuchPath,
     OnlyGet,
+    /// It is for a name that the collector does not have.
+    OtherHost,
     /// Something that should not happen.
     Failed(String),
 }
@@ -70,7 +72,8 @@ pub struct ErrorAnswer {
 /// What is wrong.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorShown {
-    /// For programs: `bad_query`, `too_large`, `not_found`, `method_not_allowed`, `busy`, `too_slow`, `failed`.
+    /// For programs: `bad_query`, `too_large`, `not_found`, `method_not_allowed`, `busy`, `too_slow`,
+    /// `other_host`, `failed`.
     pub code: String,
     /// For people: what is wrong, and what to do.
     pub message: String,
@@ -167,6 +170,10 @@ fn error(refused: &Refused) -> (StatusCode, Answer) {
         }
         Refused::OnlyGet => {
             (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "queries are asked with GET".to_owned())
+        }
+        Refused::OtherHost => {
+            let message = "the collector does not have this name: ask it by its address, or let its operator allow the name";
+            (StatusCode::MISDIRECTED_REQUEST, "other_host", message.to_owned())
         }
         Refused::Failed(what) => {
             tracing::error!(what, "a query ended unexpectedly");

@@ -3,6 +3,7 @@
 
 mod answer;
 mod endpoints;
+mod hosts;
 mod impatient;
 mod parameters;
 mod server;
@@ -26,6 +27,7 @@ use crate::query::limits::Limits;
 use crate::store::Store;
 
 pub use self::answer::{ErrorAnswer, ErrorShown};
+pub use self::hosts::only_for_hosts;
 pub use self::server::serve;
 
 /// Where the endpoints of this version are.

@@ -216,6 +216,17 @@ async fn answers_run_nothing_in_a_browser() {
 }
 
 #[tokio::test]
+async fn a_page_that_takes_the_collectors_address_for_its_name_is_refused() {
+    let router = only_for_hosts(fleet_router(Limits::default()), vec!["profiles.example".to_owned()]);
+    for (host, status) in [("127.0.0.1:4041", 200), ("profiles.example", 200), ("evil.example:4041", 421)] {
+        let request = Request::builder().uri(format!("{BASE}/agents")).header("host", host);
+        let request = request.body(Body::empty()).expect("a request");
+        let response = TowerToHyperService::new(router.clone()).call(request).await.expect("an answer");
+        assert_eq!(response.status().as_u16(), status, "{host}");
+    }
+}
+
+#[tokio::test]
 async fn answers_that_are_too_long_are_not_sent() {
     let router = fleet_router(Limits { max_answer_bytes: 100, ..Limits::default() });
     for path in [format!("/top?query=cpu&{TIME}"), format!("/svg?query=cpu&{TIME}")] {

@@ -1,13 +1,12 @@
 //! Sums and the frames of their stacks, put together to a profile as the rest of the project knows it.
 
-use std::collections::HashMap;
-
 use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::coverage::Coverage;
 use chokepoint_analysis::profile::{
     Basis, Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Profile, Sample,
     StackId, Thread, ThreadId, Unit,
 };
+use hashbrown::HashMap;
 
 use super::QueryError;
 use super::profile_type::ProfileType;

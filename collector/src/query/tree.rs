@@ -1,7 +1,9 @@
 //! A tree of frames with their weights on one or two sides.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
+
+use hashbrown::HashMap;
 
 /// Frames of a stack that become nodes. Deeper ones count for the last that does; the kernel programs take 512 of a program.
 pub(super) const MAX_DEPTH: usize = 1024;
