@@ -307,7 +307,7 @@ fn a_full_disk_refuses_and_then_goes_on() {
     let _ = store.maintain(START + 3 * HOUR);
     assert_eq!(told(&store, START, START + HOUR), truth);
     fs::remove_file(&ballast).expect("room again");
-    let mut agent = Agent::new(&store, 1);
+    agent = Agent::new(&store, 1);
     for _ in 0..5 {
         assert_eq!(send(&mut agent, &mut truth).expect("it is stored again"), Appended::New);
     }
