@@ -25,7 +25,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::api;
 use crate::ingest::{self, Counts, Ingest, Limits};
+use crate::query;
 use crate::store::embedded::{Embedded, OpenError, Options};
 use crate::store::{Store, StoreError};
 
@@ -84,6 +86,27 @@ pub enum ServeError {
     Part(#[from] tokio::task::JoinError),
 }
 
+/// A listener at this address.
+///
+/// # Errors
+/// [`ServeError::Listen`], which names the address.
+pub async fn listen_on(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Answers queries over HTTP.
+#[must_use]
+pub fn queries(listener: TcpListener, limits: query::limits::Limits) -> Companion {
+    Box::new(move |store, counts, mut stopping| {
+        let router = api::router(store, limits, Arc::new(move || counts.metrics()));
+        let stop = async move {
+            // What tells is gone when everything is.
+            let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
+        };
+        Box::pin(api::serve(listener, router, limits.max_connections, stop))
+    })
+}
+
 /// Serves until `stop` ends or a part fails, then ends what is under way and closes the store. `ready` learns where agents are listened to.
 ///
 /// # Errors
@@ -97,9 +120,8 @@ pub async fn serve(
     let Serve { store, options, listen, limits } = serve;
     // First of all, so that nothing is opened where another serves already.
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&store, options)?);
-    let cannot_listen = |source| ServeError::Listen { address: listen, source };
-    let listener = TcpListener::bind(listen).await.map_err(cannot_listen)?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
+    let listener = listen_on(listen).await?;
+    let address = listener.local_addr().map_err(|source| ServeError::Listen { address: listen, source })?;
 
     let (stopping, has_stopped) = watch::channel(false);
     let counts = Arc::new(Counts::default());

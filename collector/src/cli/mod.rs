@@ -1,7 +1,7 @@
 //! The command line.
 //!
-//! Exit codes: 0 it ended as it was asked to, 1 something that should not happen, 2 the command line makes no sense, 3 the store cannot be
-//! opened, 4 its address cannot be listened on.
+//! Exit codes: 0 it ended as it was asked to, 1 something that should not happen, 2 the command line or a query makes no sense, 3 the store
+//! cannot be opened, 4 its address cannot be listened on, 5 no collector answers a query, 6 the output cannot be written.
 
 mod serve;
 
@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
+
+use crate::query_command;
 
 /// The kinds of failure. The numbers are the exit codes and part of the command line's contract; clap ends with 2 by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::ServeArguments),
+    /// Ask a running collector
+    Query(query_command::Arguments),
 }
 
 /// Runs the command line of this process.
@@ -45,13 +49,18 @@ pub fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("CHOKEPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let result = match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments),
+        Command::Serve(arguments) => {
+            serve::run(arguments).map_err(|Failure { kind, message }| (kind as u8, message))
+        }
+        Command::Query(arguments) => {
+            query_command::run(&arguments).map_err(|failure| (failure.exit_code(), failure.message))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { kind, message }) => {
+        Err((code, message)) => {
             eprintln!("chokepoint-collector: {message}");
-            ExitCode::from(kind as u8)
+            ExitCode::from(code)
         }
     }
 }

@@ -8,7 +8,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Kind};
 use crate::ingest::Limits;
-use crate::pipeline::{self, BLOCKING_THREADS, Companion, Serve, ServeError};
+use crate::pipeline::{self, BLOCKING_THREADS, Serve, ServeError};
+use crate::query::limits::Limits as QueryLimits;
 use crate::store::embedded::Options;
 
 /// Nanoseconds of an hour.
@@ -25,6 +26,9 @@ pub(super) struct ServeArguments {
     /// Where agents are listened to (gRPC, not encrypted)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", env = "CHOKEPOINT_LISTEN")]
     listen: SocketAddr,
+    /// Where queries are listened to (HTTP, not encrypted; whoever reaches it reads everything)
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4041", env = "CHOKEPOINT_HTTP")]
+    http: SocketAddr,
     /// How long windows are kept as they were, hours
     #[arg(long, value_name = "HOURS", default_value_t = Options::default().windows_ns / HOUR_NS)]
     keep_windows: u64,
@@ -70,22 +74,23 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
     };
     let serve =
         Serve { store: arguments.store, options, listen: arguments.listen, limits: Limits::default() };
-    // Tests and scripts that let the kernel choose the port read it here.
+    let queries = pipeline::listen_on(arguments.http).await.map_err(failed)?;
+    let http = queries.local_addr().map_err(unexpected)?;
+    // Tests and scripts that let the kernel choose ports read them here.
     let ready = |address| {
-        tracing::info!(%address, "listening");
+        tracing::info!(%address, %http, "listening");
+        println!("queries on http://{http}");
         println!("listening on {address}");
     };
-    pipeline::serve(serve, companions(), ready, stop).await.map_err(|error| {
-        let kind = match &error {
-            ServeError::Open(_) => Kind::Store,
-            ServeError::Listen { .. } => Kind::Listen,
-            ServeError::Transport(_) | ServeError::Companion(_) | ServeError::Part(_) => Kind::Unexpected,
-        };
-        Failure { kind, message: error.to_string() }
-    })
+    let companions = vec![pipeline::queries(queries, QueryLimits::default())];
+    pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
 }
 
-/// What serves from the store beside the agents' door.
-fn companions() -> Vec<Companion> {
-    Vec::new()
+fn failed(error: ServeError) -> Failure {
+    let kind = match &error {
+        ServeError::Open(_) => Kind::Store,
+        ServeError::Listen { .. } => Kind::Listen,
+        ServeError::Transport(_) | ServeError::Companion(_) | ServeError::Part(_) => Kind::Unexpected,
+    };
+    Failure { kind, message: error.to_string() }
 }

@@ -77,6 +77,16 @@ impl Counts {
         self.0[count as usize].fetch_add(times, Ordering::Relaxed);
     }
 
+    /// All of them as Prometheus reads them.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let metric = |count: &Count| {
+            let name = format!("chokepoint_collector_{}_total", count.name());
+            format!("# TYPE {name} counter\n{name} {}\n", self.get(*count))
+        };
+        Count::ALL.iter().map(metric).collect()
+    }
+
     /// How often it happened.
     #[must_use]
     pub fn get(&self, count: Count) -> u64 {
