@@ -232,17 +232,31 @@ fn known(number: u32, length: usize, what: &'static str) -> Result<(), Invalid> 
 }
 
 /// What a sender has said on its stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sender {
     said: Said,
     has_begun: bool,
+    limits: Limits,
+}
+
+impl Default for Sender {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Sender {
     /// Nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_limits(LIMITS)
+    }
+
+    /// Nothing yet, and with lists that begin anew where they would become longer than these: less memory for more bytes. What is longer
+    /// by itself still goes, up to [`LIMITS`].
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self { said: Said::default(), has_begun: false, limits }
     }
 
     /// A whole window as the stream is to carry it.
@@ -254,7 +268,7 @@ impl Sender {
         let mut receiver = Receiver::new();
         receiver.take(&mut window)?;
         let own = receiver.known();
-        let reset = !self.has_begun || !self.said.has_room(own);
+        let reset = !self.has_begun || !self.said.has_room(own, &self.limits);
         if reset {
             self.said = Said::default();
         }
@@ -281,7 +295,7 @@ struct Said {
 
 impl Said {
     /// Whether all of a window's dictionary could be added.
-    fn has_room(&self, own: &Dictionary) -> bool {
+    fn has_room(&self, own: &Dictionary, limits: &Limits) -> bool {
         let lengths = [
             (self.strings.0.len(), own.strings.len()),
             (self.functions.0.len(), own.functions.len()),
@@ -291,9 +305,9 @@ impl Said {
             (self.subjects.0.len(), own.subjects.len()),
         ];
         let (string_bytes, parts) = size(own);
-        lengths.iter().all(|(said, new)| said + new <= LIMITS.entries)
-            && self.string_bytes + string_bytes <= LIMITS.string_bytes
-            && self.parts + parts <= LIMITS.parts
+        lengths.iter().all(|(said, new)| said + new <= limits.entries)
+            && self.string_bytes + string_bytes <= limits.string_bytes
+            && self.parts + parts <= limits.parts
     }
 
     /// Gives the window the stream's numbers, and adds to `new` what was not said before.

@@ -39,6 +39,8 @@ const SHORTEST_WINDOW: Duration = Duration::from_millis(200);
 const GRACE: Duration = Duration::from_secs(3);
 /// The time of day and the session's clock differ by more only where somebody set the time.
 const SET_CLOCK: Duration = Duration::from_millis(100);
+/// One in so many windows looks at each process for how near it is to its limits: with 2,000 processes that takes a tenth of a second.
+const WINDOWS_WITH_PROCESSES: u32 = 6;
 /// Windows without which the agent is ill.
 const MISSED_WINDOWS: u32 = 6;
 
@@ -53,7 +55,7 @@ pub async fn run(
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let mut agent = Agent::begin(config, kernel_log)?;
-    let mut sampling = agent.session()?;
+    let mut sampling = agent.session(agent.governor.rates())?;
     tell_systemd(&[NotifyState::Ready]);
     let ended = agent.follow(&mut sampling, &mut signals, &reload).await;
     tell_systemd(&[NotifyState::Stopping]);
@@ -172,7 +174,8 @@ impl Agent {
             );
         }
         Ok(Self {
-            watch: Watch::begin(step(config.window)).map_err(|error| Failure::unexpected(&error))?,
+            watch: Watch::begin_sparing(step(config.window), WINDOWS_WITH_PROCESSES)
+                .map_err(|error| Failure::unexpected(&error))?,
             rates: governor.rates(),
             governor,
             kernel_log,
@@ -192,27 +195,28 @@ impl Agent {
         })
     }
 
-    /// Begins a session with what the governor allows.
-    fn session(&mut self) -> Result<Sampling, Failure> {
-        self.rates = self.governor.rates();
+    /// Begins a session that looks this closely.
+    fn session(&mut self, rates: Rates) -> Result<Sampling, Failure> {
         let options = Options {
             target: target::Target::Host,
             duration: None,
-            events: events(self.rates.sources),
-            frequency_hz: self.rates.frequency_hz,
+            events: events(rates.sources),
+            frequency_hz: rates.frequency_hz,
             unwind: unwind::Options::cached(),
             inlined: false,
             kernel_log: self.kernel_log,
             ..Options::default()
         };
         let mut sampling = Session::load(options)?.start_windows()?;
-        sampling.set_wait_share(self.rates.wait_share);
+        sampling.set_wait_share(rates.wait_share);
         self.window_start = Instant::now();
-        self.tell_rates();
+        self.look_by(rates);
         Ok(sampling)
     }
 
-    fn tell_rates(&self) {
+    /// Takes note of how closely the session looks.
+    fn look_by(&mut self, rates: Rates) {
+        self.rates = rates;
         self.counts.governor_level.store(self.governor.level() as u64, Ordering::Relaxed);
         self.counts.frequency_hz.store(self.rates.frequency_hz.into(), Ordering::Relaxed);
     }
@@ -302,13 +306,18 @@ impl Agent {
         if rates.sources == self.rates.sources && rates.sources != Sources::CpuOnly {
             sampling.set_frequency(rates.frequency_hz)?;
             sampling.set_wait_share(rates.wait_share);
-            self.rates = rates;
-            self.tell_rates();
+            self.look_by(rates);
             return Ok(());
         }
-        // The new session is there before the old one goes, so that a refusal costs nothing but what was to be saved.
         let gap = Instant::now();
-        *sampling = self.session()?;
+        match self.session(rates) {
+            Ok(session) => *sampling = session,
+            Err(failure) => {
+                // The old one is still there, and so is the window that it has begun. The next window's end tries again.
+                tracing::warn!(%failure, "other sources could not be attached");
+                return Ok(());
+            }
+        }
         self.reader.new_session();
         let gap = units::duration(gap.elapsed().as_nanos() as u64);
         self.notes.push(format!("before this window {gap} are missing: other sources were attached"));

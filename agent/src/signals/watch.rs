@@ -19,14 +19,23 @@ pub struct Watch {
 const MAX_READINGS: usize = 3600;
 
 impl Watch {
-    /// Begins with a reading, and takes one each `step`.
+    /// Begins with a reading, and takes one each `step`. Windows begin and end with everything.
     ///
     /// # Errors
     /// Where the kernel refuses a thread.
     pub fn begin(step: Duration) -> std::io::Result<Self> {
+        Self::begin_sparing(step, 1)
+    }
+
+    /// The same where the limits of processes are looked at with one in so many windows only. The others have no signal of them.
+    ///
+    /// # Errors
+    /// Where the kernel refuses a thread.
+    pub fn begin_sparing(step: Duration, windows: u32) -> std::io::Result<Self> {
         let (cuts, asked) = channel::<Sender<Vec<Reading>>>();
         let reader = std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             let mut readings = vec![read(Depth::Everything)];
+            let mut ended_windows = 0;
             loop {
                 match asked.recv_timeout(step) {
                     Err(RecvTimeoutError::Timeout) if readings.len() < MAX_READINGS => {
@@ -34,7 +43,9 @@ impl Watch {
                     }
                     Err(RecvTimeoutError::Timeout) => {}
                     Ok(window) => {
-                        let last = read(Depth::Everything);
+                        let is_turn = ended_windows % windows.max(1) == 0;
+                        ended_windows = ended_windows.wrapping_add(1);
+                        let last = read(if is_turn { Depth::Everything } else { Depth::Groups });
                         let mut ended = std::mem::replace(&mut readings, vec![last.clone()]);
                         ended.push(last);
                         // Nobody may want it any more.

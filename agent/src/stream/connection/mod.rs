@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chokepoint_proto::dictionary::Sender;
+use chokepoint_proto::dictionary::{self, Sender};
 use chokepoint_proto::stream::collector_client::CollectorClient;
 use chokepoint_proto::stream::command_update::What;
 use chokepoint_proto::stream::from_agent::Message;
@@ -30,6 +30,10 @@ use exchange::{Broken, Exchange, Said};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A stream is quiet between windows: what is between the two must not forget it, and a collector that is gone is to be noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
+
+/// What is remembered of what a stream has said: some 10 MB. Beginning anew costs one window in full, every half an hour on a busy host.
+const REMEMBERED: dictionary::Limits =
+    dictionary::Limits { entries: 1 << 16, string_bytes: 4 << 20, parts: 1 << 17 };
 
 /// Where to, and who speaks.
 #[derive(Clone, Debug, PartialEq)]
@@ -186,7 +190,7 @@ async fn exchange_with(
     let ended = |error: tonic::Status| Ended::Status(format!("{}: {}", error.code(), error.message()));
     let mut incoming = opened.map_err(|_| Ended::Silent)?.map_err(ended)?.into_inner();
 
-    let (mut exchange, mut sender) = (Exchange::new(), Sender::new());
+    let (mut exchange, mut sender) = (Exchange::new(), Sender::with_limits(REMEMBERED));
     let welcome_due = tokio::time::Instant::now() + PATIENCE;
     loop {
         let next = exchange.sends_after().and_then(|last| spool.lock().next_after(last));
