@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::record::event::Event;
 use crate::stream::connection::SharedSpool;
 use crate::stream::connection::recode::compress;
-use crate::stream::encode::{Limits, Observed, encode};
+use crate::stream::encode::{Limits, Observed, encode, process_name};
 use crate::stream::owners::Owners;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{self, Names, Wanted};
@@ -179,8 +179,9 @@ impl State {
         let owners = &mut self.work.owners;
         owners.begin_window(window.times.as_ref());
         let observed = Observed { profile: &profile, diagnosis: diagnosis.as_ref(), notes, cost };
-        let message =
-            encode(observed, &Limits::default(), |thread| owners.labels(thread.pid, &thread.process_name));
+        let message = encode(observed, &Limits::default(), |thread| {
+            owners.labels(thread.pid, &process_name(&thread.process_name))
+        });
         match compress(&message) {
             Ok((bytes, length)) => {
                 let sequence = self.work.spool.append(bytes, length);

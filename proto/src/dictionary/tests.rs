@@ -134,6 +134,22 @@ fn lists_that_become_too_long_begin_anew() {
 }
 
 #[test]
+fn a_sender_with_little_memory_begins_anew_more_often() {
+    let limits = Limits { entries: 8, ..LIMITS };
+    let (mut sender, mut receiver) = (Sender::with_limits(limits), Receiver::new());
+    let mut send = |whole: &Window| {
+        let mut window = sender.next(whole).expect("it is whole");
+        receiver.take(&mut window).expect("it is as the protocol says")
+    };
+    let (one, other) = (window("a", &[&["f", "g"]]), window("b", &[&["h", "i"]]));
+    assert!(send(&one) && !send(&one));
+    assert!(send(&other), "there is no room for both");
+    // Alone it is more than that.
+    let long = window("c", &[&["k", "l", "m", "n", "o", "p", "q", "r", "s"]]);
+    assert!(send(&long) && send(&long));
+}
+
+#[test]
 fn what_is_not_what_the_protocol_says_is_refused() {
     let check = |expected: Invalid, damage: &dyn Fn(&mut Window)| {
         let mut window = window("web", &[&["main", "serve"]]);

@@ -15,7 +15,7 @@ use chokepoint_analysis::verdict::finding::Severity;
 use chokepoint_proto::stream::{Cost, Loss, Losses, Signal, Verdict, Window};
 
 use self::dictionary::Entries;
-pub use self::rows::{Limits, group_name};
+pub use self::rows::{Limits, group_name, process_name};
 use super::owners::Labels;
 
 /// Signals of a window; those of a few hundred groups. The most urgent come first.

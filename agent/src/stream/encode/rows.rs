@@ -53,15 +53,25 @@ pub fn group_name(name: &str) -> Cow<'_, str> {
     Cow::Owned(grouped)
 }
 
-/// The names that a thread goes by. Only the kernel's own threads have a `/` in the name of their process: it comes before a CPU's number.
-fn names(thread: &Thread) -> (Cow<'_, str>, Cow<'_, str>) {
-    let process = &thread.process_name;
-    if process.contains('/') {
-        return (group_name(process), group_name(&thread.thread_name));
+/// The name that a process goes by. Only the kernel's own threads have a `/` in it, before a CPU's number.
+#[must_use]
+pub fn process_name(name: &str) -> Cow<'_, str> {
+    if name.contains('/') {
+        group_name(name)
+    } else {
+        Cow::Borrowed(&name[..name.floor_char_boundary(MAX_NAME_BYTES)])
     }
-    let whole = Cow::Borrowed(&process[..process.floor_char_boundary(MAX_NAME_BYTES)]);
-    let thread = if *process == thread.thread_name { whole.clone() } else { group_name(&thread.thread_name) };
-    (whole, thread)
+}
+
+/// The names that a thread goes by: of its process, and its own. A process's first thread has its process's name, digits and all.
+fn names(thread: &Thread) -> (Cow<'_, str>, Cow<'_, str>) {
+    let process = process_name(&thread.process_name);
+    let own = if thread.process_name == thread.thread_name {
+        process.clone()
+    } else {
+        group_name(&thread.thread_name)
+    };
+    (process, own)
 }
 
 #[derive(Clone, Copy, Debug, Default)]
