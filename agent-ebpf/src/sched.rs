@@ -99,6 +99,9 @@ pub struct ThreadClock {
     pub tgid: u32,
     /// The same of the thread id.
     pub tid: u32,
+    /// As in [`SampleHeader::process_start_ns`]. Read when the accounting begins: while a thread ends, its process's first thread may be
+    /// gone already, and its memory another's.
+    pub process_start_ns: u64,
     /// The longest of its run-queue latencies, nanoseconds.
     pub longest_queue_ns: u64,
     /// How often it was queued until it ran, by [`crate::run_queue::latency_bucket`]; 4 billion stay that.
@@ -121,6 +124,7 @@ impl ThreadClock {
         begin_ran_ns: 0,
         tgid: 0,
         tid: 0,
+        process_start_ns: 0,
         queue_cpu: 0,
         reserved: 0,
         group_queue: 0,
@@ -156,8 +160,6 @@ pub struct ThreadRecord {
     pub tgid: u32,
     /// Thread id in the initial PID namespace.
     pub tid: u32,
-    /// As in [`SampleHeader::process_start_ns`].
-    pub process_start_ns: u64,
     /// Its key in the map of threads.
     pub key: u64,
     /// Id of its group in the version 2 hierarchy; 0 where it could not be read.

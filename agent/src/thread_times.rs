@@ -55,12 +55,12 @@ impl ThreadTimes {
         end_ns: u64,
         since_told: impl FnOnce(&ThreadClock) -> ThreadClock,
     ) {
-        let ThreadClock { tgid, tid, .. } = *clock;
+        let ThreadClock { tgid, tid, process_start_ns, .. } = *clock;
         let of_process = |(key, _): &(&ThreadKey, &ThreadTime)| key.tgid == tgid;
         let process = self.threads.iter().find(of_process);
-        let (process_start_ns, process_name, cgroup_id) = process.map_or_else(
-            || (0, process::name(tgid), 0),
-            |(key, time)| (key.process_start_ns, Some(time.process_name.clone()), time.cgroup_id),
+        let (process_name, cgroup_id) = process.map_or_else(
+            || (process::name(tgid), 0),
+            |(_, time)| (Some(time.process_name.clone()), time.cgroup_id),
         );
         let thread_name = process::thread_name(tgid, tid);
         let ended = thread_name.is_none();
@@ -118,7 +118,8 @@ impl ThreadTimes {
     }
 
     fn add(&mut self, record: &ThreadRecord, end_ns: u64) {
-        let ThreadRecord { tgid, tid, process_start_ns, .. } = *record;
+        let ThreadRecord { tgid, tid, .. } = *record;
+        let process_start_ns = record.clock.process_start_ns;
         let time = time(record, end_ns);
         let (name, group) = (&time.process_name, record.cpu_cgroup_id);
         self.queues.add(&record.clock, tgid, name, group, time.parts.queued_ns());
@@ -226,7 +227,6 @@ pub(crate) mod tests {
             ended: 0,
             tgid: 1,
             tid: 2,
-            process_start_ns: 3,
             key: 5,
             cgroup_id: 4,
             cpu_cgroup_id: 4,
@@ -237,6 +237,7 @@ pub(crate) mod tests {
                 state: state as u32,
                 spent_ns,
                 begin_ns: 1_000,
+                process_start_ns: 3,
                 ran_ns: 10_000,
                 begin_user_ns: 10,
                 begin_system_ns: 20,

@@ -140,10 +140,7 @@ fn scale(entries: &mut Vec<Classified>, aggregate: &Aggregate, times: &ThreadTim
     let exact: HashMap<ThreadKey, &ThreadTime> = times.iter().map(|(key, time)| (*key, time)).collect();
     let key_of = |thread: u32| {
         let raw = &aggregate.threads()[thread as usize];
-        let key = ThreadKey { tgid: raw.tgid, tid: raw.tid, process_start_ns: raw.process_start_ns };
-        // Of a thread that was about to end the start of its process may not be known any more.
-        let without_start = ThreadKey { process_start_ns: 0, ..key };
-        if !exact.contains_key(&key) && exact.contains_key(&without_start) { without_start } else { key }
+        ThreadKey { tgid: raw.tgid, tid: raw.tid, process_start_ns: raw.process_start_ns }
     };
     let mut sampled: HashMap<(ThreadKey, Scaled), u64> = HashMap::new();
     for entry in entries.iter() {
@@ -221,7 +218,14 @@ mod tests {
         let Ok(Record::Sample(sample)) = decode(&bytes) else { panic!("not a sample") };
         aggregate.add(&sample);
         let mut times = ThreadTimes::default();
-        let mut clock = ThreadClock { tgid: 1, tid: 1, ran_ns: 500, since_ns: 500, ..ThreadClock::ZERO };
+        let mut clock = ThreadClock {
+            tgid: 1,
+            tid: 1,
+            process_start_ns: 1,
+            ran_ns: 500,
+            since_ns: 500,
+            ..ThreadClock::ZERO
+        };
         clock.spent_ns[State::OnCpu as usize] = 500;
         clock.state = State::Blocked as u32;
         times.add_unlisted(&clock, 500, |clock| *clock);

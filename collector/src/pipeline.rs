@@ -94,11 +94,12 @@ pub async fn listen_on(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Answers queries over HTTP.
+/// Answers queries over HTTP, to those who ask an address, `localhost`, or one of these names.
 #[must_use]
-pub fn queries(listener: TcpListener, limits: query::limits::Limits) -> Companion {
+pub fn queries(listener: TcpListener, limits: query::limits::Limits, names: Vec<String>) -> Companion {
     Box::new(move |store, counts, mut stopping| {
         let router = api::router(store, limits, Arc::new(move || counts.metrics()));
+        let router = api::only_for_hosts(router, names);
         let stop = async move {
             // What tells is gone when everything is.
             let _ = stopping.wait_for(|is_stopping| *is_stopping).await;

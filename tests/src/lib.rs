@@ -18,6 +18,7 @@ pub mod debian;
 pub mod giant;
 pub mod host_time;
 pub mod net;
+pub mod serving;
 pub mod stacks;
 pub mod tmux;
 pub mod unwinding;

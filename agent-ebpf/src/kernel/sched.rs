@@ -32,7 +32,7 @@ use super::{
         TASK_STATE, TASK_STIME, TASK_TGID, TASK_THROTTLED, TASK_UTIME,
     },
     counters::count,
-    gate, quota, run_queue, threads,
+    gate, quota, run_queue, task, threads,
     trusted::Trusted,
     waits,
 };
@@ -261,6 +261,8 @@ pub fn begin(task: Trusted, state: State, now: u64, beginner: Beginner) {
     clock.begin_ran_ns = clock.ran_ns;
     clock.tgid = task.field(&TASK_TGID);
     clock.tid = task.field(&TASK_PID);
+    let pointer = task.untrusted();
+    clock.process_start_ns = task::start_ns(task::group_leader(pointer).unwrap_or(pointer));
     clock.queue_cpu = task.field(&TASK_CPU);
     quota::queued(task, clock);
     // By reference: a copy has no room on the stack.

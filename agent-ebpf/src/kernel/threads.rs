@@ -353,7 +353,6 @@ fn describe(record: &mut ThreadRecord, task: Trusted, clock: &ThreadClock, ended
     record.ended = ended;
     record.tgid = task.field(&TASK_TGID);
     record.tid = task.field(&TASK_PID);
-    record.process_start_ns = task::start_ns(leader);
     record.key = task.address();
     record.cgroup_id = task::cgroup_id(pointer);
     record.cpu_cgroup_id = run_queue::cpu_cgroup_id(task);

@@ -29,6 +29,9 @@ pub(super) struct ServeArguments {
     /// Where queries are listened to (HTTP, not encrypted; whoever reaches it reads everything)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4041", env = "CHOKEPOINT_HTTP")]
     http: SocketAddr,
+    /// A name by which browsers may ask for queries, beside localhost and addresses. May be given more than once
+    #[arg(long = "http-name", value_name = "NAME", env = "CHOKEPOINT_HTTP_NAMES", value_delimiter = ',')]
+    http_names: Vec<String>,
     /// How long windows are kept as they were, hours
     #[arg(long, value_name = "HOURS", default_value_t = Options::default().windows_ns / HOUR_NS)]
     keep_windows: u64,
@@ -82,7 +85,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         println!("queries on http://{http}");
         println!("listening on {address}");
     };
-    let companions = vec![pipeline::queries(queries, QueryLimits::default())];
+    let companions = vec![pipeline::queries(queries, QueryLimits::default(), arguments.http_names)];
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
 }
 
