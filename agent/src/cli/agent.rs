@@ -116,7 +116,7 @@ mod tests {
         let arguments = Program::try_parse_from(line).expect("a command line").arguments;
         let config = arguments.effective().expect("it makes sense");
         assert_eq!((config.frequency_hz, config.window.as_secs(), config.max_overhead), (9, 5, 0.01));
-        assert_eq!(config.labels.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), ["1", "b"]);
+        assert_eq!(config.labels.into_values().collect::<Vec<_>>(), ["1", "b"]);
         let missing = Program::try_parse_from(["x", "--config", "/nowhere/x.toml"]).expect("a command line");
         assert!(missing.arguments.effective().is_err());
     }

@@ -200,7 +200,7 @@ impl Settings {
 impl Config {
     fn check(&self) -> Result<(), String> {
         if let Some(collector) = &self.collector
-            && !collector.strip_prefix("http://").is_some_and(|address| !address.trim_matches('/').is_empty())
+            && collector.strip_prefix("http://").is_none_or(|address| address.trim_matches('/').is_empty())
         {
             return Err(format!("collector: {collector} is no address: give http://HOST:PORT"));
         }
@@ -352,7 +352,7 @@ service = 'shop'
             .expect("it is");
         let config = near.or(far).config().expect("it makes sense");
         assert_eq!((config.frequency_hz, config.window.as_secs()), (9, 2));
-        assert_eq!(config.labels.into_iter().map(|(_, value)| value).collect::<Vec<_>>(), ["1", "3"]);
+        assert_eq!(config.labels.into_values().collect::<Vec<_>>(), ["1", "3"]);
     }
 
     #[test]

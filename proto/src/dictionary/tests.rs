@@ -135,18 +135,20 @@ fn lists_that_become_too_long_begin_anew() {
 
 #[test]
 fn a_sender_with_little_memory_begins_anew_more_often() {
-    let limits = Limits { entries: 8, ..LIMITS };
+    let limits = Limits { entries: 12, ..LIMITS };
     let (mut sender, mut receiver) = (Sender::with_limits(limits), Receiver::new());
-    let mut send = |whole: &Window| {
+    let mut begins_anew = |whole: &Window| {
         let mut window = sender.next(whole).expect("it is whole");
         receiver.take(&mut window).expect("it is as the protocol says")
     };
-    let (one, other) = (window("a", &[&["f", "g"]]), window("b", &[&["h", "i"]]));
-    assert!(send(&one) && !send(&one));
-    assert!(send(&other), "there is no room for both");
+    // Five strings each.
+    let [one, other, third] =
+        ["a", "b", "c"].map(|name| window(name, &[&[&format!("{name}1"), &format!("{name}2")]]));
+    assert_eq!([&one, &one, &other].map(&mut begins_anew), [true, false, false]);
+    assert!(begins_anew(&third), "there is no room for it, too");
     // Alone it is more than that.
-    let long = window("c", &[&["k", "l", "m", "n", "o", "p", "q", "r", "s"]]);
-    assert!(send(&long) && send(&long));
+    let long = window("d", &[&["k", "l", "m", "n", "o", "p", "q", "r", "s", "t"]]);
+    assert_eq!([&long, &long].map(&mut begins_anew), [true, true]);
 }
 
 #[test]
