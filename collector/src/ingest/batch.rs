@@ -71,8 +71,15 @@ pub(super) fn window(batch: &Batch, limits: &Limits) -> Result<Window, Refused> 
     if !(1..=i64::MAX.unsigned_abs()).contains(&batch.sequence) {
         return Err(Refused::Sequence(batch.sequence));
     }
-    let bytes = uncompress(batch, limits)?;
-    let window = Window::decode(bytes.as_slice()).map_err(|error| Refused::Message(error.to_string()))?;
+    decode(&uncompress(batch, limits)?)
+}
+
+/// The window in these bytes, with values that can be.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<Window, Refused> {
+    let window = Window::decode(bytes).map_err(|error| Refused::Message(error.to_string()))?;
     check(&window)?;
     Ok(window)
 }

@@ -11,7 +11,7 @@ mod hello;
 mod service;
 mod session;
 
-pub use batch::Refused;
+pub use batch::{Refused, decode};
 pub use counts::{Count, Counts};
 pub use service::{Ingest, serve};
 pub use session::{NotBegun, Session, Taken};

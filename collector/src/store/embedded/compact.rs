@@ -36,6 +36,8 @@ struct Written {
 pub(super) fn fresh(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreError> {
     let access = shared.read()?;
     let Some(due) = due_windows(shared, &access, now_unix_ns)? else { return Ok(false) };
+    // Names do not change, and nobody else deletes windows.
+    access.let_go()?;
     let DueWindows { ids, mut samples, mut readings } = due;
     let mut written = Vec::new();
     let mut attempt = || {
@@ -189,6 +191,8 @@ pub(super) fn minutes(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreEr
         }
     }
     let Some((_, _, content, _)) = due.first() else { return Ok(false) };
+    // Names do not change, and nobody else deletes segments.
+    access.let_go()?;
     let every = vec![true; access.index.len()];
     let wanted = Wanted { from_unix_ns: 0, until_unix_ns: u64::MAX, kind: None, series: &every };
     let id = next_id(&access)?;

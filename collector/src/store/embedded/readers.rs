@@ -98,6 +98,15 @@ impl Access<'_> {
     pub(super) fn catalogue(&self) -> &Connection {
         self.connection.as_ref().expect("it is there until the access is dropped")
     }
+
+    /// Lets go of the view: what is read from here on is as it is then. For who writes segments, which takes long: the catalogue's log
+    /// cannot begin anew while somebody holds a view of it.
+    ///
+    /// # Errors
+    /// Where the catalogue cannot be read.
+    pub(super) fn let_go(&self) -> Result<(), StoreError> {
+        self.catalogue().execute_batch("ROLLBACK").map_err(failed(|| "cannot read the catalogue".to_owned()))
+    }
 }
 
 impl Drop for Access<'_> {
@@ -105,7 +114,8 @@ impl Drop for Access<'_> {
         self.readers.turns.lock().unwrap_or_else(PoisonError::into_inner).reading.remove(&self.turn);
         let Some(connection) = self.connection.take() else { return };
         let mut idle = self.readers.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        if connection.execute_batch("ROLLBACK").is_ok() && idle.len() < MAX_IDLE {
+        let has_let_go = connection.is_autocommit() || connection.execute_batch("ROLLBACK").is_ok();
+        if has_let_go && idle.len() < MAX_IDLE {
             idle.push(connection);
         }
     }
