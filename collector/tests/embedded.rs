@@ -2,12 +2,15 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use chokepoint_collector::labels::Operator;
 use chokepoint_collector::store::embedded::{Embedded, OpenError, Options};
 use chokepoint_collector::store::{Appended, SignalQuery, Store, StoreError, SumQuery};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 
 use common::*;
 
@@ -205,6 +208,80 @@ fn history_says_the_same_as_fresh_windows() {
     maintain(&store, now + 2 * HOUR);
     assert_eq!(told(&store, 0, u64::MAX), all);
     assert_eq!(told(&store, START - HOUR, START + 4 * HOUR), all);
+}
+
+/// Rows of all Parquet files of a folder whose names begin so, each column by its name.
+fn parquet_rows(folder: &Path, prefix: &str) -> Vec<BTreeMap<String, String>> {
+    let mut rows = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let entry = entry.expect("an entry");
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            let file = fs::File::open(entry.path()).expect("a file");
+            let reader = SerializedFileReader::new(file).expect("a Parquet file");
+            for row in reader.get_row_iter(None).expect("rows") {
+                let row = row.expect("a row");
+                let columns = row.get_column_iter().map(|(name, value)| match value {
+                    Field::Str(text) => (name.clone(), text.clone()),
+                    other => (name.clone(), other.to_string()),
+                });
+                rows.push(columns.collect());
+            }
+        }
+    }
+    rows
+}
+
+#[test]
+fn any_reader_of_parquet_understands_history() {
+    let directory = directory();
+    let store = open(directory.path());
+    let mut truth = fill_hosts(&store, 2, START, 2, 12);
+    maintain(&store, START + 2 * HOUR);
+    // What is new comes in files of its own.
+    for (key, (count, weight)) in fill_hosts(&store, 2, START + HOUR, 2, 13) {
+        let sum = truth.entry(key).or_default();
+        *sum = (sum.0 + count, sum.1 + weight);
+    }
+    maintain(&store, START + 3 * HOUR);
+    drop(store);
+
+    let names = directory.path().join("names");
+    let mut stacks: BTreeMap<String, (String, String)> = BTreeMap::new();
+    for row in parquet_rows(&names, "stacks-") {
+        assert!(row["module"].starts_with("/bin/") && row["build_id"] == "010203" && row["line"] == "7");
+        let known = stacks.insert(row["stack"].clone(), (row["caller"].clone(), row["function"].clone()));
+        assert!(known.is_none(), "each is there once");
+    }
+    let mut labels: BTreeMap<(String, String), String> = BTreeMap::new();
+    for row in parquet_rows(&names, "series-") {
+        labels.insert((row["series"].clone(), row["name"].clone()), row["value"].clone());
+    }
+    for level in ["windows", "minutes", "hours"] {
+        let mut told = Truth::new();
+        for row in parquet_rows(&directory.path().join("segments"), &format!("samples-{level}-")) {
+            let label = |name: &str| {
+                labels.get(&(row["series"].clone(), name.to_owned())).cloned().unwrap_or_default()
+            };
+            assert_eq!(
+                (&*row["kind"], &row["host"], &row["service"]),
+                ("wall", &label("host"), &label("process"))
+            );
+            let mut stack = Vec::new();
+            let mut node = row["stack"].clone();
+            while let Some((caller, function)) = stacks.get(&node) {
+                stack.insert(0, function.clone());
+                node = caller.clone();
+            }
+            let key = (row["host"].clone(), label("process"), label("pod"), row["class"].clone(), stack);
+            let sum = told.entry(key).or_default();
+            let number = |name: &str| row[name].parse::<u64>().expect("a number");
+            *sum = (sum.0 + number("count"), sum.1 + number("weight"));
+        }
+        assert_eq!(told, truth, "{level}");
+    }
+    let signals = parquet_rows(&directory.path().join("segments"), "signals-windows-");
+    let of_cpu = signals.iter().filter(|row| row["signal"] == "cpu.utilization" && row["unit"] == "%");
+    assert_eq!(of_cpu.count(), 2 * 2 * 12);
 }
 
 #[test]

@@ -12,6 +12,9 @@ use chokepoint_collector::store::{Appended, SignalQuery, Store};
 
 use common::*;
 
+/// What the store has beside the catalogue.
+const FOLDERS: [&str; 2] = ["segments", "names"];
+
 fn fixture(version: usize) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/stores/{version}"))
 }
@@ -21,19 +24,16 @@ fn fixture(version: usize) -> PathBuf {
 fn the_first_version_is_read() {
     let directory = directory();
     let store = directory.path();
-    fs::create_dir(store.join("segments")).expect("a directory");
-    for entry in fs::read_dir(fixture(1)).expect("the fixture") {
-        let path = entry.expect("an entry").path();
-        let name = path.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
-        let content = fs::read(&path).expect("its content");
-        match name.strip_suffix(".zst") {
-            Some(name) => {
-                let content = zstd::stream::decode_all(content.as_slice()).expect("it is whole");
-                fs::write(store.join(name), content).expect("a copy");
-            }
-            None => fs::write(store.join("segments").join(name), content).expect("a copy"),
+    for folder in FOLDERS {
+        fs::create_dir(store.join(folder)).expect("a directory");
+        for entry in fs::read_dir(fixture(1).join(folder)).expect("the fixture") {
+            let path = entry.expect("an entry").path();
+            fs::copy(&path, store.join(folder).join(path.file_name().expect("a name"))).expect("a copy");
         }
     }
+    let catalogue = fs::read(fixture(1).join("catalogue.sqlite.zst")).expect("the fixture");
+    let catalogue = zstd::stream::decode_all(catalogue.as_slice()).expect("it is whole");
+    fs::write(store.join("catalogue.sqlite"), catalogue).expect("a copy");
     let store = Embedded::open(store, Options::default()).expect("it opens");
     let holdings = store.holdings().expect("holdings");
     assert_eq!((holdings.segments, holdings.fresh_rows > 0), (6, true));
@@ -110,8 +110,11 @@ fn write_the_fixture() {
     let content = fs::read(directory.path().join("catalogue.sqlite")).expect("a catalogue");
     let content = zstd::bulk::compress(&content, 19).expect("it compresses");
     fs::write(to.join("catalogue.sqlite.zst"), content).expect("it is written");
-    for entry in fs::read_dir(directory.path().join("segments")).expect("segments") {
-        let path = entry.expect("an entry").path();
-        fs::copy(&path, to.join(path.file_name().expect("a name"))).expect("it is copied");
+    for folder in FOLDERS {
+        fs::create_dir_all(to.join(folder)).expect("a directory");
+        for entry in fs::read_dir(directory.path().join(folder)).expect("files") {
+            let path = entry.expect("an entry").path();
+            fs::copy(&path, to.join(folder).join(path.file_name().expect("a name"))).expect("it is copied");
+        }
     }
 }

@@ -29,9 +29,10 @@ pub(super) fn frames(shared: &Shared, stacks: &[StackId]) -> Result<Frames, Stor
     Ok(reader.frames)
 }
 
-struct FrameReader<'a> {
+/// Reads frames, each function, module and location once.
+pub(super) struct FrameReader<'a> {
     catalogue: &'a Connection,
-    frames: Frames,
+    pub(super) frames: Frames,
     functions: HashMap<u32, usize>,
     modules: HashMap<u32, usize>,
     /// Caller and location of nodes: stacks have most of them in common.
@@ -40,7 +41,7 @@ struct FrameReader<'a> {
 }
 
 impl<'a> FrameReader<'a> {
-    fn new(catalogue: &'a Connection) -> Self {
+    pub(super) fn new(catalogue: &'a Connection) -> Self {
         Self {
             catalogue,
             frames: Frames::default(),
@@ -76,7 +77,8 @@ impl<'a> FrameReader<'a> {
         Ok(frames)
     }
 
-    fn location(&mut self, number: u32) -> Result<FrameLocation, StoreError> {
+    /// The location of this number.
+    pub(super) fn location(&mut self, number: u32) -> Result<FrameLocation, StoreError> {
         if let Some(known) = self.locations.get(&number) {
             return Ok(known.clone());
         }

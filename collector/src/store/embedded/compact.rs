@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::directory::Folder;
 use super::readers::Access;
 use super::rows::{Reading, Sample};
 use super::segments::{
@@ -199,7 +200,7 @@ pub(super) fn minutes(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreEr
     let written = if *content == Content::Samples as i64 {
         let mut rows = Vec::new();
         for (_, file, ..) in &due {
-            samples(&shared.directory.segment(file), &wanted, &mut |row| {
+            samples(&shared.directory.file(Folder::Segments, file), &wanted, &mut |row| {
                 rows.push(Sample { start_unix_ns: Level::Hours.floor(row.start_unix_ns), ..*row });
                 Ok(())
             })?;
@@ -208,7 +209,7 @@ pub(super) fn minutes(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreEr
     } else {
         let mut rows = Vec::new();
         for (_, file, ..) in &due {
-            readings(&shared.directory.segment(file), &wanted, &mut |row| {
+            readings(&shared.directory.file(Folder::Segments, file), &wanted, &mut |row| {
                 rows.push(Reading { start_unix_ns: Level::Hours.floor(row.start_unix_ns), ..*row });
                 Ok(())
             })?;
@@ -236,7 +237,7 @@ fn settle(shared: &Shared, written: &[Written], result: Result<(), StoreError>) 
     if result.is_err() {
         for segment in written {
             // What cannot be removed now is removed at the next start.
-            let _ = shared.directory.remove_segment(&segment.file);
+            let _ = shared.directory.remove(Folder::Segments, &segment.file);
         }
     }
     result.map(|()| true)
@@ -256,7 +257,8 @@ fn write_sample_segment(
     };
     let file = file_name(id, Content::Samples, level);
     let mut words = Words::new(access.catalogue(), &access.index);
-    let bytes = shared.directory.write_segment(&file, |file| write_samples(file, rows, &mut words))?;
+    let bytes =
+        shared.directory.write(Folder::Segments, &file, |file| write_samples(file, rows, &mut words))?;
     Ok(Some(Written {
         file,
         content: Content::Samples,
@@ -283,7 +285,8 @@ fn write_reading_segment(
     };
     let file = file_name(id, Content::Signals, level);
     let mut words = Words::new(access.catalogue(), &access.index);
-    let bytes = shared.directory.write_segment(&file, |file| write_readings(file, rows, &mut words))?;
+    let bytes =
+        shared.directory.write(Folder::Segments, &file, |file| write_readings(file, rows, &mut words))?;
     Ok(Some(Written {
         file,
         content: Content::Signals,

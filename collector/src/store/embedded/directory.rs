@@ -10,6 +10,27 @@ use crate::store::StoreError;
 /// What a file is called until it is whole. Such files are leftovers of a crash.
 const UNFINISHED: &str = "tmp";
 
+/// What kinds of immutable files there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Folder {
+    /// History.
+    Segments,
+    /// What its numbers mean, for other programs.
+    Names,
+}
+
+impl Folder {
+    /// All.
+    pub(super) const ALL: [Self; 2] = [Self::Segments, Self::Names];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Segments => "segments",
+            Self::Names => "names",
+        }
+    }
+}
+
 /// The directory, held by this process alone for as long as this lives.
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -25,7 +46,9 @@ impl Directory {
     /// Where another process holds it, or it cannot be made.
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let step = || format!("cannot use {} as a store", path.display());
-        fs::create_dir_all(path.join("segments")).map_err(failed(step))?;
+        for folder in Folder::ALL {
+            fs::create_dir_all(path.join(folder.name())).map_err(failed(step))?;
+        }
         let lock = File::options()
             .create(true)
             .truncate(false)
@@ -44,67 +67,68 @@ impl Directory {
         self.path.join("catalogue.sqlite")
     }
 
-    /// A segment's file.
-    pub(super) fn segment(&self, name: &str) -> PathBuf {
-        self.path.join("segments").join(name)
+    /// A file.
+    pub(super) fn file(&self, folder: Folder, name: &str) -> PathBuf {
+        self.path.join(folder.name()).join(name)
     }
 
-    /// Writes a segment's file: under another name first, to the disk, and only then under its own. Returns its bytes.
+    /// Writes a file: under another name first, to the disk, and only then under its own. Returns its bytes.
     ///
     /// # Errors
     /// What `write` says, and where the disk does not take it. Nothing is left then.
-    pub(super) fn write_segment(
+    pub(super) fn write(
         &self,
+        folder: Folder,
         name: &str,
         write: impl FnOnce(&File) -> Result<(), StoreError>,
     ) -> Result<u64, StoreError> {
-        let step = || format!("cannot write the segment {name}");
-        let unfinished = self.segment(name).with_extension(UNFINISHED);
+        let step = || format!("cannot write {name}");
+        let unfinished = self.file(folder, name).with_extension(UNFINISHED);
         let attempt = || {
             let file = File::create(&unfinished).map_err(failed(step))?;
             write(&file)?;
             file.sync_all().map_err(failed(step))?;
             let bytes = file.metadata().map_err(failed(step))?.len();
-            fs::rename(&unfinished, self.segment(name)).map_err(failed(step))?;
-            self.sync_segments().map_err(failed(step))?;
+            fs::rename(&unfinished, self.file(folder, name)).map_err(failed(step))?;
+            self.sync(folder).map_err(failed(step))?;
             Ok(bytes)
         };
         let result = attempt();
         if result.is_err() {
             // One of the two is not there; what cannot be removed now is removed at the next start.
             let _ = fs::remove_file(&unfinished);
-            let _ = fs::remove_file(self.segment(name));
+            let _ = fs::remove_file(self.file(folder, name));
         }
         result
     }
 
-    /// Removes a segment's file; one that is not there is well.
+    /// Removes a file; one that is not there is well.
     ///
     /// # Errors
     /// Where the disk does not let it.
-    pub(super) fn remove_segment(&self, name: &str) -> Result<(), StoreError> {
-        match fs::remove_file(self.segment(name)) {
+    pub(super) fn remove(&self, folder: Folder, name: &str) -> Result<(), StoreError> {
+        match fs::remove_file(self.file(folder, name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(failed(|| format!("cannot remove the segment {name}"))(error))
+                Err(failed(|| format!("cannot remove {name}"))(error))
             }
             _ => Ok(()),
         }
     }
 
-    /// Names of all files among the segments.
+    /// Names of all files in a folder.
     ///
     /// # Errors
     /// Where the directory cannot be read.
-    pub(super) fn segments(&self) -> Result<Vec<String>, StoreError> {
-        let step = || "cannot list the store's segments".to_owned();
+    pub(super) fn files(&self, folder: Folder) -> Result<Vec<String>, StoreError> {
+        let step = || "cannot list the store's files".to_owned();
         let mut names = Vec::new();
-        for entry in fs::read_dir(self.path.join("segments")).map_err(failed(step))? {
+        for entry in fs::read_dir(self.path.join(folder.name())).map_err(failed(step))? {
             names.push(entry.map_err(failed(step))?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
     }
 
-    fn sync_segments(&self) -> io::Result<()> {
-        File::open(self.path.join("segments"))?.sync_all()
+    fn sync(&self, folder: Folder) -> io::Result<()> {
+        File::open(self.path.join(folder.name()))?.sync_all()
     }
 }

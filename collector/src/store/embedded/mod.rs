@@ -6,7 +6,8 @@
 //!
 //! **Layout.** `catalogue.sqlite` is a SQLite database in WAL mode: names with their numbers, agents, which batches are stored, verdicts,
 //! the list of segments, and fresh windows as compressed columns ([`fresh`]). `segments/` has history: immutable Parquet files of samples
-//! and of signals, each written three times: as the windows were, by the minute and by the hour ([`segments`]). `lock` is held while a
+//! and of signals, each written three times: as the windows were, by the minute and by the hour ([`segments`]). `names/` tells other programs what the
+//! numbers in them mean ([`export`]). `lock` is held while a
 //! process has the store open.
 //!
 //! **Recovery.** The catalogue alone says what is there. A transaction that did not end is not there; SQLite sees to that. A segment's
@@ -20,6 +21,7 @@ mod answers;
 mod appender;
 mod compact;
 mod directory;
+mod export;
 mod fresh;
 mod names;
 mod readers;
@@ -252,7 +254,8 @@ impl Store for Embedded {
         // What makes room comes first: the rest needs some.
         Ok(retention::delete(&self.shared, now_unix_ns, &mut doomed)?
             || compact::fresh(&self.shared, now_unix_ns)?
-            || compact::minutes(&self.shared, now_unix_ns)?)
+            || compact::minutes(&self.shared, now_unix_ns)?
+            || export::names(&self.shared)?)
     }
 }
 

@@ -5,6 +5,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
+use super::directory::Folder;
 use super::segments::Level;
 use super::writer::signed;
 use super::{HOUR_NS, Holdings, Shared, failed};
@@ -137,7 +138,7 @@ impl Doomed {
         let mut kept = Vec::new();
         for (turn, file) in self.0.drain(..) {
             if shared.readers.has_ended_before(turn) {
-                shared.directory.remove_segment(&file)?;
+                shared.directory.remove(Folder::Segments, &file)?;
             } else {
                 kept.push((turn, file));
             }
@@ -147,20 +148,25 @@ impl Doomed {
     }
 }
 
-/// Removes files that the catalogue does not list: of segments that were not finished, or deleted and not yet gone.
+/// Removes files that the catalogue does not list: that were not finished, or deleted and not yet gone.
 ///
 /// # Errors
 /// Where the directory cannot be read or written.
 pub(super) fn remove_leftovers(shared: &Shared) -> Result<(), StoreError> {
     let catalogue = shared.catalogue();
-    let step = || "cannot list segments".to_owned();
-    let mut listed =
-        catalogue.prepare("SELECT count(*) FROM segments WHERE file = ?1").map_err(failed(step))?;
-    for file in shared.directory.segments()? {
-        let is_listed: bool = listed.query_row([&file], |row| row.get(0)).map_err(failed(step))?;
-        if !is_listed {
-            tracing::info!(file, "removing a segment that was not finished");
-            shared.directory.remove_segment(&file)?;
+    let step = || "cannot list the store's files".to_owned();
+    for folder in Folder::ALL {
+        let sql = match folder {
+            Folder::Segments => "SELECT count(*) FROM segments WHERE file = ?1",
+            Folder::Names => "SELECT count(*) FROM names WHERE file = ?1",
+        };
+        let mut listed = catalogue.prepare(sql).map_err(failed(step))?;
+        for file in shared.directory.files(folder)? {
+            let is_listed: bool = listed.query_row([&file], |row| row.get(0)).map_err(failed(step))?;
+            if !is_listed {
+                tracing::info!(file, "removing a file that was not finished");
+                shared.directory.remove(folder, &file)?;
+            }
         }
     }
     Ok(())

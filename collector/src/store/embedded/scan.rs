@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+use super::directory::Folder;
 use super::readers::Access;
 use super::rows::{Reading, Sample};
 use super::segments::{Content, Level, Wanted, readings, samples};
@@ -204,7 +205,7 @@ impl Scan<'_> {
             let series: Vec<u8> = row.get(1).map_err(failed(step))?;
             let series =
                 varint::ascending(&series).ok_or_else(|| failed(step)("a list of series is damaged"))?;
-            segments.push((self.shared.directory.segment(&file), series));
+            segments.push((self.shared.directory.file(Folder::Segments, &file), series));
         }
         Ok(segments)
     }

@@ -95,5 +95,11 @@ CREATE TABLE segments (
 CREATE INDEX segments_by_time ON segments (content, level, from_unix_ns);
 CREATE INDEX segments_by_parent ON segments (parent);
 
+-- Files that tell other programs what the numbers in segments mean: of stacks, or of series, up to this number.
+CREATE TABLE names (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, file TEXT NOT NULL UNIQUE, content TEXT NOT NULL, last INTEGER NOT NULL,
+    after_segment INTEGER NOT NULL
+) STRICT;
+
 -- Totals since the store was made: what was deleted.
 CREATE TABLE totals (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;

@@ -3,15 +3,15 @@
 //! Each holds samples or signals ([`Content`]) of one hour at most, at one [`Level`] of time. Rows are in the order of kind, service,
 //! series, class, stack and time: what queries ask for is together, and columns repeat, which is what compresses them. Beside the store's
 //! numbers, which its queries read, stand the words (kind, service, host, class, signal), so that any reader of Parquet understands the
-//! rows; in this order they take next to no room. What a series' other labels are, and what a stack's number means, is in the
-//! catalogue: a SQLite database with tables `series`, `label_sets`, `nodes`, `locations`, `functions`, `modules` and `strings`.
+//! rows; in this order they take next to no room. What a series' other labels are, and what a stack's number means, is in
+//! files of names.
 
 mod read;
 mod schema;
 mod write;
 
 pub(super) use read::{Wanted, readings, samples};
-pub(super) use write::{Words, write_readings, write_samples};
+pub(super) use write::{Words, write_column, write_readings, write_samples, writer};
 
 use super::{HOUR_NS, MINUTE_NS};
 

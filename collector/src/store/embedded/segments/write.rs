@@ -208,7 +208,11 @@ fn order_samples(rows: &mut Vec<Sample>, index: &SeriesIndex) {
     });
 }
 
-fn writer(
+/// Begins a file of these columns.
+///
+/// # Errors
+/// Where the disk does not take it.
+pub(in super::super) fn writer(
     file: &File,
     columns: Arc<parquet::schema::types::Type>,
 ) -> Result<SerializedFileWriter<File>, StoreError> {
@@ -224,7 +228,8 @@ fn writer(
     SerializedFileWriter::new(file, columns, Arc::new(properties)).map_err(failed(writing))
 }
 
-fn write_column<T: DataType>(
+/// Writes the next column of a group.
+pub(in super::super) fn write_column<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, File>,
     values: &[T::T],
 ) -> Result<(), ParquetError> {
