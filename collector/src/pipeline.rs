@@ -4,6 +4,7 @@
 //!
 //! | what | capacity | when full |
 //! |---|---|---|
+//! | connections | [`Limits::connections`] | the next wait in the kernel |
 //! | streams | [`Limits::streams`] | the next agent is refused, and comes again |
 //! | a stream's messages before they are read | 256 KiB, HTTP/2's window | the agent waits |
 //! | a message | [`Limits::message_bytes`] | the stream ends |

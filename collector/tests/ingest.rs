@@ -106,6 +106,23 @@ async fn batches_are_answered_when_stored_and_stored_once() {
     assert_eq!(told(&store, START, START + HOUR), truth);
 }
 
+/// Who connects and says nothing takes a place, and no more: when it goes, the next has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded() {
+    let directory = directory();
+    let limits = Limits { connections: 2, ..Limits::default() };
+    let collector = Collector::start(directory.path(), limits).await;
+    let connect = || tokio::net::TcpStream::connect(collector.address);
+    let silent = [connect().await.expect("a connection"), connect().await.expect("a connection")];
+    let begin = tokio::spawn(Stream::begin(collector.address, hello(1)));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!begin.is_finished(), "there is no place for it");
+    drop(silent);
+    let begun = tokio::time::timeout(PATIENCE, begin).await.expect("in time").expect("no panic");
+    drop(begun.unwrap_or_else(|status| panic!("{status}")));
+    collector.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_accepted_ends_the_stream_and_says_why() {
     let directory = directory();

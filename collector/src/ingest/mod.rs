@@ -6,6 +6,7 @@
 
 mod agents;
 mod batch;
+mod connections;
 mod counts;
 mod hello;
 mod service;
@@ -25,6 +26,8 @@ pub struct Limits {
     pub window_bytes: usize,
     /// Batches that an agent may send before the first of them is answered.
     pub unanswered: u32,
+    /// Connections at once. An agent has one; more than streams, so that who has one too many is told so.
+    pub connections: usize,
     /// Streams at once. Each takes up to some hundred kilobytes: four bytes for each entry of its dictionary, and a message.
     pub streams: usize,
     /// Bytes of windows that are uncompressed and decoded at once, of all agents together. Who comes when they are taken waits.
@@ -37,6 +40,7 @@ impl Default for Limits {
             message_bytes: 1 << 20,
             window_bytes: 4 << 20,
             unanswered: 8,
+            connections: 4_224,
             streams: 4_096,
             decoding_bytes: 192 << 20,
         }

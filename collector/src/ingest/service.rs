@@ -1,5 +1,6 @@
 //! Sessions on gRPC.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,11 +8,12 @@ use chokepoint_proto::stream::collector_server::{Collector, CollectorServer};
 use chokepoint_proto::stream::{Answer, Batch, FromAgent, FromCollector, Hello, from_agent, from_collector};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Limits;
 use super::agents::{Agents, Place};
+use super::connections;
 use super::counts::{Count, Counts};
 use super::session::{NotBegun, Session, Taken};
 use crate::store::{Store, StoreError};
@@ -177,7 +179,7 @@ impl Collector for Ingest {
         &self,
         request: Request<Streaming<FromAgent>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        let peer = request.remote_addr();
+        let peer = request.extensions().get::<Option<SocketAddr>>().copied().flatten();
         let mut messages = request.into_inner();
         let (answers, outgoing) = mpsc::channel(ANSWERS);
         let ingest = self.clone();
@@ -229,7 +231,8 @@ pub async fn serve(ingest: Ingest, listener: TcpListener) -> Result<(), tonic::t
     let stopped = async move {
         let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
     };
-    let message_bytes = ingest.limits.message_bytes;
+    let Limits { message_bytes, connections, .. } = ingest.limits;
+    let connections = ReceiverStream::new(connections::accept(listener, connections));
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))
@@ -237,7 +240,7 @@ pub async fn serve(ingest: Ingest, listener: TcpListener) -> Result<(), tonic::t
         .initial_stream_window_size(FLOW_BYTES)
         .initial_connection_window_size(FLOW_BYTES)
         .add_service(CollectorServer::new(ingest).max_decoding_message_size(message_bytes))
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stopped)
+        .serve_with_incoming_shutdown(connections, stopped)
         .await
 }
 

@@ -15,6 +15,11 @@ use crate::store::{AgentStatus, FrameLocation, Frames, Selection, StackId, Store
 /// Frames of a stack at most: the kernel programs keep 512 and 127 of the kernel's own, runtimes may add some.
 const MAX_FRAMES: usize = 4_096;
 
+/// Bytes of an answer's verdicts at most: a day of some hundred hosts.
+const MAX_SPANS_BYTES: usize = 64 << 20;
+/// Bytes of a verdict beside its texts, or somewhat less.
+const SPAN_BYTES: usize = 512;
+
 /// The frames of stacks.
 ///
 /// # Errors
@@ -173,6 +178,7 @@ pub(super) fn verdicts(shared: &Shared, selection: &Selection) -> Result<Vec<Ver
     // Hosts are few.
     let mut hosts: HashMap<u32, Option<Labels>> = HashMap::new();
     let mut spans = Vec::new();
+    let mut bytes = 0;
     while let Some(row) = rows.next().map_err(failed(reading))? {
         let host = row.get(0).map_err(failed(reading))?;
         let labels = hosts.entry(host).or_insert_with(|| {
@@ -180,7 +186,12 @@ pub(super) fn verdicts(shared: &Shared, selection: &Selection) -> Result<Vec<Ver
             selection.matchers.iter().all(|matcher| matcher.admits(&labels)).then_some(labels)
         });
         if let Some(labels) = labels {
-            spans.push(span(row, labels.clone())?);
+            let span = span(row, labels.clone())?;
+            bytes += span.diagnosis.len() + span.summary.len() + SPAN_BYTES;
+            if bytes > MAX_SPANS_BYTES {
+                return Err(StoreError::TooLarge { what: "bytes of verdicts", limit: MAX_SPANS_BYTES });
+            }
+            spans.push(span);
         }
     }
     spans.sort_by(|one, other| (host_of(one), one.from_unix_ns).cmp(&(host_of(other), other.from_unix_ns)));

@@ -15,9 +15,9 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 use super::failed;
 use crate::store::StoreError;
 
-/// Entries of each table that are kept in memory, so that what all hosts have in common is not looked up for each: with 60 bytes each, 30 MB
+/// Entries of each table that are kept in memory, so that what all hosts have in common is not looked up for each: with 60 bytes each, 15 MB
 /// a table. When there are more, all are forgotten, and looked up again as they are needed.
-const MAX_CACHED: usize = 1 << 19;
+const MAX_CACHED: usize = 1 << 18;
 /// Entries of each table that wait to be written. Above it the disk takes nothing, and new streams are to wait.
 const MAX_UNWRITTEN: usize = 1 << 20;
 

@@ -135,16 +135,19 @@ fn count(transaction: &Transaction<'_>, rows: i64, bytes: i64) -> rusqlite::Resu
 impl Doomed {
     /// Removes the files that nobody can be reading.
     fn sweep(&mut self, shared: &Shared) -> Result<(), StoreError> {
-        let mut kept = Vec::new();
-        for (turn, file) in self.0.drain(..) {
-            if shared.readers.has_ended_before(turn) {
-                shared.directory.remove(Folder::Segments, &file)?;
-            } else {
-                kept.push((turn, file));
+        let mut result = Ok(());
+        self.0.retain(|(turn, file)| {
+            if !shared.readers.has_ended_before(*turn) {
+                return true;
             }
-        }
-        self.0 = kept;
-        Ok(())
+            let removed = shared.directory.remove(Folder::Segments, file);
+            let is_kept = removed.is_err();
+            if is_kept {
+                result = removed;
+            }
+            is_kept
+        });
+        result
     }
 }
 
