@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod cli;
+mod clock;
 #[cfg(test)]
 mod golden;
 pub mod ingest;

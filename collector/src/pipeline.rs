@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::api;
+use crate::clock::now_unix_ns;
 use crate::ingest::{self, Counts, Ingest, Limits};
 use crate::query;
 use crate::store::embedded::{Embedded, OpenError, Options};
@@ -202,9 +203,4 @@ async fn keep_up(store: Arc<dyn Store>, mut stopping: watch::Receiver<bool>) {
 
 fn warn(error: &StoreError) {
     tracing::warn!(%error, "the store's upkeep is put off");
-}
-
-fn now_unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

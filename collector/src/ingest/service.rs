@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use chokepoint_proto::stream::collector_server::{Collector, CollectorServer};
 use chokepoint_proto::stream::{Answer, Batch, FromAgent, FromCollector, Hello, from_agent, from_collector};
@@ -16,6 +16,7 @@ use super::agents::{Agents, Place};
 use super::connections;
 use super::counts::{Count, Counts};
 use super::session::{NotBegun, Session, Taken};
+use crate::clock::now_unix_ns;
 use crate::store::{Store, StoreError};
 
 /// How long an agent may take to say hello.
@@ -261,9 +262,4 @@ fn permits(window_bytes: usize) -> u32 {
     u32::try_from(window_bytes.saturating_mul(DECODED_BYTES).div_ceil(PERMIT_BYTES))
         .unwrap_or(u32::MAX)
         .max(1)
-}
-
-fn now_unix_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -3,6 +3,8 @@
 //! A segment has windows of one hour only, so that what belongs to an hour can be told by its segments. Windows become one when their hour is
 //! over, or earlier when there are enough of them. What comes later makes another segment of the same hour: sums are added up anyway.
 
+use std::fs::File;
+
 use rusqlite::{Connection, params};
 
 use super::directory::Folder;
@@ -44,22 +46,11 @@ pub(super) fn fresh(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreErro
     let mut attempt = || {
         let mut next = next_id(&access)?;
         for level in [Level::Windows, Level::Minutes] {
-            for content in [Content::Samples, Content::Signals] {
-                match content {
-                    Content::Samples => {
-                        samples.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns))
-                    }
-                    Content::Signals => {
-                        readings.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns))
-                    }
-                }
-                let segment = match content {
-                    Content::Samples => write_sample_segment(shared, &access, next, level, &mut samples)?,
-                    Content::Signals => write_reading_segment(shared, &access, next, level, &mut readings)?,
-                };
-                written.extend(segment);
-                next += 1;
-            }
+            samples.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns));
+            readings.iter_mut().for_each(|row| row.start_unix_ns = level.floor(row.start_unix_ns));
+            written.extend(write_sample_segment(shared, &access, next, level, &mut samples)?);
+            written.extend(write_reading_segment(shared, &access, next + 1, level, &mut readings)?);
+            next += 2;
         }
         let mut catalogue = shared.catalogue();
         let transaction = catalogue.transaction().map_err(failed(listing))?;
@@ -243,6 +234,32 @@ fn settle(shared: &Shared, written: &[Written], result: Result<(), StoreError>) 
     result.map(|()| true)
 }
 
+/// Writes a segment of these rows; none where there are none. `of` tells a row's series and time.
+fn write_segment<R>(
+    shared: &Shared,
+    access: &Access<'_>,
+    (id, content, level): (i64, Content, Level),
+    rows: &mut Vec<R>,
+    of: fn(&R) -> (u32, u64),
+    write: fn(&File, &mut Vec<R>, &mut Words<'_>) -> Result<(), StoreError>,
+) -> Result<Option<Written>, StoreError> {
+    let times = || rows.iter().map(|row| of(row).1);
+    let (Some(from_unix_ns), Some(last)) = (times().min(), times().max()) else { return Ok(None) };
+    let file = file_name(id, content, level);
+    let mut words = Words::new(access.catalogue(), &access.index);
+    let bytes = shared.directory.write(Folder::Segments, &file, |file| write(file, rows, &mut words))?;
+    Ok(Some(Written {
+        file,
+        content,
+        level,
+        from_unix_ns,
+        until_unix_ns: last.saturating_add(level.step_ns()),
+        rows: rows.len(),
+        bytes,
+        series: series_of(rows.iter().map(|row| of(row).0)),
+    }))
+}
+
 fn write_sample_segment(
     shared: &Shared,
     access: &Access<'_>,
@@ -250,25 +267,8 @@ fn write_sample_segment(
     level: Level,
     rows: &mut Vec<Sample>,
 ) -> Result<Option<Written>, StoreError> {
-    let (Some(from), Some(last)) =
-        (rows.iter().map(|row| row.start_unix_ns).min(), rows.iter().map(|row| row.start_unix_ns).max())
-    else {
-        return Ok(None);
-    };
-    let file = file_name(id, Content::Samples, level);
-    let mut words = Words::new(access.catalogue(), &access.index);
-    let bytes =
-        shared.directory.write(Folder::Segments, &file, |file| write_samples(file, rows, &mut words))?;
-    Ok(Some(Written {
-        file,
-        content: Content::Samples,
-        level,
-        from_unix_ns: from,
-        until_unix_ns: last.saturating_add(level.step_ns()),
-        rows: rows.len(),
-        bytes,
-        series: series_of(rows.iter().map(|row| row.series)),
-    }))
+    let of = |row: &Sample| (row.series, row.start_unix_ns);
+    write_segment(shared, access, (id, Content::Samples, level), rows, of, write_samples)
 }
 
 fn write_reading_segment(
@@ -278,25 +278,8 @@ fn write_reading_segment(
     level: Level,
     rows: &mut Vec<Reading>,
 ) -> Result<Option<Written>, StoreError> {
-    let (Some(from), Some(last)) =
-        (rows.iter().map(|row| row.start_unix_ns).min(), rows.iter().map(|row| row.start_unix_ns).max())
-    else {
-        return Ok(None);
-    };
-    let file = file_name(id, Content::Signals, level);
-    let mut words = Words::new(access.catalogue(), &access.index);
-    let bytes =
-        shared.directory.write(Folder::Segments, &file, |file| write_readings(file, rows, &mut words))?;
-    Ok(Some(Written {
-        file,
-        content: Content::Signals,
-        level,
-        from_unix_ns: from,
-        until_unix_ns: last.saturating_add(level.step_ns()),
-        rows: rows.len(),
-        bytes,
-        series: series_of(rows.iter().map(|row| row.series)),
-    }))
+    let of = |row: &Reading| (row.series, row.start_unix_ns);
+    write_segment(shared, access, (id, Content::Signals, level), rows, of, write_readings)
 }
 
 fn series_of(series: impl Iterator<Item = u32>) -> Vec<u8> {

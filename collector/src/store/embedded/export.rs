@@ -193,13 +193,13 @@ impl Labels {
     fn write(&self, file: &File) -> Result<(), StoreError> {
         let columns = Arc::new(parse_message_type(SERIES).expect("the text above is a schema"));
         let mut writer = writer(file, columns)?;
-        let mut write = || {
+        let mut write = || -> Result<(), ParquetError> {
             let mut group = writer.next_row_group()?;
             write_column::<Int32Type>(&mut group, &self.series)?;
             for column in &self.words {
                 write_column::<ByteArrayType>(&mut group, column)?;
             }
-            Ok::<_, ParquetError>(group.close()?).map(drop)
+            group.close().map(drop)
         };
         write().and_then(|()| writer.close()).map(drop).map_err(failed(writing))
     }
