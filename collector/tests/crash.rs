@@ -57,7 +57,7 @@ impl Drop for Collector {
 
 fn command(store: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_chokepoint-collector"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--store"]).arg(store);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store"]).arg(store);
     command
 }
 

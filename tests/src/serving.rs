@@ -53,8 +53,8 @@ impl Serving {
             let address = line.strip_prefix(before).unwrap_or_else(|| panic!("{before:?}: {line}"));
             address.parse().expect("an address")
         };
-        let http = address("queries on http://");
         let grpc = address("listening on ");
+        let http = address("queries on http://");
         Self { child, grpc, http }
     }
 

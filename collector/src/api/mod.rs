@@ -11,7 +11,6 @@ mod server;
 pub(crate) mod tests;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::{RawPathParams, RawQuery};
@@ -23,6 +22,7 @@ use tokio::time::timeout;
 use self::answer::{Answer, Refused, response};
 use self::endpoints::{ENDPOINTS, Endpoint, JSON, openapi};
 use self::parameters::Asked;
+use crate::clock::now_unix_ns;
 use crate::query::limits::Limits;
 use crate::store::Store;
 
@@ -125,9 +125,4 @@ impl Door {
             }
         }
     }
-}
-
-fn now_unix_ns() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

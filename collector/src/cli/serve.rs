@@ -1,5 +1,6 @@
 //! `chokepoint-collector serve`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -82,8 +83,8 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
     // Tests and scripts that let the kernel choose ports read them here.
     let ready = |address| {
         tracing::info!(%address, %http, "listening");
-        println!("queries on http://{http}");
-        println!("listening on {address}");
+        // Nobody may read it.
+        let _ = writeln!(std::io::stdout(), "listening on {address}\nqueries on http://{http}");
     };
     let companions = vec![pipeline::queries(queries, QueryLimits::default(), arguments.http_names)];
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)

@@ -1,7 +1,8 @@
 //! The store's directory: who holds it, and how files get into it so that they are whole or not there.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::{OpenError, failed};
@@ -47,7 +48,9 @@ impl Directory {
     pub(super) fn take(path: &Path) -> Result<Self, OpenError> {
         let step = || format!("cannot use {} as a store", path.display());
         for folder in Folder::ALL {
-            fs::create_dir_all(path.join(folder.name())).map_err(failed(step))?;
+            // What processes are called, and what they do, is for nobody else.
+            let private = DirBuilder::new().recursive(true).mode(0o700).create(path.join(folder.name()));
+            private.map_err(failed(step))?;
         }
         let lock = File::options()
             .create(true)
