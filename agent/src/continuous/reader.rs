@@ -124,6 +124,10 @@ impl Reader {
     }
 }
 
+/// Binaries that stay open between windows. Names of frames are kept, so that few are asked for again, and pages of what is open are
+/// resident.
+const OPEN_BINARIES: usize = 8;
+
 /// What the thread keeps from window to window.
 struct State {
     work: Work,
@@ -134,8 +138,12 @@ struct State {
 impl State {
     fn new(work: Work) -> Self {
         // Over weeks, lines and inlined functions cost more than they tell: reading them takes as much memory as there is debug information.
-        let options =
-            symbolize::Options { inlined: false, source_lines: false, ..symbolize::Options::default() };
+        let options = symbolize::Options {
+            inlined: false,
+            source_lines: false,
+            cache_binaries: OPEN_BINARIES,
+            ..symbolize::Options::default()
+        };
         let mut symbolizer = Symbolizer::new(options);
         if let Err(error) = symbolizer.load_kernel() {
             // Waits are of no class then, which the windows say.
