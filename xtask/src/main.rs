@@ -43,7 +43,7 @@ enum Command {
     Vm(vm::Args),
     /// Check formatting, lints and dependencies
     Lint,
-    /// Profile this host for a few seconds while a known workload runs, and leave a flame graph
+    /// Profile this host while a known workload runs: a flame graph, then an agent, a collector and what it answers
     Demo(demo::Args),
     /// Record a live thread's stack, and what unwinding it takes, as a case for the tests
     Stack(stack::Args),

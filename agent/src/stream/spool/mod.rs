@@ -19,8 +19,9 @@ mod batch_file;
 mod ledger;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, DirBuilder};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -113,7 +114,11 @@ impl Spool {
     pub fn open(state: &Path, limits: Limits) -> Result<(Self, Vec<String>), SpoolError> {
         let mut remarks = Vec::new();
         let directory = state.join("spool");
-        let ledger = fs::create_dir_all(&directory)
+        // What processes are called, and what they do, is for nobody else.
+        let ledger = DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&directory)
             .map_err(LedgerError::Io)
             .and_then(|()| Ledger::open(&state.join("agent.ledger")));
         let (home, entry) = match ledger {

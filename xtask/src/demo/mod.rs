@@ -1,5 +1,7 @@
 //! `cargo xtask demo`.
 
+mod fleet;
+
 use std::{
     env,
     path::{Path, PathBuf},
@@ -22,9 +24,12 @@ pub struct Args {
     /// Where to leave the flame graph [default: flame.svg in the workspace]
     #[arg(short, long)]
     output: Option<PathBuf>,
+    /// Only the flame graph: no collector is built
+    #[arg(long)]
+    flame_only: bool,
 }
 
-/// Builds, then profiles the host while a workload burns its CPU.
+/// Builds, and profiles the host while a workload burns its CPU; then has an agent stream that to a collector.
 pub fn run(args: &Args) -> Result<()> {
     build::binaries(&[build::AGENT])?;
     let output = args.output.clone().unwrap_or_else(|| root().join("flame.svg"));
@@ -37,8 +42,11 @@ pub fn run(args: &Args) -> Result<()> {
         workload.0.id()
     ));
     record(args.duration, &output)?;
-    drop(workload);
     println!("{}", output.display());
+    if !args.flame_only {
+        fleet::show()?;
+    }
+    drop(workload);
     Ok(())
 }
 
