@@ -182,9 +182,11 @@ fn everything_adds_up_while_threads_come_and_go() {
         profile.thread_times.iter().map(|thread| thread.parts.on_cpu_ns + thread.parts.stolen_ns).sum();
     let cpus = std::thread::available_parallelism().unwrap().get() as f64;
     let longest = profile.thread_times.iter().map(|thread| thread.elapsed_ns).max().unwrap() as f64;
-    // The looks at all threads take a while, at each end of the window, and no thread is the first and the last in both.
-    let looks = if in_vm() { 1.02 } else { 1.001 };
-    assert!(on_cpu as f64 <= cpus * longest * looks, "{on_cpu} ns on {cpus} CPUs in {longest} ns");
+    // The looks at all threads take a while, at each end of the window, and no thread is the first and the last in both. At its end
+    // the programs are unloaded first, each of which waits for the kernel's readers: tens of milliseconds where CPUs are busy. A thread
+    // that is counted twice would be a second and more.
+    let looks_ns = if in_vm() { 0.12e9 } else { 0.05e9 };
+    assert!(on_cpu as f64 <= cpus * (longest + looks_ns), "{on_cpu} ns on {cpus} CPUs in {longest} ns");
     // Two spinners leave no CPU idle.
     assert!(on_cpu as f64 > 0.9 * cpus.min(2.0) * window_ns, "{on_cpu} ns on {cpus} CPUs in {window_ns} ns");
     // Of all threads together the hypervisor took no more than it says; each thread's own clocks differ by a moment at each switch,
