@@ -27,13 +27,15 @@ struct Collector {
 
 impl Collector {
     fn start(store: &Path) -> Self {
-        let mut child =
-            command(store).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let child = command(store).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        // From here on it ends with this, also where it says something else.
+        let mut collector = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("its output");
+        let stdout = collector.child.stdout.take().expect("its output");
         BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
         let address = line.trim().strip_prefix("listening on ").and_then(|address| address.parse().ok());
-        Self { child, address: address.unwrap_or_else(|| panic!("{line:?} is no address")) }
+        collector.address = address.unwrap_or_else(|| panic!("{line:?} is no address"));
+        collector
     }
 
     fn signal(&self, signal: libc::c_int) {
