@@ -148,13 +148,19 @@ pub struct RunningThread {
     pub ran_ns: u64,
 }
 
+/// [`ThreadRecord::ended`]: its last switch was seen.
+pub const ENDED: u32 = 1;
+/// [`ThreadRecord::ended`]: its last switch was not seen, and another thread has its memory by now. Only the key, the ids and the clock are
+/// its own, the record's other fields mean nothing.
+pub const ENDED_UNSEEN: u32 = 2;
+
 /// A thread's times, with its name: of one that ended in the window, or of one that lives at its end.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct ThreadRecord {
     /// [`Kind::Thread`].
     pub kind: u32,
-    /// 1 where the thread has ended.
+    /// 0, [`ENDED`] or [`ENDED_UNSEEN`].
     pub ended: u32,
     /// Process id in the initial PID namespace.
     pub tgid: u32,

@@ -38,8 +38,8 @@ pub struct Seen<'a> {
     pub kills_dropped: u64,
     /// Why there is nothing of block devices; `None` where they were watched, or not asked for.
     pub block_refused: Option<&'a str>,
-    /// Whether calls that failed were looked at.
-    pub sees_failed_calls: bool,
+    /// Why calls that failed were not looked at to the window's end; `None` where they were, or not asked for.
+    pub calls_refused: Option<&'a str>,
     /// Requests of block devices that had ended unseen when the window did.
     pub ended_unseen: u64,
     /// Looks for held bios that did not see all.
@@ -266,11 +266,10 @@ impl Seen<'_> {
 
     /// What is not known of calls that failed.
     fn note_failed_calls(&self, notes: &mut Notes) {
-        if !self.sees_failed_calls {
-            notes.0.push(
-                "nothing is known of calls that failed: this kernel has no tracepoint where they end"
-                    .to_owned(),
-            );
+        if let Some(reason) = self.calls_refused {
+            notes.0.push(format!(
+                "not all is known of calls that failed: this kernel refuses to have their ends watched ({reason})"
+            ));
         }
         notes.add(
             self.counters.get(Counter::FailedCallsFull),

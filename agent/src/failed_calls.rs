@@ -23,8 +23,8 @@ const LONGEST_LOOK: Duration = Duration::from_millis(640);
 const CALL_COST_NS: f64 = 250.0;
 /// Part of one CPU that looks may cost.
 const BUDGET: f64 = 0.005;
-/// The longest time between two looks: a window of some seconds has one.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// The longest time between two looks. A host that ends more than 120 million calls a second pays more than the budget.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// When looks are due. Without IO or a clock of its own.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,11 @@ impl Rhythm {
         matches!(state, State::Looks(_))
     }
 
+    /// There are no looks any more.
+    fn ends(&mut self, now: Instant) {
+        *self = Self { since: now, state: State::Pauses(Duration::MAX) };
+    }
+
     fn looks(&self) -> bool {
         matches!(self.state, State::Looks(_))
     }
@@ -97,13 +102,24 @@ pub struct CallWatch {
     /// Calls seen before the look under way.
     seen: u64,
     looked: Duration,
+    /// Why there are no looks any more.
+    refused: Option<String>,
+}
+
+/// What a window has seen of calls.
+#[derive(Clone, Debug, Default)]
+pub struct CallsSeen {
+    /// Those that failed; `None` where no call was looked at.
+    pub calls: Option<FailedCalls>,
+    /// Why this kernel lets none be looked at; `None` where it does, or nobody asked.
+    pub refused: Option<String>,
 }
 
 impl CallWatch {
     /// Begins with a look.
     #[must_use]
     pub fn begin() -> Self {
-        Self { rhythm: Rhythm::new(Instant::now()), seen: 0, looked: Duration::ZERO }
+        Self { rhythm: Rhythm::new(Instant::now()), seen: 0, looked: Duration::ZERO, refused: None }
     }
 
     /// How long until a look that is short is over; `None` where the agent wakes early enough by itself.
@@ -115,20 +131,23 @@ impl CallWatch {
         }
     }
 
-    /// Begins or ends a look, if it is time to.
+    /// Begins or ends a look, if it is time to. A kernel that lets none begin is not asked again.
     ///
     /// # Errors
-    /// [`LoadError`] where the kernel refuses.
+    /// [`LoadError`] where the kernel refuses to tell what was seen, or to end the look.
     pub fn look(&mut self, programs: &mut Programs) -> Result<(), LoadError> {
         let now = Instant::now();
-        let (Some(due), Some(mut source)) = (self.rhythm.due(now), programs.failed_calls_mut()) else {
+        let (Some(due), Some(Ok(mut source))) = (self.rhythm.due(now), programs.failed_calls_mut()) else {
             return Ok(());
         };
         match due {
-            Due::Begin => {
-                source.begin()?;
-                self.rhythm.begins(Instant::now());
-            }
+            Due::Begin => match source.begin() {
+                Ok(()) => self.rhythm.begins(Instant::now()),
+                Err(error) => {
+                    self.rhythm.ends(now);
+                    self.refused = Some(error.to_string());
+                }
+            },
             Due::Decide => {
                 let looked = now.duration_since(self.rhythm.since);
                 let seen = source.seen()?;
@@ -146,30 +165,39 @@ impl CallWatch {
     /// # Errors
     /// [`LoadError`] where the kernel refuses.
     pub fn end(&mut self, programs: &mut Programs) -> Result<(), LoadError> {
-        if let Some(mut source) = programs.failed_calls_mut()
+        if let Some(Ok(mut source)) = programs.failed_calls_mut()
             && self.rhythm.looks()
         {
             source.end()?;
             let now = Instant::now();
             self.looked += now.duration_since(self.rhythm.since);
-            self.rhythm = Rhythm { since: now, state: State::Pauses(Duration::MAX) };
+            self.rhythm.ends(now);
         }
         Ok(())
     }
 
-    /// What the window has seen, and begins the next; `None` without the source.
+    /// What the window has seen, and begins the next.
     ///
     /// # Errors
     /// [`LoadError`] where the kernel refuses.
-    pub fn close_window(&mut self, programs: &mut Programs) -> Result<Option<FailedCalls>, LoadError> {
-        let Some(mut source) = programs.failed_calls_mut() else { return Ok(None) };
+    pub fn close_window(&mut self, programs: &mut Programs) -> Result<CallsSeen, LoadError> {
+        let mut source = match programs.failed_calls_mut() {
+            Some(Ok(source)) => source,
+            Some(Err(refused)) => {
+                return Ok(CallsSeen { calls: None, refused: Some(refused.to_owned()) });
+            }
+            None => return Ok(CallsSeen::default()),
+        };
         if self.rhythm.looks() {
             let now = Instant::now();
             self.looked += now.duration_since(self.rhythm.since);
             (self.rhythm.since, self.seen) = (now, source.seen()?);
         }
         let looked_ns = std::mem::take(&mut self.looked).as_nanos() as u64;
-        Ok(Some(FailedCalls { looked_ns, calls: told(&source.take()?) }))
+        let calls = told(&source.take()?);
+        let was_seen = self.refused.is_none() || looked_ns > 0;
+        let calls = was_seen.then_some(FailedCalls { looked_ns, calls });
+        Ok(CallsSeen { calls, refused: self.refused.clone() })
     }
 }
 
@@ -215,7 +243,10 @@ mod tests {
         assert_eq!(Rhythm::pause_after(second, 20_000), Duration::ZERO);
         assert_eq!(Rhythm::pause_after(second, 40_000), second);
         assert_eq!(Rhythm::pause_after(Duration::from_millis(100), 100_000), Duration::from_millis(4_900));
-        assert_eq!(Rhythm::pause_after(Duration::from_millis(100), 10_000_000), LONGEST_PAUSE);
+        // A hundred million calls a second.
+        let pause = Rhythm::pause_after(LOOK, 1_000_000);
+        assert!(pause < LONGEST_PAUSE, "{pause:?}");
+        assert_eq!(Rhythm::pause_after(LOOK, 100_000_000), LONGEST_PAUSE);
     }
 
     #[test]

@@ -138,17 +138,9 @@ fn class_of_wait(names: &[String], state: State, aggregate: &Aggregate, stack: u
 /// Scales the weights of each thread's parts to the exact times, and adds what no sample is of.
 fn scale(entries: &mut Vec<Classified>, aggregate: &Aggregate, times: &ThreadTimes) {
     let exact: HashMap<ThreadKey, &ThreadTime> = times.iter().map(|(key, time)| (*key, time)).collect();
-    let by_number: HashMap<(u32, u32), ThreadKey> =
-        exact.keys().map(|key| ((key.tgid, key.tid), *key)).collect();
     let key_of = |thread: u32| {
         let raw = &aggregate.threads()[thread as usize];
-        let key = ThreadKey { tgid: raw.tgid, tid: raw.tid, process_start_ns: raw.process_start_ns };
-        // A start that is told otherwise is no other thread, unless that has the number, too.
-        if exact.contains_key(&key) {
-            key
-        } else {
-            by_number.get(&(key.tgid, key.tid)).copied().unwrap_or(key)
-        }
+        ThreadKey { tgid: raw.tgid, tid: raw.tid, process_start_ns: raw.process_start_ns }
     };
     let mut sampled: HashMap<(ThreadKey, Scaled), u64> = HashMap::new();
     for entry in entries.iter() {
@@ -220,13 +212,7 @@ mod tests {
     use crate::open_waits::tests::sample_record;
 
     #[test]
-    fn the_time_of_a_thread_is_there_once_whatever_is_told_of_its_processs_start() {
-        assert_eq!(totals_with_start(1), [(Class::CpuUser, 500)]);
-        assert_eq!(totals_with_start(0), [(Class::CpuUser, 500)]);
-    }
-
-    /// Time by class of a thread of a process that started at 1, of whose times another start is told.
-    fn totals_with_start(process_start_ns: u64) -> Vec<(Class, u64)> {
+    fn the_time_of_a_thread_that_was_about_to_end_is_there_once() {
         let mut aggregate = Aggregate::new(Limits::default());
         let bytes = sample_record(Source::OnCpu, 700, StackOutcome::Walked);
         let Ok(Record::Sample(sample)) = decode(&bytes) else { panic!("not a sample") };
@@ -235,7 +221,7 @@ mod tests {
         let mut clock = ThreadClock {
             tgid: 1,
             tid: 1,
-            process_start_ns,
+            process_start_ns: 1,
             ran_ns: 500,
             since_ns: 500,
             ..ThreadClock::ZERO
@@ -244,6 +230,6 @@ mod tests {
         clock.state = State::Blocked as u32;
         times.add_unlisted(&clock, 500, |clock| *clock);
         let classes = Classes::of(&aggregate, |_| Vec::new(), Some(&times));
-        classes.totals()
+        assert_eq!(classes.totals(), [(Class::CpuUser, 500)]);
     }
 }

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use chokepoint_analysis::coverage::Coverage;
-use chokepoint_analysis::failed_calls::FailedCalls;
 use chokepoint_analysis::profile::{Basis, Header, Unit};
 
 use crate::aggregate::Aggregate;
 use crate::block_watch::BlockSeen;
 use crate::connections::Connections;
 use crate::coverage::Seen;
+use crate::failed_calls::CallsSeen;
 use crate::host;
 use crate::load::{Counters, ProgramCost};
 use crate::memory::MemorySeen;
@@ -41,8 +41,8 @@ pub struct Window {
     pub sockets: SocketsSeen,
     /// What block devices did in a recording; empty where nobody asked, and in windows that another follows.
     pub block: BlockSeen,
-    /// Calls that failed for want of something limited; `None` where nobody asked, or this kernel does not tell.
-    pub failed_calls: Option<FailedCalls>,
+    /// Calls that failed for want of something limited; empty where nobody asked.
+    pub calls: CallsSeen,
     /// Whether all of the host is the target.
     pub is_host: bool,
     /// What the kernel programs have cost in the window; `None` where the kernel would not measure.
@@ -121,7 +121,7 @@ impl Window {
             reclaims_without_length,
             kills_dropped,
             block_refused: self.block.refused.as_deref(),
-            sees_failed_calls: self.failed_calls.is_some(),
+            calls_refused: self.calls.refused.as_deref(),
             ended_unseen: self.block.ended_unseen,
             short_looks: self.block.short_looks,
             sees_sends,

@@ -105,10 +105,22 @@ pub fn woken(ctx: &BtfTracePointContext) {
     }
 }
 
-/// A new thread is on a run queue for the first time.
+/// A new thread is on a run queue for the first time. An entry that is there already is of a thread that ended unseen, as where the host
+/// hides it, or while the look at all threads had found it: the new one has its memory and must not have its times.
 #[inline(always)]
 pub fn born(ctx: &BtfTracePointContext) {
     let task = Trusted::new(ctx.arg(0));
+    let key = task.address();
+    if let Some(clock) = SCHED_THREADS.get_ptr(key) {
+        // SAFETY: no other event of a thread comes before this one, nor after its last.
+        let clock = unsafe { &*clock };
+        // The look at all threads was quicker.
+        if clock.tid == task.field::<u32>(&TASK_PID) {
+            return;
+        }
+        threads::ended_unseen(key, clock);
+        let _ = SCHED_THREADS.remove(key);
+    }
     let _ = clock(task, State::Woken, clock::now_ns());
 }
 

@@ -13,7 +13,10 @@ use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
     sample::{MAX_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome},
-    sched::{EarlierLook, NO_SYSCALL, RunningThread, State, ThreadClock, ThreadRecord, WaitFacts},
+    sched::{
+        ENDED, ENDED_UNSEEN, EarlierLook, NO_SYSCALL, RunningThread, State, ThreadClock, ThreadRecord,
+        WaitFacts,
+    },
     unwind::{
         table::Rule,
         walk::{Host, Mapping, WINDOW_BYTES, Walk},
@@ -338,7 +341,29 @@ pub fn ended(task: Trusted, clock: &ThreadClock) {
         return count(Counter::SchedThreadLost);
     };
     // SAFETY: this CPU's, and the scheduler does not interrupt itself.
-    describe(unsafe { &mut *record }, task, clock, 1);
+    describe(unsafe { &mut *record }, task, clock, ENDED);
+    emit_ended(record);
+}
+
+/// Tells of a thread that is gone without having been seen to end: nothing is known of it but its times.
+#[inline(always)]
+pub fn ended_unseen(key: u64, clock: &ThreadClock) {
+    let Some(record) = THREAD_RECORDS.get_ptr_mut(OF_ENDED) else {
+        return count(Counter::SchedThreadLost);
+    };
+    // SAFETY: this CPU's, and nothing interrupts a new thread's first event that would use it.
+    let record = unsafe { &mut *record };
+    record.kind = Kind::Thread as u32;
+    record.ended = ENDED_UNSEEN;
+    record.key = key;
+    record.tgid = clock.tgid;
+    record.tid = clock.tid;
+    KernelPointer::new(core::ptr::from_ref(clock) as u64).read_into(&mut record.clock);
+    emit_ended(record);
+}
+
+#[inline(always)]
+fn emit_ended(record: *const ThreadRecord) {
     // SAFETY: a whole record.
     if unsafe { ring::emit(record.cast(), size_of::<ThreadRecord>() as u64, Urgency::Timer) }.is_err() {
         count(Counter::SchedThreadLost);

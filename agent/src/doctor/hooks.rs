@@ -190,15 +190,20 @@ fn block(layout: &KernelLayout) -> Check {
 
 fn failed_calls(layout: &KernelLayout) -> Check {
     let name = hook("failed calls");
-    let attach = || -> Result<bool, Failure> {
+    let attach = || -> Result<Option<String>, Failure> {
         let options = LoadOptions { frequency_hz: None, failed_calls: true, ..trial(Gate::Everything) };
         let mut programs = Programs::load(&options, layout)?;
-        Ok(programs.failed_calls_mut().map(|mut source| source.begin()).transpose()?.is_some())
+        match programs.failed_calls_mut() {
+            Some(Err(refused)) => return Ok(Some(refused.to_owned())),
+            Some(Ok(mut source)) => source.begin()?,
+            None => {}
+        }
+        Ok(None)
     };
     let lacks = "limits of files and processes are found by their counts alone";
     match attach() {
-        Ok(true) => Check::ok(name, "by tracepoint sys_exit, for short times"),
-        Ok(false) => Check::warning(name, "this kernel has no tracepoint sys_exit", lacks),
+        Ok(None) => Check::ok(name, "by tracepoint sys_exit, for short times"),
+        Ok(Some(refused)) => Check::warning(name, refused, lacks),
         Err(failure) => Check::warning(name, failure.message, lacks),
     }
 }

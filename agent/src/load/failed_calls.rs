@@ -8,7 +8,7 @@ use chokepoint_ebpf::failed_calls::{CallKey, CallTotals};
 
 use super::LoadError;
 use super::pod::readable;
-use super::programs::{load, program, tried};
+use super::programs::{load, program};
 
 const NAME: &str = "sys_exit";
 const CALLS: &str = "FAILED_CALLS";
@@ -30,19 +30,17 @@ pub(super) struct FailedCalls {
 }
 
 impl FailedCalls {
-    /// Loads the program; nothing runs yet. `None` where the kernel has no such tracepoint.
-    pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Option<Self>, LoadError> {
-        if !tried("failed calls", load(ebpf, NAME, NAME, btf)) {
-            return Ok(None);
-        }
+    /// Loads the program; nothing runs yet.
+    pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, LoadError> {
+        load(ebpf, NAME, NAME, btf)?;
         let unusable = |name| move |source| LoadError::Map { name, source };
         let mut take = |name| ebpf.take_map(name).ok_or(LoadError::Missing(name));
-        Ok(Some(Self {
+        Ok(Self {
             calls: HashMap::try_from(take(CALLS)?).map_err(unusable(CALLS))?,
             seen: PerCpuArray::try_from(take(SEEN)?).map_err(unusable(SEEN))?,
             any: Array::try_from(take(ANY)?).map_err(unusable(ANY))?,
             link: None,
-        }))
+        })
     }
 
     /// Unloads the program. What it has seen stays.

@@ -79,7 +79,8 @@ pub struct Programs {
     memory: Option<Memory>,
     /// Or why it could not be loaded: the others do without.
     block: Option<Result<Block, String>>,
-    failed_calls: Option<FailedCalls>,
+    /// The same.
+    failed_calls: Option<Result<FailedCalls, String>>,
 }
 
 impl Programs {
@@ -129,14 +130,11 @@ impl Programs {
         if options.block.is_some() {
             self.block = Some(match layout.missing_for_block() {
                 Some(missing) => Err(format!("its type information has no {missing}")),
-                None => match Block::load(&mut self.ebpf, &btf) {
-                    Err(error) if !error.is_permission() => Err(error.to_string()),
-                    loaded => Ok(loaded?),
-                },
+                None => or_why_not(Block::load(&mut self.ebpf, &btf))?,
             });
         }
         if options.failed_calls {
-            self.failed_calls = FailedCalls::load(&mut self.ebpf, &btf)?;
+            self.failed_calls = Some(or_why_not(FailedCalls::load(&mut self.ebpf, &btf))?);
         }
         if options.follows_forks() {
             programs::load(&mut self.ebpf, FOLLOW_FORK, "sched_process_fork", &btf)?;
@@ -258,9 +256,15 @@ impl Programs {
         }
     }
 
-    /// The source of failed calls; `None` where it was not asked for, or this kernel has no such tracepoint.
-    pub fn failed_calls_mut(&mut self) -> Option<Looking<'_>> {
-        self.failed_calls.as_mut().map(|source| Looking { source, ebpf: &mut self.ebpf })
+    /// The source of failed calls, or why this kernel refuses it; `None` where it was not asked for.
+    pub fn failed_calls_mut(&mut self) -> Option<Result<Looking<'_>, &str>> {
+        let source = self.failed_calls.as_mut()?;
+        Some(
+            source
+                .as_mut()
+                .map(|source| Looking { source, ebpf: &mut self.ebpf })
+                .map_err(|why| why.as_str()),
+        )
     }
 
     /// Whether a process is in the table of target processes.
@@ -322,7 +326,7 @@ impl Programs {
         if let Some(Ok(block)) = &self.block {
             block.stop(&mut self.ebpf)?;
         }
-        if let Some(failed_calls) = &mut self.failed_calls {
+        if let Some(Ok(failed_calls)) = &mut self.failed_calls {
             failed_calls.stop(&mut self.ebpf)?;
         }
         self.statistics = None;
@@ -350,5 +354,13 @@ impl Programs {
     /// The loaded object, for [`crate::drain::kernel_log`].
     pub(crate) fn ebpf_mut(&mut self) -> &mut Ebpf {
         &mut self.ebpf
+    }
+}
+
+/// A source that the others do without: as it was loaded, or why this kernel refuses it. What is not permitted stays an error.
+fn or_why_not<T>(loaded: Result<T, LoadError>) -> Result<Result<T, String>, LoadError> {
+    match loaded {
+        Err(error) if !error.is_permission() => Ok(Err(error.to_string())),
+        loaded => loaded.map(Ok),
     }
 }

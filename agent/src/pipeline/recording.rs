@@ -96,7 +96,9 @@ impl Sampling {
         let end_ns = monotonic_ns();
         let mut block = self.session.block.take();
         let has_looked = block.as_mut().is_some_and(|block| block.end(&mut self.session.programs, end_ns));
-        self.session.calls.end(&mut self.session.programs)?;
+        if let Some(calls) = &mut self.session.calls {
+            calls.end(&mut self.session.programs)?;
+        }
         let Stopped { cost, threads, running, clocks, queue_pairs, pending_waits, memory } =
             self.session.programs.stop()?;
         self.drain();

@@ -189,7 +189,9 @@ impl Sampling {
         if let Some(block) = &mut session.block {
             block.look(&mut session.programs);
         }
-        session.calls.look(&mut session.programs)?;
+        if let Some(calls) = &mut session.calls {
+            calls.look(&mut session.programs)?;
+        }
         if let Some(sockets) = &mut self.sockets
             && self.sockets_seen.elapsed() >= sockets::INTERVAL
         {
@@ -232,7 +234,7 @@ impl Sampling {
             kills_dropped: sums.memory.kills_dropped(),
             sees_sends: session.programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
         };
-        let failed_calls = session.calls.close_window(&mut session.programs)?;
+        let calls = session.calls.as_mut().map(|calls| calls.close_window(&mut session.programs));
         let program_cost = session.programs.cost_is_measured().then(|| cost.since(before.cost));
         *before = now;
         let forgotten = self.remembered.elapsed() >= FORGOTTEN_AFTER;
@@ -255,7 +257,7 @@ impl Sampling {
             memory: None,
             sockets: SocketsSeen::default(),
             block: BlockSeen::default(),
-            failed_calls,
+            calls: calls.transpose()?.unwrap_or_default(),
             is_host: session.gate == Gate::Everything,
             program_cost,
             unwind_tables: session.unwinding.statistics(),

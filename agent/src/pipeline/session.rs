@@ -39,7 +39,8 @@ pub struct Session {
     pub(super) memory_budget: MemoryBudget,
     /// `None` where no event watches block devices.
     pub(super) block: Option<BlockWatch>,
-    pub(super) calls: CallWatch,
+    /// `None` where no event looks at calls that fail.
+    pub(super) calls: Option<CallWatch>,
 }
 
 impl Session {
@@ -99,7 +100,7 @@ impl Session {
         }
         let memory_budget = MemoryBudget::new(cpus.len(), gate == Gate::Everything, Instant::now());
         let block = options.takes_block().then(|| BlockWatch::new(&gate, layout));
-        let calls = CallWatch::begin();
+        let calls = options.looks_at_failed_calls().then(CallWatch::begin);
         let mut session =
             Self { programs, options, cpus, drain, unwinding, gate, budget, memory_budget, block, calls };
         session.apply_memory_budget()?;
@@ -152,7 +153,7 @@ impl Session {
     /// How long until something is due that the agent would not wake for by itself in time; `None` where nothing is.
     pub(super) fn pressing(&self) -> Option<Duration> {
         let block = self.block.as_ref().filter(|block| block.is_pressing()).map(|_| block_watch::INTERVAL);
-        block.into_iter().chain(self.calls.pressing()).min()
+        block.into_iter().chain(self.calls.as_ref().and_then(CallWatch::pressing)).min()
     }
 
     /// Tells whether a process is part of the target, by what is known of it now.

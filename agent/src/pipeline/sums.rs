@@ -1,6 +1,7 @@
 //! What records are summed into.
 
 use chokepoint_ebpf::memory::Fault;
+use chokepoint_ebpf::sched::ENDED_UNSEEN;
 
 use crate::aggregate::{Aggregate, Origin};
 use crate::connections::Connections;
@@ -56,6 +57,10 @@ impl Sums {
             Record::Wake(facts, sample) => {
                 unwinding.sampled(sample);
                 aggregate.add_wake(facts, sample);
+            }
+            Record::Thread(thread) if thread.ended == ENDED_UNSEEN => {
+                let clock = marks.ended(thread).clock;
+                times.add_unlisted(&clock, clock.since_ns, |clock| *clock);
             }
             Record::Thread(thread) => times.add_ended(&marks.ended(thread)),
             Record::Tcp(record, event) => connections.add(record, *event),

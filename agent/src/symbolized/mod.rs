@@ -161,7 +161,7 @@ pub fn remembering(
                 profile.block.clone_from(&window.block.block);
             }
             if event.looks_at_failed_calls() {
-                profile.failed_calls.clone_from(&window.failed_calls);
+                profile.failed_calls.clone_from(&window.calls.calls);
             }
             if event.needs_memory() {
                 profile.memory = memory.as_ref().map(|seen| seen.memory.clone());
