@@ -3,7 +3,9 @@
 
 use crate::interpreters;
 use crate::names;
-use crate::profile::{Function, Interner, Location, Module, ModuleId, ModuleKind, Profile, Stack};
+use crate::profile::{
+    Function, Interner, Location, LocationId, Module, ModuleId, ModuleKind, Profile, Stack,
+};
 
 /// A function, or what stands for one, in a stack.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -88,10 +90,22 @@ impl Frames {
         &self.entries
     }
 
+    /// The frames at a location, outermost function first.
+    #[must_use]
+    pub fn at(&self, location: LocationId) -> &[FrameIndex] {
+        &self.of_location[location.index()]
+    }
+
+    /// The frame that stands in for a stack that is not known.
+    #[must_use]
+    pub fn no_stack(&self) -> FrameIndex {
+        self.no_stack[0]
+    }
+
     /// A stack's frames, root first; never empty.
     pub fn root_first(&self, stack: &Stack) -> impl Iterator<Item = FrameIndex> {
         let stackless: &[FrameIndex] = if stack.is_empty() { &self.no_stack } else { &[] };
-        let walked = stack.iter().rev().flat_map(|location| &self.of_location[location.index()]);
+        let walked = stack.iter().rev().flat_map(|location| self.at(*location));
         walked.chain(stackless).copied()
     }
 }

@@ -111,7 +111,7 @@ fn ask(store: &dyn Store, start: u64, what: &str) {
     {
         let matchers = vec![Matcher::new("process", Operator::Matches, "process-1.").expect("an expression")];
         let query = SumQuery {
-            selection: Selection { matchers, from_unix_ns, until_unix_ns },
+            selection: Selection { matchers, from_unix_ns, until_unix_ns, ..Selection::default() },
             kind: "wall".to_owned(),
             by_stack: true,
             max_sums: 1_000_000,

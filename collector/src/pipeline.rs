@@ -100,7 +100,15 @@ pub async fn listen_on(address: SocketAddr) -> Result<TcpListener, ServeError> {
 #[must_use]
 pub fn queries(listener: TcpListener, limits: query::limits::Limits, names: Vec<String>) -> Companion {
     Box::new(move |store, counts, mut stopping| {
-        let router = api::router(store, limits, Arc::new(move || counts.metrics()));
+        let of_store = Arc::clone(&store);
+        let metrics = move || {
+            let holdings = of_store.holdings();
+            // What was counted at the door is told also where the store cannot be read.
+            let holdings =
+                holdings.inspect_err(|error| tracing::error!(%error, "cannot tell what the store holds"));
+            counts.metrics() + &holdings.map(|holdings| holdings.metrics()).unwrap_or_default()
+        };
+        let router = api::router(store, limits, Arc::new(metrics));
         let router = api::only_for_hosts(router, names);
         let stop = async move {
             // What tells is gone when everything is.

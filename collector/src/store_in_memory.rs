@@ -8,8 +8,8 @@ use chokepoint_proto::stream::{self, Batch, Dictionary, Hello, Window};
 
 use crate::labels::Labels;
 use crate::store::{
-    AgentStatus, Appended, Appender, FrameLocation, Frames, Selection, SignalQuery, SignalSeries,
-    SignalValue, StackId, Store, StoreError, Sum, SumQuery, Sums, VerdictSpan,
+    AgentStatus, Appended, Appender, FrameLocation, FrameNode, Frames, Holdings, Selection, SignalQuery,
+    SignalSeries, SignalValue, StackId, Store, StoreError, Sum, SumQuery, Sums, VerdictSpan,
 };
 
 /// A frame by what it is: module, address, functions with their lines.
@@ -98,18 +98,20 @@ impl Store for InMemory {
         for StackId(number) in stacks {
             let stack = usize::try_from(*number).ok().and_then(|at| kept.stacks.get(at));
             let stack = stack.ok_or(StoreError::NoStack(*number))?;
-            let mut locations = Vec::new();
-            for (module, address, lines) in stack {
-                locations.push(FrameLocation {
+            let mut caller = None;
+            for (module, address, lines) in stack.iter().rev() {
+                let location = FrameLocation {
                     module: position(&mut frames.modules, module),
                     address: *address,
                     lines: lines
                         .iter()
                         .map(|(function, line)| (position(&mut frames.functions, function), *line))
                         .collect(),
-                });
+                };
+                let location = position(&mut frames.locations, &location);
+                caller = Some(position(&mut frames.nodes, &FrameNode { caller, location }));
             }
-            frames.stacks.push(locations);
+            frames.leaves.push(caller.ok_or(StoreError::NoStack(*number))?);
         }
         Ok(frames)
     }
@@ -176,6 +178,11 @@ impl Store for InMemory {
 
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
         Ok(self.0.lock().unwrap().agents.values().cloned().collect())
+    }
+
+    fn holdings(&self) -> Result<Holdings, StoreError> {
+        let rows = self.0.lock().unwrap().rows.len() as u64;
+        Ok(Holdings { fresh_rows: rows, ..Holdings::default() })
     }
 
     fn maintain(&self, _: u64) -> Result<bool, StoreError> {

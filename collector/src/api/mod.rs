@@ -24,7 +24,7 @@ use self::endpoints::{ENDPOINTS, Endpoint, JSON, openapi};
 use self::parameters::Asked;
 use crate::clock::now_unix_ns;
 use crate::query::limits::Limits;
-use crate::store::Store;
+use crate::store::{Asker, Store};
 
 pub use self::answer::{ErrorAnswer, ErrorShown};
 pub use self::hosts::only_for_hosts;
@@ -98,7 +98,8 @@ fn text(text: String) -> Answer {
 }
 
 impl Door {
-    /// Waits for a turn, and has the query answered by a thread that may block. The turn ends with the work, not with the asker's patience.
+    /// Waits for a turn, and has the query answered by a thread that may block. The turn ends with the work, which stops soon when
+    /// nobody waits for it any more.
     /// The answer takes its room until it is sent.
     async fn answer(&self, endpoint: Endpoint, query: String, name: String) -> Result<Answer, Refused> {
         let Ok(turn) = timeout(self.limits.max_turn_wait, Arc::clone(&self.turns).acquire_owned()).await
@@ -107,9 +108,12 @@ impl Door {
         };
         let turn = turn.map_err(|closed| Refused::Failed(closed.to_string()))?;
         let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
+        let asker = Asker::default();
+        // Until the time is over, or the client has gone.
+        let _waiting = asker.wait();
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits)?;
+            let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits, asker)?;
             (endpoint.answer)(store.as_ref(), &asked)
         });
         match timeout(self.limits.max_query_time, work).await {

@@ -8,6 +8,7 @@ use crate::query::flame::ClassFrames;
 use crate::query::limits::Limits;
 use crate::query::question::{Question, Range};
 use crate::query::time;
+use crate::store::Asker;
 
 /// Bytes of all parameters at most: two selectors, escaped.
 pub(super) const MAX_BYTES: usize = 64 << 10;
@@ -75,6 +76,7 @@ pub(super) struct Asked<'l> {
     pub(super) name: String,
     now_unix_ns: u64,
     pub(super) limits: &'l Limits,
+    asker: Asker,
 }
 
 impl<'l> Asked<'l> {
@@ -85,6 +87,7 @@ impl<'l> Asked<'l> {
         name: String,
         now_unix_ns: u64,
         limits: &'l Limits,
+        asker: Asker,
     ) -> Result<Self, QueryError> {
         if text.len() > MAX_BYTES {
             return Err(QueryError::TooLarge(format!("the parameters are longer than {MAX_BYTES} bytes")));
@@ -110,7 +113,7 @@ impl<'l> Asked<'l> {
                 "{name} is missing: {description}, such as {name}={example}"
             )));
         }
-        Ok(Self { parameters, name, now_unix_ns, limits })
+        Ok(Self { parameters, name, now_unix_ns, limits, asker })
     }
 
     fn get(&self, parameter: Parameter) -> Option<&str> {
@@ -120,7 +123,7 @@ impl<'l> Asked<'l> {
     /// The query, of the time that was asked for.
     pub(super) fn question(&self) -> Result<Question, QueryError> {
         let range = self.range(self.get(FROM).unwrap_or("now-1h"), self.get(UNTIL).unwrap_or("now"))?;
-        Question::new(self.get(QUERY).unwrap_or("{}"), range, self.by(), self.limits)
+        self.ask(self.get(QUERY).unwrap_or("{}"), range)
     }
 
     /// What to compare with: where it says nothing, it is as the query.
@@ -128,7 +131,12 @@ impl<'l> Asked<'l> {
         let from = self.get(BEFORE_FROM).or(self.get(FROM)).unwrap_or("now-1h");
         let until = self.get(BEFORE_UNTIL).or(self.get(UNTIL)).unwrap_or("now");
         let text = self.get(BEFORE_QUERY).or(self.get(QUERY)).unwrap_or("{}");
-        Question::new(text, self.range(from, until)?, self.by(), self.limits)
+        self.ask(text, self.range(from, until)?)
+    }
+
+    fn ask(&self, text: &str, range: Range) -> Result<Question, QueryError> {
+        let question = Question::new(text, range, self.by(), self.limits)?;
+        Ok(Question { asker: self.asker.clone(), ..question })
     }
 
     pub(super) fn step_ns(&self) -> Result<Option<u64>, QueryError> {

@@ -19,8 +19,8 @@ use super::endpoints::ENDPOINTS;
 use super::*;
 use crate::golden::check;
 use crate::store::{
-    AgentStatus, Appender, Frames, Selection, SignalQuery, SignalSeries, StackId, StoreError, SumQuery, Sums,
-    VerdictSpan,
+    AgentStatus, Appender, Frames, Holdings, Selection, SignalQuery, SignalSeries, StackId, StoreError,
+    SumQuery, Sums, VerdictSpan,
 };
 use crate::store_in_memory::fleet;
 
@@ -276,8 +276,12 @@ impl Store for Hindered {
     fn verdicts(&self, _: &Selection) -> Result<Vec<VerdictSpan>, StoreError> {
         Ok(Vec::new())
     }
-    fn labels(&self, _: &Selection, _: usize) -> Result<Vec<(String, Vec<String>)>, StoreError> {
-        Ok(Vec::new())
+    /// Reads for as long as somebody waits for it.
+    fn labels(&self, selection: &Selection, _: usize) -> Result<Vec<(String, Vec<String>)>, StoreError> {
+        loop {
+            selection.asker.check()?;
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
         std::thread::sleep(self.delay);
@@ -286,6 +290,9 @@ impl Store for Hindered {
             return Err(StoreError::Failed { what: "reading".to_owned(), source });
         }
         Ok(Vec::new())
+    }
+    fn holdings(&self) -> Result<Holdings, StoreError> {
+        Ok(Holdings::default())
     }
     fn maintain(&self, _: u64) -> Result<bool, StoreError> {
         Ok(false)
@@ -318,6 +325,22 @@ async fn a_query_that_takes_too_long_keeps_its_turn_until_it_ends() {
     let agents = format!("{BASE}/agents");
     assert_eq!(error(&router, &agents).await.0, 504);
     assert_eq!(error(&router, &agents).await.0, 503);
+}
+
+#[tokio::test]
+async fn the_store_is_told_when_nobody_waits_any_more() {
+    let max_query_time = Duration::from_millis(50);
+    let limits = Limits { max_queries: 1, max_query_time, ..Limits::default() };
+    let router = hindered(Duration::ZERO, false, limits);
+    // The second has its turn, for the first has stopped; and so has one whose client has gone.
+    let labels = format!("{BASE}/labels");
+    assert_eq!(error(&router, &labels).await.0, 504);
+    assert_eq!(error(&router, &labels).await.0, 504);
+    let limits = Limits { max_queries: 1, ..Limits::default() };
+    let router = hindered(Duration::ZERO, false, limits);
+    let left = timeout(max_query_time, ask(&router, "GET", &labels)).await;
+    assert!(left.is_err());
+    assert_eq!(ask(&router, "GET", &format!("{BASE}/agents")).await.0, StatusCode::OK);
 }
 
 #[tokio::test]

@@ -45,6 +45,9 @@ pub(super) struct ServeArguments {
     /// Bytes of history at most, GiB: where there would be more, the oldest goes
     #[arg(long, value_name = "GIB", default_value_t = Options::default().max_bytes / GIB)]
     max_gib: u64,
+    /// Bytes of names in the catalogue at most, GiB: the oldest history goes before there are as many
+    #[arg(long, value_name = "GIB", default_value_t = Options::default().max_name_bytes / GIB)]
+    max_names_gib: u64,
 }
 
 /// Serves until a signal ends it.
@@ -64,6 +67,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         minutes_ns: hours(arguments.keep_minutes),
         hours_ns: hours(arguments.keep_hours),
         max_bytes: arguments.max_gib.saturating_mul(GIB),
+        max_name_bytes: arguments.max_names_gib.saturating_mul(GIB),
         ..Options::default()
     };
     let unexpected = |error: std::io::Error| Failure { kind: Kind::Unexpected, message: error.to_string() };

@@ -1,20 +1,19 @@
 //! Merged flame graphs: the stacks of many hosts in one tree, as columns of numbers and a dictionary of names, so that a page draws two
 //! hundred thousand nodes without an object for each.
 
-use std::collections::HashMap;
-
 use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::frames::{Frame, Frames, Origin};
 use chokepoint_analysis::names;
 use chokepoint_analysis::profile::Profile;
+use hashbrown::HashMap;
 use serde::{Deserialize, Serialize};
 
 use super::QueryError;
 use super::limits::Limits;
 use super::merged::{Merged, label_name};
 use super::question::{Question, Subject};
-use super::tree::{MAX_DEPTH, Tree};
-use crate::store::{Store, Sums};
+use super::tree::Tree;
+use crate::store::{Store, Sum, Sums};
 
 /// Where the class of time stands in a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub enum ClassFrames {
 }
 
 /// What a frame is. Its position in [`FrameKind::ALL`] is its number in an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FrameKind {
     /// The frame that all others are in.
     Root,
@@ -168,7 +167,7 @@ pub fn flame(
     let class_frames =
         class_frames.unwrap_or(if asked.is_told_by_class() { ClassFrames::Leaf } else { ClassFrames::None });
     let sums = question.sums_by_stack(store, &asked, class_frames != ClassFrames::None, limits)?;
-    let merged = Merged::new(store, &[&sums], question, &asked, false)?;
+    let merged = Merged::of_frames(store, &[&sums], question, &asked)?;
     let subject = Subject::new(question, &asked, sums.unit, question.range);
     Ok(graph(subject, &merged, &[&sums], &question.by, class_frames, max_nodes.min(limits.max_nodes)))
 }
@@ -185,31 +184,40 @@ pub(super) fn graph(
     let frames = Frames::new(&merged.profile);
     let mut dictionary = FrameDictionary::new(&merged.profile, &frames);
     let mut tree = Tree::new(dictionary.root);
+    let mut grafts = Grafts { merged, frames: &frames, positions: HashMap::new() };
     for (side, sums) in sides.iter().enumerate() {
-        for (sum, stack) in sums.sums.iter().zip(merged.stacks(side)) {
-            let mut path: Vec<u32> = Vec::new();
-            if class_frames == ClassFrames::Root {
-                path.push(dictionary.class(&sum.class));
+        // Sums are in the order of group and class, so that what stands above stacks is the same for many.
+        let same = |one: &Sum, other: &Sum| one.group == other.group && one.class == other.class;
+        for sums in sums.sums.chunk_by(same) {
+            let class = (class_frames != ClassFrames::None).then(|| dictionary.class(&sums[0].class));
+            let mut top = 0;
+            if let (Some(class), ClassFrames::Root) = (class, class_frames) {
+                top = tree.callee(top, class);
             }
-            path.extend(by.iter().zip(&sum.group).map(|(name, value)| dictionary.label(name, value)));
-            let has_stack = sum.stack.is_some();
-            if has_stack || class_frames != ClassFrames::Leaf {
-                let stack = frames.root_first(merged.profile.stack(stack));
-                path.extend(stack.map(|frame| dictionary.of_profile(frame)));
+            for (name, value) in by.iter().zip(&sums[0].group) {
+                top = tree.callee(top, dictionary.label(name, value));
             }
-            path.truncate(MAX_DEPTH);
-            if class_frames == ClassFrames::Leaf {
-                let class = dictionary.class(&sum.class);
-                if path.last() != Some(&class) {
-                    path.push(class);
+            for sum in sums {
+                let leaf = sum.stack.and_then(|stack| merged.leaf(stack));
+                let mut node = match leaf {
+                    Some(leaf) => grafts.node(&mut tree, &dictionary, top, leaf),
+                    None if class_frames == ClassFrames::Leaf => top,
+                    None => tree.callee(top, dictionary.of_profile(frames.no_stack())),
+                };
+                if let (Some(class), ClassFrames::Leaf) = (class, class_frames)
+                    && tree.frame(node) != class
+                {
+                    node = tree.last(node, class);
                 }
+                tree.add(side, node, sum.weight);
             }
-            tree.add(side, &path, sum.weight);
         }
     }
+    tree.add_up();
     let merged_frame = dictionary.merged;
     let merged_nodes = tree.merge_lightest(max_nodes, merged_frame);
-    let nodes = tree.in_order(|frame| dictionary.sort_name(frame));
+    let ranks = dictionary.ranks();
+    let nodes = tree.in_order(|frame| ranks[frame as usize]);
     let columns = |value: fn(&super::tree::Node, usize) -> u64, side| {
         nodes.iter().map(|node| value(node, side)).collect()
     };
@@ -236,8 +244,41 @@ pub(super) fn graph(
     }
 }
 
-/// A frame of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+/// Stacks as they were put into the tree, below each top: most have their callers in common.
+struct Grafts<'a> {
+    merged: &'a Merged,
+    frames: &'a Frames,
+    /// By top and node of the store.
+    positions: HashMap<(u32, usize), u32>,
+}
+
+impl Grafts<'_> {
+    /// The tree's node of a stack below a top.
+    fn node(&mut self, tree: &mut Tree, dictionary: &FrameDictionary, top: u32, leaf: usize) -> u32 {
+        let mut at = top;
+        let mut new = Vec::new();
+        let mut next = Some(leaf);
+        while let Some(node) = next {
+            if let Some(position) = self.positions.get(&(top, node)) {
+                at = *position;
+                break;
+            }
+            let (caller, location) = self.merged.node(node);
+            new.push((node, location));
+            next = caller;
+        }
+        for (node, location) in new.into_iter().rev() {
+            for frame in self.frames.at(location) {
+                at = tree.callee(at, dictionary.of_profile(*frame));
+            }
+            self.positions.insert((top, node), at);
+        }
+        at
+    }
+}
+
+/// A frame of an answer. Frames are in the order of their names.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 struct Entry {
     name: String,
     file: String,
@@ -328,8 +369,15 @@ impl FrameDictionary {
         position
     }
 
-    fn sort_name(&self, frame: u32) -> &str {
-        &self.entries[frame as usize].name
+    /// The place of each frame in the order of all.
+    fn ranks(&self) -> Vec<u32> {
+        let mut order: Vec<usize> = (0..self.entries.len()).collect();
+        order.sort_unstable_by_key(|frame| &self.entries[*frame]);
+        let mut ranks = vec![0; order.len()];
+        for (rank, frame) in (0..).zip(order) {
+            ranks[frame] = rank;
+        }
+        ranks
     }
 
     /// The strings and frames that these nodes refer to, and what they refer to now.

@@ -29,7 +29,7 @@ pub struct Limits {
     pub max_queries: usize,
     /// How long a query waits for its turn: one page asks for several things at once.
     pub max_turn_wait: Duration,
-    /// How long a query may take. The asker is told; what was begun still ends, and holds its turn until then.
+    /// How long a query may take. The asker is told, and the store stops soon.
     pub max_query_time: Duration,
     /// Bytes of answers that are not sent yet: clients may read as slowly as they like.
     pub max_unsent_bytes: usize,

@@ -16,14 +16,30 @@ use crate::store::{self, Store, Sum, Sums};
 /// One or several answers of the store, with one dictionary.
 #[derive(Debug)]
 pub(super) struct Merged {
-    /// Dictionaries, and the samples of all answers.
+    /// Dictionaries, and the samples of all answers where they were asked for.
     pub(super) profile: Profile,
+    /// What the store says of the stacks.
+    frames: store::Frames,
+    /// The leaf of each stack, a position in the frames' nodes.
+    leaves: HashMap<store::StackId, usize>,
+    /// Where each of the frames' locations is in the profile.
+    locations: Vec<LocationId>,
     /// Of each answer, for each sum, which sample it is part of.
     sides: Vec<Vec<(ThreadId, StackId)>>,
 }
 
 impl Merged {
-    /// Asks the store for the frames. With `class_leaf`, the class of a sum's time is the innermost frame of its stack.
+    /// What the stacks of these answers are made of, without samples: for who walks the tree of stacks itself.
+    pub(super) fn of_frames(
+        store: &dyn Store,
+        sides: &[&Sums],
+        question: &Question,
+        asked: &ProfileType,
+    ) -> Result<Self, QueryError> {
+        Ok(Parts::new(store, sides)?.finish(sides, question, asked))
+    }
+
+    /// The same as samples. With `class_leaf`, the class of a sum's time is the innermost frame of its stack.
     pub(super) fn new(
         store: &dyn Store,
         sides: &[&Sums],
@@ -31,43 +47,36 @@ impl Merged {
         asked: &ProfileType,
         class_leaf: bool,
     ) -> Result<Self, QueryError> {
-        let mut wanted: Vec<store::StackId> =
-            sides.iter().flat_map(|sums| &sums.sums).filter_map(|sum| sum.stack).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        let frames = store.frames(&wanted)?;
-
-        let mut builder = Builder::new();
-        let mut dictionary = Dictionary::new(&frames, &mut builder);
-        let stacks: HashMap<store::StackId, &Vec<store::FrameLocation>> =
-            wanted.into_iter().zip(&frames.stacks).collect();
+        let mut parts = Parts::new(store, sides)?;
         let mut known: HashMap<(Option<store::StackId>, &str), StackId> = HashMap::new();
         let mut of_sides = Vec::new();
         for sums in sides {
             let mut of_sums = Vec::with_capacity(sums.sums.len());
             for sum in &sums.sums {
                 let class = if class_leaf { sum.class.as_str() } else { "" };
-                let stack = *known.entry((sum.stack, class)).or_insert_with(|| {
-                    let locations = sum.stack.and_then(|stack| stacks.get(&stack)).copied();
-                    dictionary.stack(locations.map_or(&[], Vec::as_slice), class, &mut builder)
-                });
-                let thread = builder.thread(thread(&question.by, sum));
-                builder.add(Sample { thread, stack, count: sum.count, weight: sum.weight });
+                let stack = *known.entry((sum.stack, class)).or_insert_with(|| parts.stack(sum.stack, class));
+                let thread = parts.builder.thread(thread(&question.by, sum));
+                parts.builder.add(Sample { thread, stack, count: sum.count, weight: sum.weight });
                 of_sums.push((thread, stack));
             }
             of_sides.push(of_sums);
         }
-        let unit = sides.iter().find_map(|sums| sums.unit).unwrap_or(Unit::Nanoseconds);
-        let profile = builder.finish(header(question, asked, unit), Coverage::default());
-        let mut merged = Self { profile, sides: of_sides };
+        let mut merged = parts.finish(sides, question, asked);
+        merged.sides = of_sides;
         let captured = merged.profile.total_count();
         merged.profile.coverage = Coverage { attempted: captured, captured, ..Coverage::default() };
         Ok(merged)
     }
 
-    /// The stack of each sum of an answer.
-    pub(super) fn stacks(&self, side: usize) -> impl Iterator<Item = StackId> {
-        self.sides[side].iter().map(|(_, stack)| *stack)
+    /// The leaf of a stack, a node.
+    pub(super) fn leaf(&self, stack: store::StackId) -> Option<usize> {
+        self.leaves.get(&stack).copied()
+    }
+
+    /// Who called a node, and its place in the profile.
+    pub(super) fn node(&self, node: usize) -> (Option<usize>, LocationId) {
+        let node = self.frames.nodes[node];
+        (node.caller, self.locations[node.location])
     }
 
     /// The samples of one answer alone.
@@ -125,64 +134,69 @@ fn header(question: &Question, asked: &ProfileType, unit: Unit) -> Header {
     }
 }
 
-/// The store's frames in the profile's dictionaries.
-struct Dictionary<'f> {
-    frames: &'f store::Frames,
-    functions: Vec<chokepoint_analysis::profile::FunctionId>,
-    modules: Vec<chokepoint_analysis::profile::ModuleId>,
-    /// By module and address, which are nearly always the same place: stacks have millions of frames and few places.
-    known: HashMap<(usize, u64), Vec<(&'f store::FrameLocation, LocationId)>>,
+/// The store's frames, and the dictionaries of a profile to be.
+struct Parts {
+    builder: Builder,
+    frames: store::Frames,
+    leaves: HashMap<store::StackId, usize>,
+    locations: Vec<LocationId>,
 }
 
-impl<'f> Dictionary<'f> {
-    fn new(frames: &'f store::Frames, builder: &mut Builder) -> Self {
-        Self {
-            frames,
-            functions: frames.functions.iter().map(|function| builder.function(function.clone())).collect(),
-            modules: frames.modules.iter().map(|module| builder.module(module.clone())).collect(),
-            known: HashMap::new(),
-        }
+impl Parts {
+    /// Asks the store for the frames of these answers.
+    fn new(store: &dyn Store, sides: &[&Sums]) -> Result<Self, QueryError> {
+        let mut wanted: Vec<store::StackId> =
+            sides.iter().flat_map(|sums| &sums.sums).filter_map(|sum| sum.stack).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let frames = store.frames(&wanted)?;
+        let leaves = wanted.into_iter().zip(frames.leaves.iter().copied()).collect();
+
+        let mut builder = Builder::new();
+        let functions: Vec<_> =
+            frames.functions.iter().map(|function| builder.function(function.clone())).collect();
+        let modules: Vec<_> = frames.modules.iter().map(|module| builder.module(module.clone())).collect();
+        let location = |location: &store::FrameLocation| {
+            let line = |(function, line): &(usize, u32)| Line { function: functions[*function], line: *line };
+            builder.location(Location {
+                module: modules[location.module],
+                address: location.address,
+                lines: location.lines.iter().map(line).collect(),
+                is_spin_wait: false,
+            })
+        };
+        let locations = frames.locations.iter().map(location).collect();
+        Ok(Self { builder, frames, leaves, locations })
     }
 
-    fn stack(
-        &mut self,
-        locations: &'f [store::FrameLocation],
-        class: &str,
-        builder: &mut Builder,
-    ) -> StackId {
-        let mut stack: Vec<LocationId> = Vec::with_capacity(locations.len() + 1);
+    fn stack(&mut self, stack: Option<store::StackId>, class: &str) -> StackId {
+        let leaf = stack.and_then(|stack| self.leaves.get(&stack)).copied();
+        let mut stack: Vec<LocationId> = Vec::new();
         if let Some(class) = Class::from_name(class)
-            && !locations.first().is_some_and(|leaf| self.is_class(leaf, class))
+            && !leaf.is_some_and(|leaf| self.is_class(leaf, class))
         {
-            stack.push(class_location(class, builder));
+            stack.push(class_location(class, &mut self.builder));
         }
-        stack.extend(locations.iter().map(|location| self.location(location, builder)));
-        builder.stack(stack)
+        if let Some(leaf) = leaf {
+            stack.extend(self.frames.leaf_first(leaf).map(|location| self.locations[location]));
+        }
+        self.builder.stack(stack)
     }
 
-    fn location(&mut self, location: &'f store::FrameLocation, builder: &mut Builder) -> LocationId {
-        let known = self.known.entry((location.module, location.address)).or_default();
-        if let Some((_, id)) = known.iter().find(|(known, _)| *known == location) {
-            return *id;
-        }
-        let line =
-            |(function, line): &(usize, u32)| Line { function: self.functions[*function], line: *line };
-        let id = builder.location(Location {
-            module: self.modules[location.module],
-            address: location.address,
-            lines: location.lines.iter().map(line).collect(),
-            is_spin_wait: false,
-        });
-        known.push((location, id));
-        id
-    }
-
-    /// Whether a frame already says the class.
-    fn is_class(&self, location: &store::FrameLocation, class: Class) -> bool {
+    /// Whether a node already says the class.
+    fn is_class(&self, node: usize, class: Class) -> bool {
+        let location = &self.frames.locations[self.frames.nodes[node].location];
         self.frames.modules[location.module].kind == ModuleKind::Activity
             && location.lines.first().is_some_and(|(function, _)| {
                 Class::from_frame(&self.frames.functions[*function].name) == Some(class)
             })
+    }
+
+    fn finish(self, sides: &[&Sums], question: &Question, asked: &ProfileType) -> Merged {
+        let Self { builder, frames, leaves, locations } = self;
+        let unit = sides.iter().find_map(|sums| sums.unit).unwrap_or(Unit::Nanoseconds);
+        let profile = builder.finish(header(question, asked, unit), Coverage::default());
+        Merged { profile, frames, leaves, locations, sides: Vec::new() }
     }
 }
 

@@ -7,7 +7,7 @@ use super::limits::Limits;
 use super::profile_type::ProfileType;
 use super::selector::{self, Selector};
 use super::{QueryError, time};
-use crate::store::{Selection, Store, SumQuery, Sums};
+use crate::store::{Asker, Selection, Store, SumQuery, Sums};
 
 /// Nanoseconds of a millisecond.
 pub const MS_NS: u64 = 1_000_000;
@@ -107,6 +107,8 @@ pub struct Question {
     pub range: Range,
     /// Labels that the answer is kept apart by.
     pub by: Vec<String>,
+    /// Who asks.
+    pub asker: Asker,
 }
 
 impl Question {
@@ -122,7 +124,8 @@ impl Question {
         if by.iter().any(String::is_empty) {
             return Err(QueryError::bad("a label's name is not empty: write by=host,pod"));
         }
-        Ok(Self { text: text.to_owned(), selector: selector::parse(text)?, range, by })
+        let selector = selector::parse(text)?;
+        Ok(Self { text: text.to_owned(), selector, range, by, asker: Asker::default() })
     }
 
     /// Whose rows, and of when.
@@ -132,6 +135,7 @@ impl Question {
             matchers: self.selector.matchers.clone(),
             from_unix_ns: self.range.from_unix_ns,
             until_unix_ns: self.range.until_unix_ns,
+            asker: self.asker.clone(),
         }
     }
 

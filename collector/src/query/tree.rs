@@ -20,10 +20,12 @@ pub(super) struct Node {
     pub(super) total: [u64; 2],
 }
 
-/// Nodes, callers before what they call; the root first.
+/// Nodes, callers before what they call; the root first. Weights are added to nodes, and [`Tree::add_up`] makes totals of them.
 #[derive(Debug)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
+    /// Frames from the root to each node.
+    depths: Vec<u16>,
     positions: HashMap<(u32, u32), u32>,
 }
 
@@ -31,24 +33,44 @@ impl Tree {
     pub(super) fn new(root: u32) -> Self {
         Self {
             nodes: vec![Node { parent: 0, frame: root, own: [0; 2], total: [0; 2] }],
+            depths: vec![0],
             positions: HashMap::new(),
         }
     }
 
-    /// Adds weight to a path of frames below the root.
-    pub(super) fn add(&mut self, side: usize, path: &[u32], weight: u64) {
-        let mut position = 0;
-        self.nodes[0].total[side] = self.nodes[0].total[side].saturating_add(weight);
-        for frame in path {
-            position = *self.positions.entry((position, *frame)).or_insert_with(|| {
-                self.nodes.push(Node { parent: position, frame: *frame, own: [0; 2], total: [0; 2] });
-                u32::try_from(self.nodes.len() - 1).expect("sums and depths are bounded")
-            });
-            let total = &mut self.nodes[position as usize].total[side];
-            *total = total.saturating_add(weight);
-        }
-        let own = &mut self.nodes[position as usize].own[side];
+    /// The node of a frame that this one called; this one where there is no more room below it.
+    pub(super) fn callee(&mut self, caller: u32, frame: u32) -> u32 {
+        if usize::from(self.depths[caller as usize]) < MAX_DEPTH { self.last(caller, frame) } else { caller }
+    }
+
+    /// The same, however deep: for a frame that calls nothing.
+    pub(super) fn last(&mut self, caller: u32, frame: u32) -> u32 {
+        *self.positions.entry((caller, frame)).or_insert_with(|| {
+            self.nodes.push(Node { parent: caller, frame, own: [0; 2], total: [0; 2] });
+            self.depths.push(self.depths[caller as usize] + 1);
+            u32::try_from(self.nodes.len() - 1).expect("sums and depths are bounded")
+        })
+    }
+
+    /// The frame of a node.
+    pub(super) fn frame(&self, node: u32) -> u32 {
+        self.nodes[node as usize].frame
+    }
+
+    /// Adds weight to a node.
+    pub(super) fn add(&mut self, side: usize, node: u32, weight: u64) {
+        let own = &mut self.nodes[node as usize].own[side];
         *own = own.saturating_add(weight);
+    }
+
+    /// Makes each node's total: its own weight and that of all that it called.
+    pub(super) fn add_up(&mut self) {
+        self.nodes.iter_mut().for_each(|node| node.total = node.own);
+        for position in (1..self.nodes.len()).rev() {
+            let Node { parent, total, .. } = self.nodes[position];
+            let of_parent = &mut self.nodes[parent as usize].total;
+            *of_parent = [0, 1].map(|side| of_parent[side].saturating_add(total[side]));
+        }
     }
 
     /// Merges what is lightest until there are no more nodes than this: what is left out of a caller becomes one node of it, of the frame
@@ -120,28 +142,35 @@ impl Tree {
             total: sum,
         }));
         self.nodes = nodes;
-        self.positions = HashMap::new();
+        // From here on it is only read.
+        (self.depths, self.positions) = (Vec::new(), HashMap::new());
         left_out
     }
 
-    /// The nodes from the root on, each followed by all that it called; what has one caller is in the order of its names.
-    pub(super) fn in_order<'n>(self, name: impl Fn(u32) -> &'n str) -> Vec<Node> {
-        let mut callees: Vec<Vec<u32>> = vec![Vec::new(); self.nodes.len()];
-        for (position, node) in self.nodes.iter().enumerate().skip(1) {
-            callees[node.parent as usize].push(u32::try_from(position).expect("bounded"));
-        }
-        for callees in &mut callees {
-            callees.sort_by_key(|callee| {
-                let frame = self.nodes[*callee as usize].frame;
-                Reverse((name(frame), frame))
-            });
+    /// The nodes from the root on, each followed by all that it called; what has one caller is in the order of its frames' ranks.
+    pub(super) fn in_order(self, rank: impl Fn(u32) -> u32) -> Vec<Node> {
+        // By caller, and of one caller the last first, for what is put on a pile last is taken first.
+        let mut callees: Vec<(u32, Reverse<u32>, u32)> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .skip(1)
+            .map(|(at, node)| (node.parent, Reverse(rank(node.frame)), u32::try_from(at).expect("bounded")))
+            .collect();
+        callees.sort_unstable();
+        let mut of_caller = vec![0..0; self.nodes.len()];
+        let mut first = 0;
+        for callees in callees.chunk_by(|one, other| one.0 == other.0) {
+            of_caller[callees[0].0 as usize] = first..first + callees.len();
+            first += callees.len();
         }
         let mut ordered: Vec<Node> = Vec::with_capacity(self.nodes.len());
         let mut open = vec![(0_u32, 0_u32)];
         while let Some((position, parent)) = open.pop() {
             let at = u32::try_from(ordered.len()).expect("bounded");
             ordered.push(Node { parent, ..self.nodes[position as usize] });
-            open.extend(callees[position as usize].iter().map(|callee| (*callee, at)));
+            let callees = &callees[of_caller[position as usize].clone()];
+            open.extend(callees.iter().map(|(_, _, callee)| (*callee, at)));
         }
         ordered
     }
@@ -167,13 +196,19 @@ mod tests {
 
     const NAMES: [&str; 6] = ["all", "[lighter]", "a", "b", "c", "d"];
 
+    fn add(tree: &mut Tree, side: usize, path: &[u32], weight: u64) {
+        let node = path.iter().fold(0, |caller, frame| tree.callee(caller, *frame));
+        tree.add(side, node, weight);
+    }
+
     fn tree() -> Tree {
         let mut tree = Tree::new(0);
-        tree.add(0, &[2, 3], 50);
-        tree.add(0, &[2], 5);
-        tree.add(0, &[2, 4], 1);
-        tree.add(0, &[2, 5], 2);
-        tree.add(0, &[4, 5], 30);
+        add(&mut tree, 0, &[2, 3], 50);
+        add(&mut tree, 0, &[2], 5);
+        add(&mut tree, 0, &[2, 4], 1);
+        add(&mut tree, 0, &[2, 5], 2);
+        add(&mut tree, 0, &[4, 5], 30);
+        tree.add_up();
         tree
     }
 
@@ -186,7 +221,7 @@ mod tests {
 
     #[test]
     fn paths_share_nodes_and_callers_come_first() {
-        let nodes = tree().in_order(|frame| NAMES[frame as usize]);
+        let nodes = tree().in_order(|frame| frame);
         assert_eq!(
             shown(&nodes),
             [
@@ -205,7 +240,7 @@ mod tests {
     fn the_lightest_nodes_are_merged_and_no_weight_is_lost() {
         let mut six = tree();
         assert_eq!(six.merge_lightest(6, 1), 2);
-        let nodes = six.in_order(|frame| NAMES[frame as usize]);
+        let nodes = six.in_order(|frame| frame);
         assert_eq!(
             shown(&nodes),
             [
@@ -220,21 +255,32 @@ mod tests {
         for max_nodes in 0..9 {
             let mut tree = tree();
             tree.merge_lightest(max_nodes, 1);
-            let nodes = tree.in_order(|frame| NAMES[frame as usize]);
+            let nodes = tree.in_order(|frame| frame);
             assert!(nodes.len() <= max_nodes.max(2));
             assert_eq!(nodes.iter().map(|node| node.own[0]).sum::<u64>(), 88, "{max_nodes}");
         }
     }
 
     #[test]
+    fn what_is_too_deep_counts_for_the_last_that_is_not() {
+        let mut tree = Tree::new(0);
+        add(&mut tree, 0, &[2; MAX_DEPTH + 5], 3);
+        add(&mut tree, 0, &[2; MAX_DEPTH], 4);
+        tree.add_up();
+        let nodes = tree.in_order(|frame| frame);
+        assert_eq!((nodes.len(), nodes[MAX_DEPTH].own[0], nodes[0].total[0]), (MAX_DEPTH + 1, 7, 7));
+    }
+
+    #[test]
     fn a_node_that_is_heavy_on_one_side_stays() {
         let mut tree = Tree::new(0);
-        tree.add(0, &[2], 1_000_000);
-        tree.add(0, &[3], 10);
-        tree.add(0, &[5], 10);
-        tree.add(1, &[4], 10);
+        add(&mut tree, 0, &[2], 1_000_000);
+        add(&mut tree, 0, &[3], 10);
+        add(&mut tree, 0, &[5], 10);
+        add(&mut tree, 1, &[4], 10);
+        tree.add_up();
         tree.merge_lightest(4, 1);
-        let nodes = tree.in_order(|frame| NAMES[frame as usize]);
+        let nodes = tree.in_order(|frame| frame);
         let names: Vec<&str> = nodes.iter().map(|node| NAMES[node.frame as usize]).collect();
         assert_eq!(names, ["all", "[lighter]", "a", "c"]);
     }

@@ -10,7 +10,10 @@ use chokepoint_analysis::profile::{Function, Module};
 use chokepoint_proto::stream::{Batch, Dictionary, Hello, Window};
 use thiserror::Error;
 
+mod asker;
 pub mod embedded;
+
+pub use asker::{Asker, Waiting};
 
 use crate::labels::{Labels, Matcher};
 
@@ -28,7 +31,7 @@ pub trait Store: Send + Sync {
     /// Where the store cannot read, or the answer would be larger than the query allows.
     fn sums(&self, query: &SumQuery) -> Result<Sums, StoreError>;
 
-    /// The frames of stacks, in the order asked for: leaf first.
+    /// The frames of stacks, in the order asked for.
     ///
     /// # Errors
     /// Where the store cannot read, or there is no such stack.
@@ -61,6 +64,12 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// Where the store cannot read.
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError>;
+
+    /// How much it holds.
+    ///
+    /// # Errors
+    /// Where the store cannot read.
+    fn holdings(&self) -> Result<Holdings, StoreError>;
 
     /// Does what is due, a bounded part of it: writes segments and rollups, deletes what is old. Returns whether more is due.
     ///
@@ -103,6 +112,8 @@ pub struct Selection {
     pub from_unix_ns: u64,
     /// Up to here, exclusive.
     pub until_unix_ns: u64,
+    /// For whom. Where it has gone, the store stops soon.
+    pub asker: Asker,
 }
 
 /// Which samples are added up, and by what they are kept apart.
@@ -157,15 +168,36 @@ pub struct Sum {
     pub weight: u64,
 }
 
-/// Frames of stacks, each function and module once.
+/// Frames of stacks: each function, module and place once, and callers that stacks have in common once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Frames {
     /// Functions.
     pub functions: Vec<Function>,
     /// Modules.
     pub modules: Vec<Module>,
-    /// For each stack that was asked for, leaf first: a location after the other.
-    pub stacks: Vec<Vec<FrameLocation>>,
+    /// Places in code.
+    pub locations: Vec<FrameLocation>,
+    /// Stacks as a tree: callers before what they call.
+    pub nodes: Vec<FrameNode>,
+    /// For each stack that was asked for, its leaf: a position in `nodes`.
+    pub leaves: Vec<usize>,
+}
+
+impl Frames {
+    /// The places of a stack, leaf first.
+    pub fn leaf_first(&self, leaf: usize) -> impl Iterator<Item = usize> {
+        let nodes = std::iter::successors(Some(leaf), |node| self.nodes[*node].caller);
+        nodes.map(|node| self.nodes[node].location)
+    }
+}
+
+/// A place in code with those that called it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameNode {
+    /// The caller, a position in [`Frames::nodes`]; `None`: it is a thread's outermost frame.
+    pub caller: Option<usize>,
+    /// The place, a position in [`Frames::locations`].
+    pub location: usize,
 }
 
 /// A place in code.
@@ -260,6 +292,55 @@ pub struct AgentStatus {
     pub dropped_batches: u64,
 }
 
+/// What the store holds, for those who watch over it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// Rows that are in no segment yet.
+    pub fresh_rows: u64,
+    /// Segments.
+    pub segments: u64,
+    /// Their rows; those of rollups too.
+    pub segment_rows: u64,
+    /// Their bytes.
+    pub segment_bytes: u64,
+    /// Rows that were deleted since the store was made, because they were old or too many.
+    pub deleted_rows: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// Bytes of names in the catalogue, about: of strings, stacks and the like.
+    pub name_bytes: u64,
+    /// Names that were deleted since the store was made, because nothing referred to them any more.
+    pub deleted_names: u64,
+}
+
+impl Holdings {
+    /// All of it as Prometheus reads it.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        let Self { fresh_rows, segments, segment_rows, segment_bytes, .. } = *self;
+        let Self { deleted_rows, deleted_bytes, name_bytes, deleted_names, .. } = *self;
+        let gauges = [
+            ("fresh_rows", fresh_rows),
+            ("segments", segments),
+            ("segment_rows", segment_rows),
+            ("segment_bytes", segment_bytes),
+            ("name_bytes", name_bytes),
+        ];
+        let counters = [
+            ("deleted_rows_total", deleted_rows),
+            ("deleted_bytes_total", deleted_bytes),
+            ("deleted_names_total", deleted_names),
+        ];
+        let metric = |kind: &'static str| {
+            move |(name, value)| {
+                let name = format!("chokepoint_collector_store_{name}");
+                format!("# TYPE {name} {kind}\n{name} {value}\n")
+            }
+        };
+        gauges.into_iter().map(metric("gauge")).chain(counters.into_iter().map(metric("counter"))).collect()
+    }
+}
+
 /// The store cannot.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -271,6 +352,9 @@ pub enum StoreError {
         /// How many would be accepted.
         limit: usize,
     },
+    /// Who asked has gone.
+    #[error("nobody waits for the answer any more")]
+    NobodyAsks,
     /// There is no such stack.
     #[error("there is no stack {0}")]
     NoStack(u64),

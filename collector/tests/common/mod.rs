@@ -250,7 +250,7 @@ pub fn batch(sequence: u64, sender: &mut Sender, whole: &Window) -> Batch {
 
 /// All of this time.
 pub fn between(from_unix_ns: u64, until_unix_ns: u64) -> Selection {
-    Selection { matchers: Vec::new(), from_unix_ns, until_unix_ns }
+    Selection { from_unix_ns, until_unix_ns, ..Selection::default() }
 }
 
 /// The sums of wall time in this time, kept apart by everything.
@@ -299,7 +299,8 @@ pub fn told(store: &dyn Store, from_unix_ns: u64, until_unix_ns: u64) -> Truth {
     let stacks: Vec<_> = sums.sums.iter().map(|sum| sum.stack.expect("a stack")).collect();
     let frames = store.frames(&stacks).expect("frames");
     let mut told = Truth::new();
-    for (sum, stack) in sums.sums.iter().zip(&frames.stacks) {
+    for (sum, leaf) in sums.sums.iter().zip(&frames.leaves) {
+        let stack: Vec<_> = frames.leaf_first(*leaf).map(|location| &frames.locations[location]).collect();
         let mut names: Vec<String> =
             stack.iter().map(|frame| frames.functions[frame.lines[0].0].name.clone()).collect();
         names.reverse();

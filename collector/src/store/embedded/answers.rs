@@ -1,163 +1,17 @@
-//! What is answered from the catalogue alone: frames, verdicts, labels and agents.
+//! What is answered from the catalogue alone: verdicts, labels and agents.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chokepoint_analysis::profile::{Function, Module, ModuleKind};
-use chokepoint_proto::stream;
-use rusqlite::{Connection, OptionalExtension};
-
 use super::scan::{Scan, plan};
 use super::writer::signed;
-use super::{Shared, failed, fresh, varint};
+use super::{Shared, failed, fresh};
 use crate::labels::Labels;
-use crate::store::{AgentStatus, FrameLocation, Frames, Selection, StackId, StoreError, VerdictSpan};
-
-/// Frames of a stack at most: the kernel programs keep 512 and 127 of the kernel's own, runtimes may add some.
-const MAX_FRAMES: usize = 4_096;
+use crate::store::{AgentStatus, Selection, StoreError, VerdictSpan};
 
 /// Bytes of an answer's verdicts at most: a day of some hundred hosts.
 const MAX_SPANS_BYTES: usize = 64 << 20;
 /// Bytes of a verdict beside its texts, or somewhat less.
 const SPAN_BYTES: usize = 512;
-
-/// The frames of stacks.
-///
-/// # Errors
-/// Where one is not there, or the catalogue cannot be read.
-pub(super) fn frames(shared: &Shared, stacks: &[StackId]) -> Result<Frames, StoreError> {
-    let access = shared.read()?;
-    let mut reader = FrameReader::new(access.catalogue());
-    for stack in stacks {
-        let frames = reader.stack(*stack)?;
-        reader.frames.stacks.push(frames);
-    }
-    Ok(reader.frames)
-}
-
-/// Reads frames, each function, module and location once.
-pub(super) struct FrameReader<'a> {
-    catalogue: &'a Connection,
-    pub(super) frames: Frames,
-    functions: HashMap<u32, usize>,
-    modules: HashMap<u32, usize>,
-    /// Caller and location of nodes: stacks have most of them in common.
-    nodes: HashMap<u32, (u32, u32)>,
-    locations: HashMap<u32, FrameLocation>,
-}
-
-impl<'a> FrameReader<'a> {
-    pub(super) fn new(catalogue: &'a Connection) -> Self {
-        Self {
-            catalogue,
-            frames: Frames::default(),
-            functions: HashMap::new(),
-            modules: HashMap::new(),
-            nodes: HashMap::new(),
-            locations: HashMap::new(),
-        }
-    }
-
-    fn stack(&mut self, stack: StackId) -> Result<Vec<FrameLocation>, StoreError> {
-        let missing = || StoreError::NoStack(stack.0);
-        let mut node = u32::try_from(stack.0).map_err(|_| missing())?;
-        let mut frames = Vec::new();
-        // A caller's number is below its callee's, so this ends; the bound is for what is damaged.
-        while frames.len() < MAX_FRAMES {
-            let (parent, location) = match self.nodes.get(&node) {
-                Some(known) => *known,
-                None => {
-                    let read =
-                        self.read("SELECT parent, location FROM nodes WHERE id = ?1", node, |row| {
-                            Ok((row.get(0)?, row.get(1)?))
-                        })?;
-                    *self.nodes.entry(node).or_insert(read.ok_or_else(missing)?)
-                }
-            };
-            frames.push(self.location(location)?);
-            if parent == 0 {
-                break;
-            }
-            node = parent;
-        }
-        Ok(frames)
-    }
-
-    /// The location of this number.
-    pub(super) fn location(&mut self, number: u32) -> Result<FrameLocation, StoreError> {
-        if let Some(known) = self.locations.get(&number) {
-            return Ok(known.clone());
-        }
-        let read: Option<(u32, i64, Vec<u8>)> =
-            self.read("SELECT module, address, lines FROM locations WHERE id = ?1", number, |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
-        let (module, address, bytes) = read.ok_or_else(damaged)?;
-        let mut bytes = bytes.as_slice();
-        varint::take(&mut bytes).ok_or_else(damaged)?;
-        let mut lines = Vec::new();
-        while !bytes.is_empty() {
-            let mut next = || varint::take_u32(&mut bytes).ok_or_else(damaged);
-            let (function, line) = (next()?, next()?);
-            lines.push((self.function(function)?, line));
-        }
-        let location =
-            FrameLocation { module: self.module(module)?, address: address.cast_unsigned(), lines };
-        self.locations.insert(number, location.clone());
-        Ok(location)
-    }
-
-    fn function(&mut self, number: u32) -> Result<usize, StoreError> {
-        if let Some(known) = self.functions.get(&number) {
-            return Ok(*known);
-        }
-        let function = self.read(
-            "SELECT name.text, file.text FROM functions JOIN strings AS name ON name.id = functions.name
-             JOIN strings AS file ON file.id = functions.file WHERE functions.id = ?1",
-            number,
-            |row| Ok(Function { name: row.get(0)?, file: row.get(1)? }),
-        )?;
-        self.functions.insert(number, self.frames.functions.len());
-        self.frames.functions.push(function.ok_or_else(damaged)?);
-        Ok(self.frames.functions.len() - 1)
-    }
-
-    fn module(&mut self, number: u32) -> Result<usize, StoreError> {
-        if let Some(known) = self.modules.get(&number) {
-            return Ok(*known);
-        }
-        let module = self.read(
-            "SELECT kind, path.text, build_id FROM modules JOIN strings AS path ON path.id = modules.path
-             WHERE modules.id = ?1",
-            number,
-            |row| Ok(Module { kind: module_kind(row.get(0)?), path: row.get(1)?, build_id: row.get(2)? }),
-        )?;
-        self.modules.insert(number, self.frames.modules.len());
-        self.frames.modules.push(module.ok_or_else(damaged)?);
-        Ok(self.frames.modules.len() - 1)
-    }
-
-    fn read<T>(
-        &self,
-        sql: &str,
-        number: u32,
-        row: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, StoreError> {
-        let mut statement = self.catalogue.prepare_cached(sql).map_err(failed(reading))?;
-        statement.query_row([number], row).optional().map_err(failed(reading))
-    }
-}
-
-/// A kind that a newer agent knows is an unknown one.
-fn module_kind(kind: i32) -> ModuleKind {
-    match stream::ModuleKind::try_from(kind).unwrap_or_default() {
-        stream::ModuleKind::Unknown => ModuleKind::Unknown,
-        stream::ModuleKind::Binary => ModuleKind::Binary,
-        stream::ModuleKind::Kernel => ModuleKind::Kernel,
-        stream::ModuleKind::Vdso => ModuleKind::Vdso,
-        stream::ModuleKind::Jit => ModuleKind::Jit,
-        stream::ModuleKind::Activity => ModuleKind::Activity,
-    }
-}
 
 /// What limited hosts: all runs that have a window of the selection's time, each as a whole.
 ///
@@ -180,6 +34,7 @@ pub(super) fn verdicts(shared: &Shared, selection: &Selection) -> Result<Vec<Ver
     let mut spans = Vec::new();
     let mut bytes = 0;
     while let Some(row) = rows.next().map_err(failed(reading))? {
+        selection.asker.check()?;
         let host = row.get(0).map_err(failed(reading))?;
         let labels = hosts.entry(host).or_insert_with(|| {
             let labels = access.index.set_labels(host);
@@ -236,6 +91,7 @@ pub(super) fn labels(
         parts: plan(selection.from_unix_ns, selection.until_unix_ns, None),
         kind: None,
         series: &series,
+        asker: &selection.asker,
     };
     let mut values: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (number, _) in scan.series()?.iter().enumerate().filter(|(_, is_found)| **is_found) {
@@ -281,8 +137,4 @@ pub(super) fn agents(shared: &Shared) -> Result<Vec<AgentStatus>, StoreError> {
 
 fn reading() -> String {
     "cannot read the catalogue".to_owned()
-}
-
-fn damaged() -> StoreError {
-    failed(reading)("a stack refers to what is not there")
 }

@@ -6,6 +6,7 @@ use chokepoint_proto::stream::{Batch, Dictionary, Hello, Subject, Verdict, Windo
 
 use super::names::{Function, Kind, LabelSet, Location, Module, Node, Series, Signal, Tables};
 use super::rows::{Reading, Sample, VALUES};
+use super::told::{Numbers, Stream, Told};
 use super::writer::{NewAgent, NewBatch, NewVerdict, Outcome, Work, signed};
 use super::{Shared, failed, fresh, varint};
 use crate::store::{Appended, Appender, StoreError};
@@ -17,23 +18,11 @@ const AGENT: &str = "agent";
 pub(super) struct EmbeddedAppender {
     shared: Arc<Shared>,
     agent: i64,
-    /// The label set of the host.
-    host: u32,
-    numbers: Numbers,
+    /// What it has been told, and the number by which it is closed.
+    stream: Stream,
+    opened_as: u64,
     /// Whether an error has left the numbers incomplete.
     is_broken: bool,
-}
-
-/// What each number of the stream is in the store, list by list.
-#[derive(Debug, Default)]
-struct Numbers {
-    strings: Vec<u32>,
-    functions: Vec<u32>,
-    modules: Vec<u32>,
-    locations: Vec<u32>,
-    nodes: Vec<u32>,
-    /// Series.
-    subjects: Vec<u32>,
 }
 
 impl EmbeddedAppender {
@@ -45,7 +34,13 @@ impl EmbeddedAppender {
         let mut labels: Vec<(&str, &str)> =
             hello.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
         labels.push(("host", &hello.host));
+        let (opened_as, stream) = shared.streams.open_one();
+        // From here on it is closed whatever happens.
+        let mut appender = Self { shared, agent: 0, stream, opened_as, is_broken: false };
+        let shared = &appender.shared;
+        let under_way = shared.streams.begin();
         let host = label_set(&mut shared.names.lock(), &labels)?;
+        appender.stream.lock().host = host;
         let agent = NewAgent {
             identity: hello.agent.clone(),
             host,
@@ -56,25 +51,23 @@ impl EmbeddedAppender {
         let Outcome::Agent(agent) = shared.queue.write(Work::Agent(agent))? else {
             return Err(failed(|| "cannot make an agent known".to_owned())("it has no number"));
         };
-        Ok(Self { shared, agent, host, numbers: Numbers::default(), is_broken: false })
+        drop(under_way);
+        appender.agent = agent;
+        Ok(appender)
     }
 
-    fn new_batch(
-        &mut self,
-        batch: &Batch,
-        window: &Window,
-        new: &Dictionary,
-    ) -> Result<NewBatch, StoreError> {
-        let (mut samples, mut readings) = {
+    fn new_batch(&self, batch: &Batch, window: &Window, new: &Dictionary) -> Result<NewBatch, StoreError> {
+        let (host, mut samples, mut readings) = {
+            let Told { host, numbers } = &mut *self.stream.lock();
             let names = &mut *self.shared.names.lock();
-            self.numbers.extend(names, self.host, new)?;
-            let mut readings = self.numbers.readings(names, self.host, window)?;
-            readings.extend(own_readings(names, self.host, window)?);
-            (self.numbers.samples(names, window)?, readings)
+            numbers.extend(names, *host, new)?;
+            let mut readings = numbers.readings(names, *host, window)?;
+            readings.extend(own_readings(names, *host, window)?);
+            (*host, numbers.samples(names, window)?, readings)
         };
         Ok(NewBatch {
             agent: self.agent,
-            host: self.host,
+            host,
             sequence: signed(batch.sequence),
             dropped_batches: signed(batch.dropped_batches),
             start_unix_ns: signed(window.start_unix_ns),
@@ -96,17 +89,24 @@ impl Appender for EmbeddedAppender {
         begins_anew: bool,
     ) -> Result<Appended, StoreError> {
         if begins_anew {
-            self.numbers = Numbers::default();
+            self.stream.lock().numbers = Numbers::default();
             self.is_broken = false;
         }
         if self.is_broken {
             return Err(failed(|| "cannot go on with a stream".to_owned())("a window before was not stored"));
         }
         self.is_broken = true;
+        let _under_way = self.shared.streams.begin();
         let new_batch = self.new_batch(batch, window, new)?;
         let outcome = self.shared.queue.write(Work::Batch(new_batch))?;
         self.is_broken = false;
         Ok(if matches!(outcome, Outcome::Known) { Appended::Known } else { Appended::New })
+    }
+}
+
+impl Drop for EmbeddedAppender {
+    fn drop(&mut self) {
+        self.shared.streams.close(self.opened_as);
     }
 }
 

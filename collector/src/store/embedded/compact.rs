@@ -10,9 +10,8 @@ use rusqlite::{Connection, params};
 use super::directory::Folder;
 use super::readers::Access;
 use super::rows::{Reading, Sample};
-use super::segments::{
-    Content, Level, Wanted, Words, file_name, readings, samples, write_readings, write_samples,
-};
+use super::scan::Every;
+use super::segments::{Content, Level, Words, file_name, readings, samples, write_readings, write_samples};
 use super::writer::signed;
 use super::{DAY_NS, HOUR_NS, Shared, failed, fresh, varint};
 use crate::store::StoreError;
@@ -185,8 +184,8 @@ pub(super) fn minutes(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreEr
     let Some((_, _, content, _)) = due.first() else { return Ok(false) };
     // Names do not change, and nobody else deletes segments.
     access.let_go()?;
-    let every = vec![true; access.index.len()];
-    let wanted = Wanted { from_unix_ns: 0, until_unix_ns: u64::MAX, kind: None, series: &every };
+    let every = Every::new(access.index.len());
+    let wanted = every.wanted();
     let id = next_id(&access)?;
     let written = if *content == Content::Samples as i64 {
         let mut rows = Vec::new();

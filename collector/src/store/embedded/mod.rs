@@ -15,14 +15,17 @@
 //! catalogue does not list are leftovers, and removed when the store is opened.
 //!
 //! **Deletion.** Whole segments, by age and where there are too many bytes, the finest first ([`retention`]): first from the catalogue,
-//! then, when no query is left that may read them, from the disk. How much went is counted.
+//! then, when no query is left that may read them, from the disk. Then the names that nothing refers to any more ([`unused`]). How much
+//! went is counted.
 
 mod answers;
 mod appender;
 mod compact;
 mod directory;
 mod export;
+mod frames;
 mod fresh;
+mod marks;
 mod names;
 mod readers;
 mod retention;
@@ -33,6 +36,8 @@ mod segments;
 mod series;
 mod signals;
 mod sums;
+mod told;
+mod unused;
 mod varint;
 mod writer;
 
@@ -49,10 +54,12 @@ use self::directory::Directory;
 use self::names::Names;
 use self::readers::{Access, Readers};
 use self::retention::Doomed;
+use self::told::Streams;
+use self::unused::Unused;
 use self::writer::Queue;
 use super::{
-    AgentStatus, Appender, Frames, Selection, SignalQuery, SignalSeries, StackId, Store, StoreError,
-    SumQuery, Sums, VerdictSpan,
+    AgentStatus, Appender, Frames, Holdings, Selection, SignalQuery, SignalSeries, StackId, Store,
+    StoreError, SumQuery, Sums, VerdictSpan,
 };
 
 /// Nanoseconds of a minute.
@@ -78,6 +85,11 @@ pub struct Options {
     pub hours_ns: u64,
     /// Bytes of all segments together. The names and what is fresh come on top.
     pub max_bytes: u64,
+    /// Bytes of the names in the catalogue, about. The oldest history goes before there are as many; where that does not help, nothing new is
+    /// taken.
+    pub max_name_bytes: u64,
+    /// By how much names grow at least before those are looked for that nothing refers to.
+    pub name_slack_bytes: u64,
     /// How long a window stays where it was written first, for others of its hour to join it.
     pub fresh_ns: u64,
     /// Rows of a segment at most: what is sorted in memory, with 48 bytes each.
@@ -91,27 +103,12 @@ impl Default for Options {
             minutes_ns: 14 * DAY_NS,
             hours_ns: 400 * DAY_NS,
             max_bytes: 50 << 30,
+            max_name_bytes: 4 << 30,
+            name_slack_bytes: 64 << 20,
             fresh_ns: 5 * MINUTE_NS,
             segment_rows: 1 << 20,
         }
     }
-}
-
-/// What the store holds, for those who watch over it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Holdings {
-    /// Rows that are in no segment yet.
-    pub fresh_rows: u64,
-    /// Segments.
-    pub segments: u64,
-    /// Their rows; those of rollups too.
-    pub segment_rows: u64,
-    /// Their bytes.
-    pub segment_bytes: u64,
-    /// Rows that were deleted since the store was made, because they were old or too many.
-    pub deleted_rows: u64,
-    /// Their bytes.
-    pub deleted_bytes: u64,
 }
 
 /// The store cannot be opened.
@@ -152,8 +149,18 @@ struct Shared {
     catalogue: Mutex<Connection>,
     readers: Readers,
     queue: Queue,
-    /// Held by who does what is due: the files that go when nobody reads them any more.
-    maintenance: Mutex<Doomed>,
+    streams: Streams,
+    /// Held by who does what is due.
+    upkeep: Mutex<Upkeep>,
+}
+
+/// What goes on from one piece of upkeep to the next.
+#[derive(Debug, Default)]
+struct Upkeep {
+    /// The files that go when nobody reads them any more.
+    doomed: Doomed,
+    /// The search for names that go.
+    unused: Unused,
 }
 
 impl Embedded {
@@ -168,7 +175,7 @@ impl Embedded {
         let directory = Directory::take(path)?;
         let mut catalogue = connect(&directory.catalogue())?;
         schema::migrate(&mut catalogue)?;
-        let names = Names::new(connect(&directory.catalogue())?)?;
+        let names = Names::new(connect(&directory.catalogue())?, options.max_name_bytes)?;
         let readers = Readers::new(directory.catalogue());
         let (queue, jobs): (Queue, Receiver<_>) = Queue::new();
         let shared = Arc::new(Shared {
@@ -178,19 +185,12 @@ impl Embedded {
             catalogue: Mutex::new(catalogue),
             readers,
             queue,
-            maintenance: Mutex::default(),
+            streams: Streams::default(),
+            upkeep: Mutex::default(),
         });
         retention::remove_leftovers(&shared)?;
         let writer = writer::start(Arc::clone(&shared), jobs)?;
         Ok(Self { shared, writer: Some(writer) })
-    }
-
-    /// What it holds.
-    ///
-    /// # Errors
-    /// Where the catalogue cannot be read.
-    pub fn holdings(&self) -> Result<Holdings, StoreError> {
-        retention::holdings(&self.shared)
     }
 }
 
@@ -226,7 +226,7 @@ impl Store for Embedded {
     }
 
     fn frames(&self, stacks: &[StackId]) -> Result<Frames, StoreError> {
-        answers::frames(&self.shared, stacks)
+        frames::frames(&self.shared, stacks)
     }
 
     fn signals(&self, query: &SignalQuery) -> Result<Vec<SignalSeries>, StoreError> {
@@ -249,13 +249,20 @@ impl Store for Embedded {
         answers::agents(&self.shared)
     }
 
+    fn holdings(&self) -> Result<Holdings, StoreError> {
+        retention::holdings(&self.shared)
+    }
+
     fn maintain(&self, now_unix_ns: u64) -> Result<bool, StoreError> {
-        let mut doomed = self.shared.maintenance.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut upkeep = self.shared.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        let Upkeep { doomed, unused } = &mut *upkeep;
         // What makes room comes first: the rest needs some.
-        Ok(retention::delete(&self.shared, now_unix_ns, &mut doomed)?
+        let is_more = retention::delete(&self.shared, now_unix_ns, doomed)?
             || compact::fresh(&self.shared, now_unix_ns)?
             || compact::minutes(&self.shared, now_unix_ns)?
-            || export::names(&self.shared)?)
+            || export::names(&self.shared)?;
+        // On a busy fleet there is always something to write.
+        Ok(unused::delete(&self.shared, now_unix_ns, unused, doomed)? || is_more)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A number is given here, in memory, and written with the next transaction, together with the first batch that refers to it. When that
 //! transaction fails, the next one writes it; so a number that was given out once always means the same. Every transaction writes all
-//! that is not written yet, so numbers appear in the catalogue in their order.
+//! that is not written yet, so numbers appear in the catalogue in their order. A number is never given out again, also when its name was
+//! deleted ([`super::unused`]).
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,7 +13,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rusqlite::types::ToSqlOutput;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::failed;
+use super::marks::InUse;
+use super::writer::signed;
+use super::{failed, retention};
 use crate::store::StoreError;
 
 /// Entries of each table that are kept in memory, so that what all hosts have in common is not looked up for each: with 60 bytes each, 15 MB
@@ -29,13 +32,20 @@ pub(super) trait Entry: Clone + Eq + Hash {
     const ADD: &str;
     /// The greatest number.
     const GREATEST: &str;
+    /// The next lower numbers before one.
+    const BEFORE: &str;
+    /// Deletes one. As what adds, it tells about how many bytes the row and its place in the index take.
+    const DELETE: &str;
 
     /// What it is told apart by.
     fn values(&self) -> Vec<ToSqlOutput<'_>>;
 }
 
 macro_rules! entry {
-    ($name:ident { $($field:ident: $kind:ty => $value:expr),+ }, $table:literal, $find:literal, $add:literal) => {
+    (
+        $name:ident { $($field:ident: $kind:ty => $value:expr),+ },
+        $table:literal, $find:literal, $add:literal, $bytes:literal
+    ) => {
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         pub(super) struct $name {
             $(pub(super) $field: $kind),+
@@ -44,8 +54,11 @@ macro_rules! entry {
         impl Entry for $name {
             const FIND: &str = concat!("SELECT id FROM ", $table, " WHERE ", $find);
             // What a transaction wrote that was taken for failed is there already.
-            const ADD: &str = concat!("INSERT INTO ", $table, " ", $add, " ON CONFLICT DO NOTHING");
+            const ADD: &str =
+                concat!("INSERT INTO ", $table, " ", $add, " ON CONFLICT DO NOTHING RETURNING ", $bytes);
             const GREATEST: &str = concat!("SELECT coalesce(max(id), 0) FROM ", $table);
+            const BEFORE: &str = concat!("SELECT id FROM ", $table, " WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
+            const DELETE: &str = concat!("DELETE FROM ", $table, " WHERE id = ?1 RETURNING ", $bytes);
 
             fn values(&self) -> Vec<ToSqlOutput<'_>> {
                 let Self { $($field),+ } = self;
@@ -76,36 +89,45 @@ fn of_bytes(value: &[u8]) -> ToSqlOutput<'_> {
     value.into()
 }
 
-entry!(Text { text: Box<str> => of_text }, "strings", "text = ?1", "(text, id) VALUES (?1, ?2)");
+entry!(
+    Text { text: Box<str> => of_text },
+    "strings", "text = ?1", "(text, id) VALUES (?1, ?2)", "2 * octet_length(text) + 16"
+);
 entry!(
     Function { name: u32 => of_number, file: u32 => of_number },
-    "functions", "name = ?1 AND file = ?2", "(name, file, id) VALUES (?1, ?2, ?3)"
+    "functions", "name = ?1 AND file = ?2", "(name, file, id) VALUES (?1, ?2, ?3)", "32"
 );
 entry!(
     Module { kind: i32 => of_small, path: u32 => of_number, build_id: Box<[u8]> => of_bytes },
-    "modules", "kind = ?1 AND path = ?2 AND build_id = ?3", "(kind, path, build_id, id) VALUES (?1, ?2, ?3, ?4)"
+    "modules", "kind = ?1 AND path = ?2 AND build_id = ?3",
+    "(kind, path, build_id, id) VALUES (?1, ?2, ?3, ?4)", "2 * octet_length(build_id) + 32"
 );
 entry!(
     Location { module: u32 => of_number, address: u64 => of_address, lines: Box<[u8]> => of_bytes },
-    "locations", "module = ?1 AND address = ?2 AND lines = ?3", "(module, address, lines, id) VALUES (?1, ?2, ?3, ?4)"
+    "locations", "module = ?1 AND address = ?2 AND lines = ?3",
+    "(module, address, lines, id) VALUES (?1, ?2, ?3, ?4)", "2 * octet_length(lines) + 40"
 );
 entry!(
     Node { parent: u32 => of_number, location: u32 => of_number },
-    "nodes", "parent = ?1 AND location = ?2", "(parent, location, id) VALUES (?1, ?2, ?3)"
+    "nodes", "parent = ?1 AND location = ?2", "(parent, location, id) VALUES (?1, ?2, ?3)", "32"
 );
-entry!(LabelSet { labels: Box<[u8]> => of_bytes }, "label_sets", "labels = ?1", "(labels, id) VALUES (?1, ?2)");
+entry!(
+    LabelSet { labels: Box<[u8]> => of_bytes },
+    "label_sets", "labels = ?1", "(labels, id) VALUES (?1, ?2)", "2 * octet_length(labels) + 16"
+);
 entry!(
     Series { host: u32 => of_number, own: u32 => of_number },
-    "series", "host = ?1 AND own = ?2", "(host, own, id) VALUES (?1, ?2, ?3)"
+    "series", "host = ?1 AND own = ?2", "(host, own, id) VALUES (?1, ?2, ?3)", "32"
 );
 entry!(
     Kind { name: Box<str> => of_text, unit: i32 => of_small },
-    "kinds", "name = ?1 AND unit = ?2", "(name, unit, id) VALUES (?1, ?2, ?3)"
+    "kinds", "name = ?1 AND unit = ?2", "(name, unit, id) VALUES (?1, ?2, ?3)",
+    "2 * octet_length(name) + 16"
 );
 entry!(
     Signal { name: u32 => of_number, resource: u32 => of_number, kind: u32 => of_number, unit: u32 => of_number },
     "signals", "name = ?1 AND resource = ?2 AND kind = ?3 AND unit = ?4",
-    "(name, resource, kind, unit, id) VALUES (?1, ?2, ?3, ?4, ?5)"
+    "(name, resource, kind, unit, id) VALUES (?1, ?2, ?3, ?4, ?5)", "48"
 );
 
 /// All numbers.
@@ -116,6 +138,12 @@ pub(super) struct Names(Mutex<Tables>);
 #[derive(Debug)]
 pub(super) struct Tables {
     catalogue: Connection,
+    /// Bytes of all names that are written, about.
+    bytes: u64,
+    /// Those of the transaction under way.
+    in_flight_bytes: u64,
+    /// Where there are as many, there are no new names.
+    max_bytes: u64,
     pub(super) strings: Table<Text>,
     pub(super) functions: Table<Function>,
     pub(super) modules: Table<Module>,
@@ -149,12 +177,16 @@ macro_rules! each_table {
 }
 
 impl Names {
-    /// The numbers of a catalogue that is read through this connection.
+    /// The numbers of a catalogue that is read through this connection, and what its names may take.
     ///
     /// # Errors
     /// Where it cannot be read.
-    pub(super) fn new(catalogue: Connection) -> Result<Self, StoreError> {
+    pub(super) fn new(catalogue: Connection, max_bytes: u64) -> Result<Self, StoreError> {
         let mut tables = Tables {
+            bytes: retention::total(&catalogue, BYTES)
+                .map_err(failed(|| "cannot read how much there is".to_owned()))?,
+            in_flight_bytes: 0,
+            max_bytes,
             strings: Table::new(&catalogue)?,
             functions: Table::new(&catalogue)?,
             modules: Table::new(&catalogue)?,
@@ -184,14 +216,114 @@ impl Names {
     /// Where the disk does not take it.
     pub(super) fn write(&self, transaction: &Connection) -> Result<(), StoreError> {
         let tables = &mut *self.lock();
-        each_table!(tables, table, table.write(transaction)?);
-        Ok(())
+        tables.in_flight_bytes = 0;
+        each_table!(tables, table, tables.in_flight_bytes += table.write(transaction)?);
+        let bytes = signed(tables.in_flight_bytes);
+        retention::add_to_total(transaction, BYTES, bytes).map_err(failed(|| "cannot write names".to_owned()))
     }
 
     /// The transaction is over: what it wrote is there, or is to be written again.
     pub(super) fn end(&self, is_written: bool) {
         let tables = &mut *self.lock();
         each_table!(tables, table, table.end(is_written));
+        if is_written {
+            tables.bytes += tables.in_flight_bytes;
+        }
+    }
+}
+
+/// The total of the bytes of all names.
+pub(super) const BYTES: &str = "name_bytes";
+
+/// A table of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Of {
+    Series,
+    LabelSets,
+    Signals,
+    Kinds,
+    Nodes,
+    Locations,
+    Functions,
+    Modules,
+    Strings,
+}
+
+impl Of {
+    /// All, those that refer to others before these.
+    pub(super) const ALL: [Self; 9] = [
+        Self::Series,
+        Self::LabelSets,
+        Self::Signals,
+        Self::Kinds,
+        Self::Nodes,
+        Self::Locations,
+        Self::Functions,
+        Self::Modules,
+        Self::Strings,
+    ];
+}
+
+/// Does the same with the table of this name.
+macro_rules! with_table {
+    ($tables:expr, $of:expr, $table:ident, $do:expr) => {{
+        macro_rules! with {
+            ($field:ident) => {{
+                let $table = &mut $tables.$field;
+                $do
+            }};
+        }
+        match $of {
+            Of::Series => with!(series),
+            Of::LabelSets => with!(label_sets),
+            Of::Signals => with!(signals),
+            Of::Kinds => with!(kinds),
+            Of::Nodes => with!(nodes),
+            Of::Locations => with!(locations),
+            Of::Functions => with!(functions),
+            Of::Modules => with!(modules),
+            Of::Strings => with!(strings),
+        }
+    }};
+}
+
+impl Tables {
+    /// Begins to find out which names are in use. What is in memory is forgotten, so that no number is given out unseen.
+    pub(super) fn begin_marking(&mut self) {
+        each_table!(self, table, {
+            table.cached = HashMap::new();
+            table.in_use.begin(table.next);
+        });
+    }
+
+    /// Ends it.
+    pub(super) fn end_marking(&mut self) {
+        each_table!(self, table, table.in_use.end());
+    }
+
+    /// Which names of a table are in use.
+    pub(super) fn in_use(&mut self, of: Of) -> &mut InUse {
+        with_table!(self, of, table, &mut table.in_use)
+    }
+
+    /// Deletes those of the next lower numbers that are not in use, in this transaction. Returns them and their bytes, and the lowest number
+    /// that was looked at; `None`: there are no lower ones.
+    ///
+    /// # Errors
+    /// Where the catalogue cannot be written.
+    pub(super) fn delete_unused(
+        &mut self,
+        transaction: &Connection,
+        of: Of,
+        before: u32,
+        most: usize,
+    ) -> rusqlite::Result<(Vec<u32>, u64, Option<u32>)> {
+        with_table!(self, of, table, table.delete_unused(transaction, before, most))
+    }
+
+    /// So many bytes less: the transaction that deleted them is over.
+    pub(super) fn deleted(&mut self, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
     }
 }
 
@@ -201,9 +333,10 @@ macro_rules! number_of {
             #[doc = concat!("The number of an entry of `", stringify!($field), "`.")]
             ///
             /// # Errors
-            /// Where the catalogue cannot be read, or too much waits to be written.
+            /// Where the catalogue cannot be read or has no room, or too much waits to be written.
             pub(super) fn $method(&mut self, entry: $entry) -> Result<u32, StoreError> {
-                self.$field.number(&self.catalogue, entry)
+                let has_room = self.bytes < self.max_bytes;
+                self.$field.number(&self.catalogue, entry, has_room)
             }
         )*
     };
@@ -226,7 +359,8 @@ impl Tables {
     /// # Errors
     /// As for the others.
     pub(super) fn string(&mut self, text: &str) -> Result<u32, StoreError> {
-        self.strings.number(&self.catalogue, Text { text: text.into() })
+        let has_room = self.bytes < self.max_bytes;
+        self.strings.number(&self.catalogue, Text { text: text.into() }, has_room)
     }
 }
 
@@ -239,6 +373,7 @@ pub(super) struct Table<T> {
     /// Those that a transaction is writing.
     in_flight: HashMap<T, u32>,
     unwritten: HashMap<T, u32>,
+    in_use: InUse,
 }
 
 impl<T: Entry> Table<T> {
@@ -250,10 +385,17 @@ impl<T: Entry> Table<T> {
             cached: HashMap::new(),
             in_flight: HashMap::new(),
             unwritten: HashMap::new(),
+            in_use: InUse::default(),
         })
     }
 
-    fn number(&mut self, catalogue: &Connection, entry: T) -> Result<u32, StoreError> {
+    fn number(&mut self, catalogue: &Connection, entry: T, has_room: bool) -> Result<u32, StoreError> {
+        let number = self.find_or_give(catalogue, entry, has_room)?;
+        self.in_use.mark(number);
+        Ok(number)
+    }
+
+    fn find_or_give(&mut self, catalogue: &Connection, entry: T, has_room: bool) -> Result<u32, StoreError> {
         let step = || "cannot look up a name".to_owned();
         for known in [&self.cached, &self.unwritten, &self.in_flight] {
             if let Some(number) = known.get(&entry) {
@@ -268,6 +410,9 @@ impl<T: Entry> Table<T> {
         if let Some(number) = found {
             self.cache(entry, number);
             return Ok(number);
+        }
+        if !has_room {
+            return Err(failed(step)("the catalogue has as many names as it may"));
         }
         if self.unwritten.len() >= MAX_UNWRITTEN {
             return Err(failed(step)("too many new ones wait for the disk"));
@@ -285,31 +430,57 @@ impl<T: Entry> Table<T> {
         self.cached.insert(entry, number);
     }
 
-    fn write(&mut self, transaction: &Connection) -> Result<(), StoreError> {
+    /// Returns the bytes of what is new.
+    fn write(&mut self, transaction: &Connection) -> Result<u64, StoreError> {
         let step = || "cannot write names".to_owned();
         if self.unwritten.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         self.in_flight.extend(mem::take(&mut self.unwritten));
         let mut add = transaction.prepare_cached(T::ADD).map_err(failed(step))?;
         let mut in_order: Vec<(&T, u32)> =
             self.in_flight.iter().map(|(entry, number)| (entry, *number)).collect();
         in_order.sort_unstable_by_key(|(_, number)| *number);
+        let mut bytes = 0;
         for (entry, number) in in_order {
             let mut values = entry.values();
             values.push(i64::from(number).into());
-            add.execute(params_from_iter(values)).map_err(failed(step))?;
+            let added = add.query_row(params_from_iter(values), |row| row.get(0)).optional();
+            bytes += added.map_err(failed(step))?.map_or(0, i64::unsigned_abs);
         }
-        Ok(())
+        Ok(bytes)
     }
 
     fn end(&mut self, is_written: bool) {
         for (entry, number) in mem::take(&mut self.in_flight) {
             if is_written {
+                // From the cache it is given out.
+                self.in_use.mark(number);
                 self.cache(entry, number);
             } else {
                 self.unwritten.insert(entry, number);
             }
         }
+    }
+
+    fn delete_unused(
+        &mut self,
+        transaction: &Connection,
+        before: u32,
+        most: usize,
+    ) -> rusqlite::Result<(Vec<u32>, u64, Option<u32>)> {
+        // The greatest stays, so that no number is given out again after the next start.
+        let greatest: u32 = transaction.query_row(T::GREATEST, (), |row| row.get(0))?;
+        let mut next = transaction.prepare_cached(T::BEFORE)?;
+        let next = next.query_map((before, most), |row| row.get(0))?.collect::<Result<Vec<u32>, _>>()?;
+        let mut delete = transaction.prepare_cached(T::DELETE)?;
+        let mut bytes = 0;
+        let mut deleted = Vec::new();
+        for number in next.iter().copied().filter(|number| *number < greatest && !self.in_use.has(*number)) {
+            let own: i64 = delete.query_row([number], |row| row.get(0))?;
+            bytes += own.unsigned_abs();
+            deleted.push(number);
+        }
+        Ok((deleted, bytes, next.last().copied()))
     }
 }

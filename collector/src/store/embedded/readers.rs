@@ -80,6 +80,11 @@ impl Readers {
         turns.reading.first().is_none_or(|oldest| *oldest >= turn)
     }
 
+    /// Has whose rows there are read anew: some series are gone.
+    pub(super) fn forget_index(&self) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::default();
+    }
+
     fn index(&self, connection: &Connection) -> Result<Arc<SeriesIndex>, StoreError> {
         let index = Arc::clone(&self.index.read().unwrap_or_else(PoisonError::into_inner));
         if !index.is_behind(connection)? {

@@ -8,8 +8,8 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::directory::Folder;
 use super::segments::Level;
 use super::writer::signed;
-use super::{HOUR_NS, Holdings, Shared, failed};
-use crate::store::StoreError;
+use super::{HOUR_NS, Shared, failed, names, unused};
+use crate::store::{Holdings, StoreError};
 
 /// Segments that are deleted in one go.
 const MAX_TOGETHER: usize = 64;
@@ -39,8 +39,7 @@ pub(super) fn delete(shared: &Shared, now_unix_ns: u64, doomed: &mut Doomed) -> 
     };
     let is_any = attempt(&mut files).map_err(failed(|| "cannot delete what is old".to_owned()))?;
     drop(catalogue);
-    let turn = shared.readers.next_turn();
-    doomed.0.extend(files.into_iter().map(|file| (turn, file)));
+    doomed.add(shared, files);
     doomed.sweep(shared)?;
     Ok(is_any)
 }
@@ -121,18 +120,77 @@ fn children(transaction: &Transaction<'_>, parent: i64) -> rusqlite::Result<Vec<
 }
 
 fn count(transaction: &Transaction<'_>, rows: i64, bytes: i64) -> rusqlite::Result<()> {
+    add_to_total(transaction, DELETED_ROWS, rows)?;
+    add_to_total(transaction, DELETED_BYTES, bytes)
+}
+
+/// Totals of what was deleted.
+pub(super) const DELETED_ROWS: &str = "deleted_rows";
+const DELETED_BYTES: &str = "deleted_bytes";
+
+/// A total; 0 where nothing was counted.
+pub(super) fn total(catalogue: &Connection, name: &str) -> rusqlite::Result<u64> {
+    let mut read = catalogue.prepare_cached("SELECT coalesce(sum(value), 0) FROM totals WHERE name = ?1")?;
+    read.query_row([name], |row| row.get(0)).map(i64::unsigned_abs)
+}
+
+/// Adds to a total.
+pub(super) fn add_to_total(transaction: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    if value == 0 {
+        return Ok(());
+    }
     let mut add = transaction.prepare_cached(
         "INSERT INTO totals (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = value + ?2",
     )?;
-    for (name, value) in [("deleted_rows", rows), ("deleted_bytes", bytes)] {
-        if value > 0 {
-            add.execute(params![name, value])?;
+    add.execute(params![name, value]).map(drop)
+}
+
+/// Makes a total this.
+pub(super) fn set_total(transaction: &Connection, name: &str, value: i64) -> rusqlite::Result<()> {
+    let mut set =
+        transaction.prepare_cached("INSERT OR REPLACE INTO totals (name, value) VALUES (?1, ?2)")?;
+    set.execute(params![name, value]).map(drop)
+}
+
+/// Deletes the oldest hours of history with all that is finer of them, a tenth of all. Whether there was any.
+///
+/// # Errors
+/// Where the disk does not let it.
+pub(super) fn delete_oldest(shared: &Shared, doomed: &mut Doomed) -> Result<bool, StoreError> {
+    let mut catalogue = shared.catalogue();
+    let mut files = Vec::new();
+    let mut attempt = || {
+        let transaction = catalogue.transaction()?;
+        let count = "SELECT count(*) FROM segments WHERE parent = 0";
+        let left: i64 = transaction.query_row(count, (), |row| row.get(0))?;
+        let left = left - (left + 9) / 10;
+        // Of an hour all, so that no query sees a part of it.
+        let oldest = "SELECT id FROM segments WHERE parent = 0 AND from_unix_ns / ?1 =
+                      (SELECT min(from_unix_ns) / ?1 FROM segments WHERE parent = 0)";
+        while transaction.query_row(count, (), |row| row.get::<_, i64>(0))? > left {
+            let hour: Vec<i64> = transaction
+                .prepare_cached(oldest)?
+                .query_map([signed(HOUR_NS)], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            for id in hour {
+                delete_family(&transaction, id, &mut files)?;
+            }
         }
-    }
-    Ok(())
+        transaction.commit()
+    };
+    attempt().map_err(failed(|| "cannot delete the oldest history".to_owned()))?;
+    drop(catalogue);
+    doomed.add(shared, files.clone());
+    Ok(!files.is_empty())
 }
 
 impl Doomed {
+    /// Takes files that the catalogue has just ceased to list.
+    fn add(&mut self, shared: &Shared, files: Vec<String>) {
+        let turn = shared.readers.next_turn();
+        self.0.extend(files.into_iter().map(|file| (turn, file)));
+    }
+
     /// Removes the files that nobody can be reading.
     fn sweep(&mut self, shared: &Shared) -> Result<(), StoreError> {
         let mut result = Ok(());
@@ -182,13 +240,16 @@ pub(super) fn remove_leftovers(shared: &Shared) -> Result<(), StoreError> {
 pub(super) fn holdings(shared: &Shared) -> Result<Holdings, StoreError> {
     let access = shared.read()?;
     let read = |sql| number(access.catalogue(), sql);
+    let counted = |name| total(access.catalogue(), name).map_err(failed(|| "cannot count rows".to_owned()));
     Ok(Holdings {
         fresh_rows: read("SELECT coalesce(sum(rows), 0) FROM windows")?,
         segments: read("SELECT count(*) FROM segments")?,
         segment_rows: read("SELECT coalesce(sum(rows), 0) FROM segments")?,
         segment_bytes: read("SELECT coalesce(sum(bytes), 0) FROM segments")?,
-        deleted_rows: read("SELECT coalesce(sum(value), 0) FROM totals WHERE name = 'deleted_rows'")?,
-        deleted_bytes: read("SELECT coalesce(sum(value), 0) FROM totals WHERE name = 'deleted_bytes'")?,
+        deleted_rows: counted(DELETED_ROWS)?,
+        deleted_bytes: counted(DELETED_BYTES)?,
+        name_bytes: counted(names::BYTES)?,
+        deleted_names: counted(unused::DELETED)?,
     })
 }
 

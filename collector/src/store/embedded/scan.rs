@@ -12,7 +12,7 @@ use super::rows::{Reading, Sample};
 use super::segments::{Content, Level, Wanted, readings, samples};
 use super::writer::signed;
 use super::{Shared, failed, fresh, varint};
-use crate::store::StoreError;
+use crate::store::{Asker, StoreError};
 
 /// A part of a query's time, and the level that it is read at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,25 @@ fn cut(from: u64, until: u64, step_ns: Option<u64>, level: Level, parts: &mut Ve
     cut(last, until, step_ns, finer, parts);
 }
 
+/// All rows, for who reads segments to make others of them.
+pub(super) struct Every {
+    series: Vec<bool>,
+    asker: Asker,
+}
+
+impl Every {
+    /// Of so many series.
+    pub(super) fn new(series: usize) -> Self {
+        Self { series: vec![true; series], asker: Asker::default() }
+    }
+
+    /// As readers of segments are told.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        let Self { series, asker } = self;
+        Wanted { from_unix_ns: 0, until_unix_ns: u64::MAX, kind: None, series, asker }
+    }
+}
+
 /// What is read.
 pub(super) struct Scan<'a> {
     pub(super) shared: &'a Shared,
@@ -65,6 +84,8 @@ pub(super) struct Scan<'a> {
     pub(super) kind: Option<u32>,
     /// The series, by number.
     pub(super) series: &'a [bool],
+    /// For whom.
+    pub(super) asker: &'a Asker,
 }
 
 impl Scan<'_> {
@@ -130,6 +151,7 @@ impl Scan<'_> {
         })?;
         for content in [Content::Samples, Content::Signals] {
             for part in &self.parts {
+                self.asker.check()?;
                 for (_, series) in self.segments(content, part)? {
                     series.into_iter().for_each(&mut mark);
                 }
@@ -156,6 +178,7 @@ impl Scan<'_> {
         let mut rows =
             windows.query([signed(first.from_unix_ns), signed(last.until_unix_ns)]).map_err(failed(step))?;
         while let Some(row) = rows.next().map_err(failed(step))? {
+            self.asker.check()?;
             let start: i64 = row.get(0).map_err(failed(step))?;
             let blob = row.get_ref(1).and_then(|blob| Ok(blob.as_blob()?)).map_err(failed(step))?;
             if !blob.is_empty() {
@@ -176,6 +199,7 @@ impl Scan<'_> {
                 until_unix_ns: part.until_unix_ns,
                 kind: self.kind,
                 series: self.series,
+                asker: self.asker,
             };
             for (path, series) in self.segments(content, part)? {
                 if series.iter().any(|series| self.has(*series)) {

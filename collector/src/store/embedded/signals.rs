@@ -40,6 +40,7 @@ pub(super) fn signals(shared: &Shared, query: &SignalQuery) -> Result<Vec<Signal
         parts: plan(selection.from_unix_ns, selection.until_unix_ns, Some(1)),
         kind: if names.len() == 1 { names.keys().next().copied() } else { None },
         series: &series,
+        asker: &selection.asker,
     };
     let mut found: HashMap<(u32, u32), Vec<SignalValue>> = HashMap::new();
     let mut values = 0;

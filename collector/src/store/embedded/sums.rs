@@ -31,6 +31,7 @@ pub(super) fn sums(shared: &Shared, query: &SumQuery) -> Result<Sums, StoreError
         parts: plan(selection.from_unix_ns, selection.until_unix_ns, query.step_ns),
         kind: Some(kind),
         series: &series,
+        asker: &selection.asker,
     };
     let mut groups = Groups::new(&access, &query.group_by);
     let mut totals = Totals { sums: HashMap::new(), last: None, most: query.max_sums };

@@ -30,6 +30,8 @@ pub(super) enum Work {
     Agent(NewAgent),
     /// A batch.
     Batch(NewBatch),
+    /// All names that are not written.
+    Names,
     /// Nothing more: the writer ends.
     Stop,
 }
@@ -38,7 +40,7 @@ pub(super) enum Work {
 pub(super) enum Outcome {
     /// The agent's number.
     Agent(i64),
-    /// The batch is stored.
+    /// It is written.
     Stored,
     /// The batch was stored before.
     Known,
@@ -166,7 +168,7 @@ fn write(shared: &Shared, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
             let outcome = match &job.work {
                 Work::Agent(agent) => write_agent(&transaction, agent),
                 Work::Batch(batch) => write_batch(&transaction, batch),
-                Work::Stop => Ok(Outcome::Known),
+                Work::Names | Work::Stop => Ok(Outcome::Stored),
             };
             outcomes.push(outcome.map_err(failed(step))?);
         }

@@ -13,10 +13,10 @@ use parquet::file::statistics::Statistics;
 use super::super::failed;
 use super::super::rows::{Reading, Sample, VALUES};
 use super::schema::{sample_column, signal_column};
-use crate::store::StoreError;
+use crate::store::{Asker, StoreError};
 
 /// Rows that are decoded at a time.
-const CHUNK_ROWS: usize = 1 << 14;
+const CHUNK_ROWS: usize = 1 << 12;
 
 /// Which rows.
 pub(in super::super) struct Wanted<'a> {
@@ -28,6 +28,8 @@ pub(in super::super) struct Wanted<'a> {
     pub(in super::super) kind: Option<u32>,
     /// Of these series, by number.
     pub(in super::super) series: &'a [bool],
+    /// For whom.
+    pub(in super::super) asker: &'a Asker,
 }
 
 impl Wanted<'_> {
@@ -87,9 +89,16 @@ pub(in super::super) fn samples(
             columns().map_err(failed(step))?;
         let mut left = group.metadata().num_rows() as usize;
         while left > 0 {
+            wanted.asker.check()?;
             let rows = left.min(CHUNK_ROWS);
             left -= rows;
-            for column in [&mut kind, &mut series, &mut class, &mut stack] {
+            series.next(rows).map_err(failed(step))?;
+            if !series.values.iter().any(|series| wanted.has_series(series.cast_unsigned())) {
+                [&mut kind, &mut class, &mut stack].into_iter().for_each(|column| column.pass_over(rows));
+                [&mut start, &mut count, &mut weight].into_iter().for_each(|column| column.pass_over(rows));
+                continue;
+            }
+            for column in [&mut kind, &mut class, &mut stack] {
                 column.next(rows).map_err(failed(step))?;
             }
             for column in [&mut start, &mut count, &mut weight] {
@@ -132,6 +141,7 @@ pub(in super::super) fn readings(
     let file = open(path)?;
     for group in 0..file.num_row_groups() {
         let group = file.get_row_group(group).map_err(failed(step))?;
+        wanted.asker.check()?;
         if !wanted.admits(group.metadata(), SIGNAL, SERIES, START) {
             continue;
         }
@@ -184,6 +194,8 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, StoreError> {
 struct Column<T: DataType> {
     reader: ColumnReaderImpl<T>,
     values: Vec<T::T>,
+    /// Rows before the next that need not be decoded.
+    passed_over: usize,
 }
 
 impl<T: DataType> Column<T>
@@ -192,12 +204,18 @@ where
 {
     fn new(group: &dyn RowGroupReader, column: usize) -> Result<Self, ParquetError> {
         let reader: ColumnReader = group.get_column_reader(column)?;
-        Ok(Self { reader: get_typed_column_reader(reader), values: Vec::new() })
+        Ok(Self { reader: get_typed_column_reader(reader), values: Vec::new(), passed_over: 0 })
+    }
+
+    /// Leaves out rows. What is never decoded after them costs nothing.
+    fn pass_over(&mut self, rows: usize) {
+        self.passed_over += rows;
     }
 
     /// Decodes the next rows.
     fn next(&mut self, rows: usize) -> Result<(), ParquetError> {
         self.values.clear();
+        self.reader.skip_records(std::mem::take(&mut self.passed_over))?;
         let (records, ..) = self.reader.read_records(rows, None, None, &mut self.values)?;
         if records == rows {
             Ok(())
