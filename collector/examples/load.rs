@@ -54,7 +54,8 @@ fn main() {
     let begin = Instant::now();
     let mut sessions = Vec::new();
     for (agent, batches) in batches.iter().enumerate() {
-        let session = Session::begin(&store, &hello(agent as u64), Limits::default(), Arc::clone(&counts));
+        let session =
+            Session::begin(&store, &hello(agent as u64), None, Limits::default(), Arc::clone(&counts));
         let mut session = session.unwrap_or_else(|_| panic!("a session"));
         assert!(matches!(session.take(&batches[0], now), Taken::Stored));
         sessions.push(session);

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod access;
 pub mod api;
 pub mod cli;
 mod clock;
@@ -13,6 +14,7 @@ mod clock;
 mod golden;
 pub mod ingest;
 pub mod labels;
+pub mod listen;
 pub mod pipeline;
 pub mod query;
 pub mod query_command;

@@ -5,6 +5,8 @@
 //! | what | capacity | when full |
 //! |---|---|---|
 //! | connections | [`Limits::connections`] | the next wait in the kernel |
+//! | connections of which it is not known who is there | those of [`Door`], 10 s each | the next wait in the kernel; of one address, they end |
+//! | what one agent sends in a second | [`Limits::agent_bytes_per_s`] | its stream waits |
 //! | streams | [`Limits::streams`] | the next agent is refused, and comes again |
 //! | a stream's messages before they are read | 256 KiB, HTTP/2's window | the agent waits |
 //! | a message | [`Limits::message_bytes`] | the stream ends |
@@ -23,12 +25,15 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::signal::unix::Signal;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::access::Guard;
 use crate::api;
 use crate::clock::now_unix_ns;
 use crate::ingest::{self, Counts, Ingest, Limits};
+use crate::listen::Door;
 use crate::query;
 use crate::store::embedded::{Embedded, OpenError, Options};
 use crate::store::{Store, StoreError};
@@ -37,11 +42,13 @@ use crate::store::{Store, StoreError};
 pub const BLOCKING_THREADS: usize = 64;
 /// How long the store is left alone when nothing is due.
 const UPKEEP_EVERY: Duration = Duration::from_secs(15);
+/// How often files of certificates and tokens are looked at: a token that was revoked is refused so much later at most.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long streams and queries that are under way may take to end.
 const FAREWELL: Duration = Duration::from_secs(10);
 
 /// What is served, and from where.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Serve {
     /// The store's directory.
     pub store: PathBuf,
@@ -51,6 +58,8 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// What is accepted from them.
     pub limits: Limits,
+    /// Who is let in.
+    pub guard: Guard,
 }
 
 /// What goes on beside: gets the store, what was counted at the door, and what tells when to stop; ends soon after that.
@@ -96,25 +105,57 @@ pub async fn listen_on(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Answers queries over HTTP, to those who ask an address, `localhost`, or one of these names.
+/// Answers queries over HTTP to those who may ask. Without TLS only to those who ask an address, `localhost`, or one of these names; with TLS,
+/// nobody else's page can take the collector for its own server.
 #[must_use]
-pub fn queries(listener: TcpListener, limits: query::limits::Limits, names: Vec<String>) -> Companion {
+pub fn queries(
+    listener: TcpListener,
+    limits: query::limits::Limits,
+    names: Vec<String>,
+    guard: &Guard,
+) -> Companion {
+    let (access, tls) = (Arc::clone(&guard.access), guard.queries.clone());
     Box::new(move |store, counts, mut stopping| {
-        let of_store = Arc::clone(&store);
+        let (of_store, own) = (Arc::clone(&store), Arc::clone(&counts));
         let metrics = move || {
             let holdings = of_store.holdings();
             // What was counted at the door is told also where the store cannot be read.
             let holdings =
                 holdings.inspect_err(|error| tracing::error!(%error, "cannot tell what the store holds"));
-            counts.metrics() + &holdings.map(|holdings| holdings.metrics()).unwrap_or_default()
+            own.metrics() + &holdings.map(|holdings| holdings.metrics()).unwrap_or_default()
         };
         let router = api::router(store, limits, Arc::new(metrics));
-        let router = api::only_for_hosts(router, names);
+        let mut router = api::only_for_callers(router, access, Arc::clone(&counts));
+        if tls.is_none() {
+            router = api::only_for_hosts(router, names);
+        }
         let stop = async move {
             // What tells is gone when everything is.
             let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
         };
-        Box::pin(api::serve(listener, router, limits.max_connections, stop))
+        Box::pin(async move {
+            let door = Door::new(listener, limits.max_connections, tls, counts);
+            api::serve(door, router, stop).await;
+            Ok(())
+        })
+    })
+}
+
+/// Has certificates and tokens read again when their files change, and at once when the signal comes.
+#[must_use]
+pub fn refresh(guard: Guard, mut told: Signal) -> Companion {
+    Box::new(move |_, counts, mut stopping| {
+        Box::pin(async move {
+            loop {
+                let is_told = tokio::select! {
+                    _ = stopping.wait_for(|is_stopping| *is_stopping) => return Ok(()),
+                    told = told.recv() => told.is_some(),
+                    () = tokio::time::sleep(LOOK_EVERY) => false,
+                };
+                let (guard, counts) = (guard.clone(), Arc::clone(&counts));
+                tokio::task::spawn_blocking(move || guard.refresh(is_told, &counts)).await?;
+            }
+        })
     })
 }
 
@@ -128,7 +169,7 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Serve { store, options, listen, limits } = serve;
+    let Serve { store, options, listen, limits, guard } = serve;
     // First of all, so that nothing is opened where another serves already.
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&store, options)?);
     let listener = listen_on(listen).await?;
@@ -136,9 +177,11 @@ pub async fn serve(
 
     let (stopping, has_stopped) = watch::channel(false);
     let counts = Arc::new(Counts::default());
-    let ingest = Ingest::new(Arc::clone(&store), limits, Arc::clone(&counts), has_stopped.clone());
+    let door = Door::new(listener, limits.connections, guard.agents, Arc::clone(&counts));
+    let ingest =
+        Ingest::new(Arc::clone(&store), guard.access, limits, Arc::clone(&counts), has_stopped.clone());
     let mut parts: JoinSet<Result<(), ServeError>> = JoinSet::new();
-    parts.spawn(async move { Ok(ingest::serve(ingest, listener).await?) });
+    parts.spawn(async move { Ok(ingest::serve(ingest, door).await?) });
     for companion in companions {
         let part = companion(Arc::clone(&store), Arc::clone(&counts), has_stopped.clone());
         parts.spawn(async move { part.await.map_err(ServeError::Companion) });

@@ -45,7 +45,7 @@ fn selects(selection: &Selection, labels: &Labels, start_unix_ns: u64) -> bool {
 }
 
 impl Store for InMemory {
-    fn appender(&self, hello: &Hello) -> Result<Box<dyn Appender>, StoreError> {
+    fn appender(&self, hello: &Hello, identity: Option<&str>) -> Result<Box<dyn Appender>, StoreError> {
         let agent: String = hello.agent.iter().map(|byte| format!("{byte:02x}")).collect();
         let mut labels: Labels =
             hello.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect();
@@ -55,6 +55,7 @@ impl Store for InMemory {
             labels: labels.clone(),
             kernel: hello.kernel.clone(),
             program: hello.program.clone(),
+            owner: identity.unwrap_or_default().to_owned(),
             ..AgentStatus::default()
         };
         self.0.lock().unwrap().agents.entry(agent.clone()).or_insert(status);
@@ -347,7 +348,7 @@ pub(crate) mod fleet {
             labels: vec![stream::Label { name: "zone".to_owned(), value: "z1".to_owned() }],
             ..Hello::default()
         };
-        let mut appender = store.appender(&hello).expect("an appender");
+        let mut appender = store.appender(&hello, None).expect("an appender");
         let batch = Batch { sequence, ..Batch::default() };
         for appended in [Appended::New, Appended::Known] {
             assert_eq!(appender.append(&batch, window, &dictionary(), true).expect("a batch"), appended);

@@ -295,7 +295,7 @@ fn a_full_disk_refuses_and_then_goes_on() {
     let mut failures = 0;
     while failures < 5 {
         // After an error a stream begins anew, as an agent's does.
-        match store.appender(&hello(1)) {
+        match store.appender(&hello(1), None) {
             Err(_) => failures += 1,
             Ok(_) => {
                 agent = Agent::new(&store, 1);

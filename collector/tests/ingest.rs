@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chokepoint_collector::access::Guard;
 use chokepoint_collector::ingest::{Count, Counts, Limits, Refused, Session, Taken};
 use chokepoint_collector::pipeline::{self, Companion, Serve};
 use chokepoint_collector::store::Store;
@@ -36,6 +37,7 @@ impl Collector {
             options: Options::default(),
             listen: "127.0.0.1:0".parse().expect("an address"),
             limits,
+            guard: Guard::open(),
         };
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
@@ -224,7 +226,7 @@ fn no_bytes_do_harm() {
     let plain = Sender::new().next(&whole).expect("a window").encode_to_vec();
     let (mut stored, mut refused) = (0, 0);
     for sequence in 1..=2_000 {
-        let mut session = Session::begin(&store, &hello(1), Limits::default(), Arc::clone(&counts))
+        let mut session = Session::begin(&store, &hello(1), None, Limits::default(), Arc::clone(&counts))
             .unwrap_or_else(|_| panic!("a session"));
         let mut window = plain.clone();
         let in_window = random.below(2) == 0;
@@ -282,7 +284,7 @@ fn refusals_say_what_was_wrong() {
     let counts = Arc::new(Counts::default());
     let (_, whole) = a_window(0);
     let take = |change: &dyn Fn(&mut Window)| {
-        let mut session = Session::begin(&store, &hello(1), Limits::default(), Arc::clone(&counts))
+        let mut session = Session::begin(&store, &hello(1), None, Limits::default(), Arc::clone(&counts))
             .unwrap_or_else(|_| panic!("a session"));
         let mut window = whole.clone();
         change(&mut window);

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chokepoint_collector::store::embedded::{Embedded, Options};
-use chokepoint_collector::store::{Appended, SignalQuery, Store};
+use chokepoint_collector::store::{Appended, SignalQuery, Store, StoreError};
 
 use common::*;
 
@@ -19,27 +19,51 @@ fn fixture(version: usize) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/stores/{version}"))
 }
 
-/// Version 1: two hosts' windows of two minutes in segments of all levels, and one more that is fresh.
+/// Two hosts' windows of two minutes in segments of all levels, and one more that is fresh. Whose the agents are, version 1 does not know.
 #[test]
 fn the_first_version_is_read() {
+    let (_directory, store) = copied(1);
+    assert_whole(&store);
+    assert!(store.agents().expect("agents").iter().all(|agent| agent.owner.is_empty()));
+    // Whoever proves first who it is has it from then on.
+    assert!(store.appender(&hello(1), Some("first")).is_ok());
+    assert!(matches!(store.appender(&hello(1), Some("second")), Err(StoreError::NotOwned)));
+}
+
+/// The same; the first agent is one's.
+#[test]
+fn the_second_version_is_read() {
+    let (_directory, store) = copied(2);
+    assert_whole(&store);
+    let agents = store.agents().expect("agents");
+    assert_eq!(agents.iter().map(|agent| &*agent.owner).collect::<Vec<_>>(), ["owner-1", ""]);
+    assert!(matches!(store.appender(&hello(1), Some("other")), Err(StoreError::NotOwned)));
+}
+
+/// A store that is a copy of a fixture.
+fn copied(version: usize) -> (tempfile::TempDir, Embedded) {
     let directory = directory();
     let store = directory.path();
     for folder in FOLDERS {
         fs::create_dir(store.join(folder)).expect("a directory");
-        for entry in fs::read_dir(fixture(1).join(folder)).expect("the fixture") {
+        for entry in fs::read_dir(fixture(version).join(folder)).expect("the fixture") {
             let path = entry.expect("an entry").path();
             fs::copy(&path, store.join(folder).join(path.file_name().expect("a name"))).expect("a copy");
         }
     }
-    let catalogue = fs::read(fixture(1).join("catalogue.sqlite.zst")).expect("the fixture");
+    let catalogue = fs::read(fixture(version).join("catalogue.sqlite.zst")).expect("the fixture");
     let catalogue = zstd::stream::decode_all(catalogue.as_slice()).expect("it is whole");
     fs::write(store.join("catalogue.sqlite"), catalogue).expect("a copy");
     let store = Embedded::open(store, Options::default()).expect("it opens");
+    (directory, store)
+}
+
+fn assert_whole(store: &Embedded) {
     let holdings = store.holdings().expect("holdings");
     assert_eq!((holdings.segments, holdings.fresh_rows > 0), (6, true));
     for (from, until) in [(START, START + HOUR), (START + 1, START + HOUR), (START - HOUR, START + HOUR - 1)]
     {
-        let told = told(&store, from, until);
+        let told = told(store, from, until);
         let totals = told.values().fold((0, 0), |sum, own| (sum.0 + own.0, sum.1 + own.1));
         let expected = if from > START { INNER } else { ALL };
         assert_eq!((told.len() as u64, totals.0, totals.1), expected, "{from} to {until}");
@@ -57,7 +81,7 @@ fn the_first_version_is_read() {
         [("cpu", 13), ("cpu", 12)]
     );
     // It knows what it has, and takes more.
-    let mut agent = Agent::new(&store, 1);
+    let mut agent = Agent::new(store, 1);
     let window = window(START + HOUR, 10 * SECOND, &[], "cpu", 1.0);
     assert_eq!(agent.send_as(13, &window).expect("an answer"), Appended::Known);
     assert_eq!(agent.send_as(14, &window).expect("an answer"), Appended::New);
@@ -76,6 +100,9 @@ fn write_the_fixture() {
     let mut random = Random(1);
     for host in 1..=2 {
         let mut agent = Agent::new(&store, host);
+        if host == 1 {
+            store.appender(&hello(host), Some("owner-1")).expect("it is nobody's yet");
+        }
         for step in 0..12 {
             let rows = rows(&mut random, 5);
             agent

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use axum::body::{Body, Bytes};
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
-    X_CONTENT_TYPE_OPTIONS,
+    WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::endpoints::{JSON, SVG};
+use crate::access::Denied;
 use crate::query::QueryError;
 use crate::query::limits::Limits;
 
@@ -58,6 +59,8 @@ pub(super) enum Refused {
     OnlyGet,
     /// It is for a name that the collector does not have.
     OtherHost,
+    /// Who asks may not.
+    Denied(Denied),
     /// Something that should not happen.
     Failed(String),
 }
@@ -73,7 +76,7 @@ pub struct ErrorAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorShown {
     /// For programs: `bad_query`, `too_large`, `not_found`, `method_not_allowed`, `busy`, `too_slow`,
-    /// `other_host`, `failed`.
+    /// `other_host`, `unauthenticated`, `forbidden`, `failed`.
     pub code: String,
     /// For people: what is wrong, and what to do.
     pub message: String,
@@ -115,6 +118,7 @@ impl Write for Bounded {
 
 /// What goes out.
 pub(super) fn response(result: Result<Answer, Refused>) -> Response {
+    let wanted = result.as_ref().err().and_then(wanted);
     let (status, answer) = match result {
         Ok(answer) => (StatusCode::OK, answer),
         Err(refused) => error(&refused),
@@ -136,10 +140,23 @@ pub(super) fn response(result: Result<Answer, Refused>) -> Response {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let same_origin = HeaderName::from_static("cross-origin-resource-policy");
     headers.insert(same_origin, HeaderValue::from_static("same-origin"));
+    if let Some(wanted) = wanted {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(wanted));
+    }
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
     }
     response
+}
+
+/// What a client is to send, in the words of HTTP.
+fn wanted(refused: &Refused) -> Option<&'static str> {
+    let Refused::Denied(denied) = refused else { return None };
+    match denied {
+        Denied::NoToken => Some("Bearer realm=\"chokepoint\""),
+        denied if denied.is_unauthenticated() => Some("Bearer realm=\"chokepoint\", error=\"invalid_token\""),
+        _ => None,
+    }
 }
 
 fn error(refused: &Refused) -> (StatusCode, Answer) {
@@ -175,6 +192,11 @@ fn error(refused: &Refused) -> (StatusCode, Answer) {
             let message = "the collector does not have this name: ask it by its address, or let its operator allow the name";
             (StatusCode::MISDIRECTED_REQUEST, "other_host", message.to_owned())
         }
+        Refused::Denied(denied) if denied.is_unauthenticated() => {
+            let message = format!("{denied}: send one as the header \"Authorization: Bearer TOKEN\"");
+            (StatusCode::UNAUTHORIZED, "unauthenticated", message)
+        }
+        Refused::Denied(denied) => (StatusCode::FORBIDDEN, "forbidden", denied.to_string()),
         Refused::Failed(what) => {
             tracing::error!(what, "a query ended unexpectedly");
             let message = "the query ended unexpectedly: the collector's log says why".to_owned();

@@ -1,6 +1,7 @@
-//! The HTTP door to queries: JSON under `/api/v1`, for the page, the command line and other tools. It has no passwords of its own; who
-//! listens decides who reaches it.
+//! The HTTP door to queries: JSON under `/api/v1`, for the page, the command line and other tools. `access` lets only
+//! those on who may ask.
 
+mod access;
 mod answer;
 mod endpoints;
 mod hosts;
@@ -26,6 +27,7 @@ use crate::clock::now_unix_ns;
 use crate::query::limits::Limits;
 use crate::store::{Asker, Store};
 
+pub use self::access::only_for_callers;
 pub use self::answer::{ErrorAnswer, ErrorShown};
 pub use self::hosts::only_for_hosts;
 pub use self::server::serve;
@@ -36,6 +38,7 @@ pub const BASE: &str = "/api/v1";
 /// What else there is, as the description of the API has it.
 const OTHER_PATHS: &[(&str, &str)] = &[
     ("/api/v1/openapi.json", "This description"),
+    ("/api/v1/access", "Who asks: whether tokens are asked for, whose came, and what roles that gives"),
     ("/healthz", "Whether the collector answers"),
     ("/metrics", "The collector's own metrics, as Prometheus reads them"),
 ];
@@ -63,6 +66,7 @@ pub fn router(store: Arc<dyn Store>, limits: Limits, metrics: Metrics) -> Router
     let door = Door { store, limits: Arc::new(limits), turns, unsent };
     let mut router = Router::new()
         .route(&format!("{BASE}/openapi.json"), only_get(get(|| async { response(description()) })))
+        .route(access::PATH, only_get(get(access::answer)))
         .route("/healthz", only_get(get(|| async { response(Ok(text("ok\n".to_owned()))) })))
         .route("/metrics", only_get(get(move || async move { response(Ok(text(metrics()))) })));
     for endpoint in ENDPOINTS {

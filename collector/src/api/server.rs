@@ -1,7 +1,5 @@
 //! Takes connections and has the router answer them, within bounds that a slow or greedy client cannot exceed.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -9,11 +7,11 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::impatient::Impatient;
+use crate::listen::Door;
 
 /// How long a client may take to send a request's head, and a connection may idle between requests.
 const MAX_HEAD_TIME: Duration = Duration::from_secs(30);
@@ -23,60 +21,44 @@ const MAX_HEAD_BYTES: usize = super::parameters::MAX_BYTES + (16 << 10);
 const MAX_WRITE_TIME: Duration = Duration::from_secs(30);
 /// How long requests that are under way may take to end when the server does.
 const MAX_FAREWELL: Duration = Duration::from_secs(5);
-/// How long to wait where no connection can be taken, which the lack of file descriptors may cause.
-const AFTER_FAILURE: Duration = Duration::from_millis(100);
-
 /// Serves until `shutdown` ends, then lets requests under way end.
-///
-/// # Errors
-/// The listener has no address any more.
-pub async fn serve(
-    listener: TcpListener,
-    router: Router,
-    max_connections: usize,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    listener.local_addr()?;
-    let places = Arc::new(Semaphore::new(max_connections));
+pub async fn serve(door: Door, router: Router, shutdown: impl Future<Output = ()>) {
     let connections = GracefulShutdown::new();
+    let mut handshakes = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
-        let next = async {
-            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            Ok::<_, io::Error>((listener.accept().await?.0, place))
-        };
-        let (stream, place) = tokio::select! {
+        let connection = tokio::select! {
             () = &mut shutdown => break,
-            next = next => match next {
-                Ok(next) => next,
-                Err(error) => {
-                    tracing::warn!(%error, "cannot take a connection");
-                    sleep(AFTER_FAILURE).await;
-                    continue;
-                }
+            arrival = door.next() => {
+                handshakes.spawn(arrival.let_in());
+                continue;
+            }
+            Some(ended) = handshakes.join_next() => match ended {
+                Ok(Some(connection)) => connection,
+                Ok(None) | Err(_) => continue,
             },
         };
-        // Answers are written as a whole.
-        let _ = stream.set_nodelay(true);
+        // Each request says for itself who asks; a connection has so much time for its head.
+        connection.peer().is_known();
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            // Who has said all may close that half, and still hear the answer.
+            .half_close(true)
             .header_read_timeout(MAX_HEAD_TIME)
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(
-                TokioIo::new(Impatient::new(stream, MAX_WRITE_TIME)),
+                TokioIo::new(Impatient::new(connection, MAX_WRITE_TIME)),
                 TowerToHyperService::new(router.clone()),
             );
         let connection = connections.watch(connection);
         tokio::spawn(async move {
-            let _place = place;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended");
             }
         });
     }
-    drop(listener);
+    drop(door);
     if timeout(MAX_FAREWELL, connections.shutdown()).await.is_err() {
         tracing::warn!("some requests did not end in time");
     }
-    Ok(())
 }

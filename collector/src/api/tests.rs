@@ -17,7 +17,10 @@ use tokio::sync::oneshot;
 
 use super::endpoints::ENDPOINTS;
 use super::*;
+use crate::access::Access;
 use crate::golden::check;
+use crate::ingest::{Count, Counts};
+use crate::listen::Door;
 use crate::store::{
     AgentStatus, Appender, Frames, Holdings, Selection, SignalQuery, SignalSeries, StackId, StoreError,
     SumQuery, Sums, VerdictSpan,
@@ -28,7 +31,12 @@ use crate::store_in_memory::fleet;
 const TIME: &str = "from=1000000&until=1000020";
 
 fn fleet_router(limits: Limits) -> Router {
-    router(Arc::new(fleet::store()), limits, Arc::new(|| "chokepoint_up 1\n".to_owned()))
+    fleet_router_for(limits, Access::open(), Arc::default())
+}
+
+fn fleet_router_for(limits: Limits, access: Access, counts: Arc<Counts>) -> Router {
+    let metrics: Metrics = Arc::new(|| "chokepoint_up 1\n".to_owned());
+    only_for_callers(router(Arc::new(fleet::store()), limits, metrics), Arc::new(access), counts)
 }
 
 async fn ask(router: &Router, method: &str, path: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
@@ -261,7 +269,11 @@ struct Hindered {
 }
 
 impl Store for Hindered {
-    fn appender(&self, _: &chokepoint_proto::stream::Hello) -> Result<Box<dyn Appender>, StoreError> {
+    fn appender(
+        &self,
+        _: &chokepoint_proto::stream::Hello,
+        _: Option<&str>,
+    ) -> Result<Box<dyn Appender>, StoreError> {
         unreachable!("nothing is stored")
     }
     fn sums(&self, _: &SumQuery) -> Result<Sums, StoreError> {
@@ -300,7 +312,8 @@ impl Store for Hindered {
 }
 
 fn hindered(delay: Duration, is_broken: bool, limits: Limits) -> Router {
-    router(Arc::new(Hindered { delay, is_broken }), limits, Arc::new(String::new))
+    let router = router(Arc::new(Hindered { delay, is_broken }), limits, Arc::new(String::new));
+    only_for_callers(router, Arc::new(Access::open()), Arc::default())
 }
 
 #[tokio::test]
@@ -372,7 +385,8 @@ impl Live {
                 let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
                 tell.send(listener.local_addr().expect("an address")).expect("somebody waits");
                 let stopped = async { drop(stopped.await) };
-                serve(listener, router, max_connections, stopped).await.expect("serving");
+                let door = Door::new(listener, max_connections, None, Arc::default());
+                serve(door, router, stopped).await;
             });
         });
         Self { address: told.recv().expect("an address"), stop: Some(stop), thread: Some(thread) }
@@ -442,4 +456,66 @@ fn pprof_reads_the_url() {
         assert!(words.iter().any(|words| words.starts_with(&row)), "{row:?}\n{text}");
     }
     assert!(text.contains("Type: cpu"), "{text}");
+}
+
+#[tokio::test]
+async fn answers_are_for_readers_where_tokens_are_asked_for() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("tokens.toml");
+    let token = |name: &str, role: &str| {
+        format!(
+            "[[token]]\nname = '{name}'\nrole = '{role}'\nsha256 = '{}'\n",
+            crate::access::Digest::of(name)
+        )
+    };
+    std::fs::write(&path, token("a", "agent") + &token("r", "reader") + &token("o", "operator"))
+        .expect("a file");
+    let access = Access::new(Some(&path), false).expect("it makes sense");
+    let counts: Arc<Counts> = Arc::default();
+    let router = fleet_router_for(Limits::default(), access, Arc::clone(&counts));
+    let ask_as = async |path: &str, token: &str| {
+        let mut request = Request::builder().uri(path);
+        if !token.is_empty() {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let request = request.body(Body::empty()).expect("a request");
+        let response = TowerToHyperService::new(router.clone()).call(request).await.expect("an answer");
+        let (head, body) = response.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        let wanted = head.headers.get("www-authenticate").map(|value| value.to_str().unwrap().to_owned());
+        (head.status.as_u16(), String::from_utf8_lossy(&body).into_owned(), wanted)
+    };
+    for path in ["/api/v1/agents", "/api/v1/openapi.json", "/api/v1/nothing", "/metrics", "/api/v2/x"] {
+        let (status, body, wanted) = ask_as(path, "").await;
+        assert_eq!((status, wanted.as_deref()), (401, Some("Bearer realm=\"chokepoint\"")), "{path}");
+        assert!(body.contains("\"unauthenticated\"") && body.contains("Authorization: Bearer"), "{body}");
+        let (status, body, wanted) = ask_as(path, "x").await;
+        assert_eq!(status, 401, "{path}");
+        assert!(
+            wanted.is_some_and(|wanted| wanted.contains("invalid_token")) && body.contains("revoked"),
+            "{body}"
+        );
+        let (status, body, _) = ask_as(path, "a").await;
+        assert_eq!(status, 403, "{path}");
+        assert!(body.contains("\"forbidden\"") && body.contains("a has the role agent"), "{body}");
+        for reader in ["r", "o"] {
+            assert!([200, 404].contains(&ask_as(path, reader).await.0), "{path}");
+        }
+    }
+    assert_eq!((counts.get(Count::RequestsUnauthenticated), counts.get(Count::RequestsForbidden)), (10, 5));
+    // What anybody may ask: whether it lives, what is no answer of the API, and who one is.
+    assert_eq!(ask_as("/healthz", "").await.0, 200);
+    assert_eq!(ask_as("/", "").await.0, 404);
+    for (token, answer) in [
+        ("", r#"{"asks_for_tokens":true,"name":null,"roles":[]}"#),
+        ("a", r#"{"asks_for_tokens":true,"name":"a","roles":["agent"]}"#),
+        ("o", r#"{"asks_for_tokens":true,"name":"o","roles":["reader","operator"]}"#),
+    ] {
+        assert_eq!(ask_as("/api/v1/access", token).await.1, answer);
+    }
+    assert_eq!(ask_as("/api/v1/access", "x").await.0, 401);
+    let open = fleet_router(Limits::default());
+    let (_, _, body) = ask(&open, "GET", "/api/v1/access").await;
+    let all = r#"{"asks_for_tokens":false,"name":null,"roles":["agent","reader","operator"]}"#;
+    assert_eq!(String::from_utf8_lossy(&body), all);
 }

@@ -1,9 +1,11 @@
 //! The command line.
 //!
-//! Exit codes: 0 it ended as it was asked to, 1 something that should not happen, 2 the command line or a query makes no sense, 3 the store
+//! Exit codes: 0 it ended as it was asked to, 1 something that should not happen, 2 the command line, a certificate, the tokens or a query make no sense, 3 the store
 //! cannot be opened, 4 its address cannot be listened on, 5 no collector answers a query, 6 the output cannot be written.
 
+mod disown;
 mod serve;
+mod token;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -17,6 +19,7 @@ use crate::query_command;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Unexpected = 1,
+    Usage = 2,
     Store = 3,
     Listen = 4,
 }
@@ -41,6 +44,9 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Ask a running collector
     Query(query_command::Arguments),
+    #[command(subcommand)]
+    Token(token::Command),
+    Disown(disown::DisownArguments),
 }
 
 /// Runs the command line of this process.
@@ -50,10 +56,11 @@ pub fn main() -> ExitCode {
     let filter = EnvFilter::try_from_env("CHOKEPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
+    let own = |Failure { kind, message }| (kind as u8, message);
     let result = match arguments.command {
-        Command::Serve(arguments) => {
-            serve::run(arguments).map_err(|Failure { kind, message }| (kind as u8, message))
-        }
+        Command::Serve(arguments) => serve::run(arguments).map_err(own),
+        Command::Token(command) => token::run(&command).map_err(own),
+        Command::Disown(arguments) => disown::run(&arguments).map_err(own),
         Command::Query(arguments) => {
             query_command::run(&arguments).map_err(|failure| (failure.exit_code(), failure.message))
         }

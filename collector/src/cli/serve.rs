@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Kind};
+use crate::access::{Guard, Protection, ProtectionError};
 use crate::ingest::Limits;
 use crate::pipeline::{self, BLOCKING_THREADS, Serve, ServeError};
 use crate::query::limits::Limits as QueryLimits;
@@ -24,15 +26,17 @@ pub(super) struct ServeArguments {
     /// Directory of the store; made where it is not there
     #[arg(long, value_name = "DIR", env = "CHOKEPOINT_STORE")]
     store: PathBuf,
-    /// Where agents are listened to (gRPC, not encrypted)
+    /// Where agents are listened to (gRPC)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", env = "CHOKEPOINT_LISTEN")]
     listen: SocketAddr,
-    /// Where queries are listened to (HTTP, not encrypted; whoever reaches it reads everything)
+    /// Where queries are listened to (HTTP)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4041", env = "CHOKEPOINT_HTTP")]
     http: SocketAddr,
-    /// A name by which browsers may ask for queries, beside localhost and addresses. May be given more than once
+    /// Without TLS, a name by which browsers may ask for queries, beside localhost and addresses. May be given more than once
     #[arg(long = "http-name", value_name = "NAME", env = "CHOKEPOINT_HTTP_NAMES", value_delimiter = ',')]
     http_names: Vec<String>,
+    #[command(flatten)]
+    protection: ProtectionArguments,
     /// How long windows are kept as they were, hours
     #[arg(long, value_name = "HOURS", default_value_t = Options::default().windows_ns / HOUR_NS)]
     keep_windows: u64,
@@ -48,6 +52,46 @@ pub(super) struct ServeArguments {
     /// Bytes of names in the catalogue at most, GiB: the oldest history goes before there are as many
     #[arg(long, value_name = "GIB", default_value_t = Options::default().max_name_bytes / GIB)]
     max_names_gib: u64,
+}
+
+/// Who is let in. All files are read again when they change, and at once with SIGHUP.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Security")]
+struct ProtectionArguments {
+    /// The collector's certificate with its chain (PEM): TLS is spoken at both addresses
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_TLS_CERT", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its key (PEM), which only its owner may read
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_TLS_KEY", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Agents must show a certificate of one of these authorities (PEM)
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_CLIENT_CA")]
+    client_ca: Option<PathBuf>,
+    /// Whoever asks queries must show a certificate of one of these authorities (PEM)
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_HTTP_CLIENT_CA")]
+    http_client_ca: Option<PathBuf>,
+    /// Tokens are asked for: those of this file (TOML, made by `chokepoint-collector token new`)
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_TOKENS")]
+    tokens: Option<PathBuf>,
+    /// An agent's host must have the name of its certificate or token
+    #[arg(long, env = "CHOKEPOINT_BIND_HOSTS", value_parser = FalseyValueParser::new())]
+    bind_hosts: bool,
+    /// Listen to other hosts although what is sent is not encrypted, or nobody is asked who they are
+    #[arg(long, env = "CHOKEPOINT_TRUST_NETWORK", value_parser = FalseyValueParser::new())]
+    trust_network: bool,
+}
+
+impl ProtectionArguments {
+    fn protection(&self) -> Protection {
+        Protection {
+            certificate: self.tls_cert.clone().zip(self.tls_key.clone()),
+            client_ca: self.client_ca.clone(),
+            http_client_ca: self.http_client_ca.clone(),
+            tokens: self.tokens.clone(),
+            binds_hosts: self.bind_hosts,
+            trusts_network: self.trust_network,
+        }
+    }
 }
 
 /// Serves until a signal ends it.
@@ -71,6 +115,10 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         ..Options::default()
     };
     let unexpected = |error: std::io::Error| Failure { kind: Kind::Unexpected, message: error.to_string() };
+    let protection = arguments.protection.protection();
+    protection.check(arguments.listen, arguments.http).map_err(unprotected)?;
+    let guard = Guard::new(&protection).map_err(unprotected)?;
+    let hangup = signal(SignalKind::hangup()).map_err(unexpected)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
     let stop = async move {
@@ -80,18 +128,31 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         }
         tracing::info!("stopping");
     };
-    let serve =
-        Serve { store: arguments.store, options, listen: arguments.listen, limits: Limits::default() };
+    let serve = Serve {
+        store: arguments.store,
+        options,
+        listen: arguments.listen,
+        limits: Limits::default(),
+        guard: guard.clone(),
+    };
     let queries = pipeline::listen_on(arguments.http).await.map_err(failed)?;
     let http = queries.local_addr().map_err(unexpected)?;
+    let scheme = if protection.certificate.is_some() { "https" } else { "http" };
     // Tests and scripts that let the kernel choose ports read them here.
     let ready = |address| {
         tracing::info!(%address, %http, "listening");
         // Nobody may read it.
-        let _ = writeln!(std::io::stdout(), "listening on {address}\nqueries on http://{http}");
+        let _ = writeln!(std::io::stdout(), "listening on {address}\nqueries on {scheme}://{http}");
     };
-    let companions = vec![pipeline::queries(queries, QueryLimits::default(), arguments.http_names)];
+    let companions = vec![
+        pipeline::queries(queries, QueryLimits::default(), arguments.http_names, &guard),
+        pipeline::refresh(guard, hangup),
+    ];
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
+}
+
+fn unprotected(error: ProtectionError) -> Failure {
+    Failure { kind: Kind::Usage, message: error.to_string() }
 }
 
 fn failed(error: ServeError) -> Failure {

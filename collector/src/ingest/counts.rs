@@ -34,6 +34,12 @@ counts! {
     StreamsSuperseded => "streams_superseded",
     /// Streams that were refused because there were too many.
     StreamsTooMany => "streams_too_many",
+    /// Streams that were refused because it was not known who asked: no token, or none that is known.
+    StreamsUnauthenticated => "streams_unauthenticated",
+    /// Streams that were refused because who asked may not stream, or not as what it says it is.
+    StreamsForbidden => "streams_forbidden",
+    /// Streams that were refused because the agent is another one's.
+    StreamsNotOwned => "streams_not_owned",
     /// Streams whose first message was no hello, or one that says what is not accepted.
     HellosRefused => "hellos_refused",
     /// Streams that ended with a message that was none, or out of its order.
@@ -54,6 +60,26 @@ counts! {
     WindowsSkewed => "windows_skewed",
     /// Bytes of windows, compressed, of batches that were answered.
     WindowBytes => "window_bytes",
+    /// Batches that had to wait since their agent sends more than one may.
+    BatchesThrottled => "batches_throttled",
+    /// Requests that were refused because it was not known who asked.
+    RequestsUnauthenticated => "requests_unauthenticated",
+    /// Requests that were refused because who asked has another role.
+    RequestsForbidden => "requests_forbidden",
+    /// Connections whose handshake of TLS failed: a certificate that is missing or not accepted, or no TLS after all.
+    HandshakesFailed => "handshakes_failed",
+    /// Connections that spoke no TLS where it is spoken.
+    PlaintextRefused => "plaintext_refused",
+    /// Connections that spoke TLS where it is not spoken.
+    TlsRefused => "tls_refused",
+    /// Connections that ended since it took too long until it was known who is there.
+    StrangersSlow => "strangers_slow",
+    /// Connections that ended since too many of one address were strangers.
+    StrangersTooMany => "strangers_too_many",
+    /// Certificates and tokens that were read anew.
+    Reloads => "reloads",
+    /// Certificates and tokens that could not be read anew: those before go on.
+    ReloadFailures => "reload_failures",
 }
 
 /// How often each happened.

@@ -9,6 +9,7 @@ mod batch;
 mod connections;
 mod counts;
 mod hello;
+mod rate;
 mod service;
 mod session;
 
@@ -32,6 +33,10 @@ pub struct Limits {
     pub streams: usize,
     /// Bytes of windows that are uncompressed and decoded at once, of all agents together. Who comes when they are taken waits.
     pub decoding_bytes: usize,
+    /// Bytes of windows, uncompressed, that an agent may send a second for long. Who sends more waits.
+    pub agent_bytes_per_s: u64,
+    /// For how many seconds an agent may save what it does not send: what it has kept while the collector was away comes at once.
+    pub agent_saved_s: u32,
 }
 
 impl Default for Limits {
@@ -43,6 +48,8 @@ impl Default for Limits {
             connections: 4_224,
             streams: 4_096,
             decoding_bytes: 192 << 20,
+            agent_bytes_per_s: 8 << 20,
+            agent_saved_s: 8,
         }
     }
 }

@@ -1,22 +1,25 @@
 //! Sessions on gRPC.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chokepoint_proto::stream::collector_server::{Collector, CollectorServer};
 use chokepoint_proto::stream::{Answer, Batch, FromAgent, FromCollector, Hello, from_agent, from_collector};
-use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Limits;
 use super::agents::{Agents, Place};
 use super::connections;
 use super::counts::{Count, Counts};
+use super::rate::Allowance;
 use super::session::{NotBegun, Session, Taken};
+use crate::access::{Access, Denied, Proven};
 use crate::clock::now_unix_ns;
+use crate::listen::{Door, Peer};
 use crate::store::{Store, StoreError};
 
 /// How long an agent may take to say hello.
@@ -39,6 +42,7 @@ const PERMIT_BYTES: usize = 1 << 10;
 #[derive(Clone)]
 pub struct Ingest {
     store: Arc<dyn Store>,
+    access: Arc<Access>,
     limits: Limits,
     counts: Arc<Counts>,
     agents: Agents,
@@ -51,6 +55,7 @@ impl Ingest {
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
+        access: Arc<Access>,
         limits: Limits,
         counts: Arc<Counts>,
         stopping: watch::Receiver<bool>,
@@ -59,6 +64,7 @@ impl Ingest {
         let memory = (permits(limits.window_bytes) as usize).max(limits.decoding_bytes / PERMIT_BYTES);
         Self {
             store,
+            access,
             limits,
             counts,
             agents: Agents::new(limits.streams),
@@ -83,11 +89,33 @@ impl Ingest {
         }
     }
 
-    async fn begin(&self, hello: Hello) -> Result<Session, Status> {
+    /// What an agent proves of itself, with its stream's head and its connection.
+    fn proven(&self, head: &MetadataMap, peer: Option<&Peer>) -> Result<Proven, Status> {
+        let authorization = head.get("authorization").map(|value| value.as_bytes());
+        let certificate = peer.and_then(|peer| peer.certificate.as_ref());
+        self.access.agent(authorization, certificate).map_err(|denied| self.denied(&denied))
+    }
+
+    /// Counts that an agent is not let in, and says what to do.
+    fn denied(&self, denied: &Denied) -> Status {
+        if denied.is_unauthenticated() {
+            self.counts.add(Count::StreamsUnauthenticated);
+            return Status::unauthenticated(format!(
+                "{denied}: give the agent one of the role agent, as token-file"
+            ));
+        }
+        self.counts.add(Count::StreamsForbidden);
+        Status::permission_denied(denied.to_string())
+    }
+
+    async fn begin(&self, hello: Hello, proven: &Proven) -> Result<Session, Status> {
+        proven.check(&hello).map_err(|denied| self.denied(&denied))?;
         let (store, limits, counts) = (Arc::clone(&self.store), self.limits, Arc::clone(&self.counts));
-        blocking(move || Session::begin(&*store, &hello, limits, counts)).await?.map_err(
+        let identity = proven.identity().map(str::to_owned);
+        blocking(move || Session::begin(&*store, &hello, identity.as_deref(), limits, counts)).await?.map_err(
             |error| match error {
                 NotBegun::Refused(why) => Status::invalid_argument(why),
+                NotBegun::NotOwned(why) => Status::permission_denied(why),
                 NotBegun::Failed(error) => unavailable(&error),
             },
         )
@@ -96,12 +124,15 @@ impl Ingest {
     /// Answers batches until the stream ends, and says why it does.
     async fn go_on(
         self,
+        proven: Proven,
         mut session: Session,
         mut place: Place,
         mut messages: Streaming<FromAgent>,
         answers: mpsc::Sender<Result<FromCollector, Status>>,
     ) -> Status {
         let mut stopping = self.stopping.clone();
+        let Limits { agent_bytes_per_s, agent_saved_s, .. } = self.limits;
+        let mut allowance = Allowance::new(agent_bytes_per_s, agent_saved_s, Instant::now());
         loop {
             let message = tokio::select! {
                 () = place.superseded() => {
@@ -132,6 +163,20 @@ impl Ingest {
                     return status;
                 }
             };
+            if let Err(denied) = self.access.still(&proven) {
+                return self.denied(&denied);
+            }
+            let wait =
+                allowance.take(batch.window_bytes.min(self.limits.window_bytes as u64), Instant::now());
+            if !wait.is_zero() {
+                self.counts.add(Count::BatchesThrottled);
+                tokio::select! {
+                    _ = stopping.wait_for(|is_stopping| *is_stopping) => {
+                        return Status::unavailable("the collector is stopping");
+                    }
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
             let sequence = batch.sequence;
             let taken;
             (session, taken) = match self.take(session, batch).await {
@@ -180,15 +225,23 @@ impl Collector for Ingest {
         &self,
         request: Request<Streaming<FromAgent>>,
     ) -> Result<Response<Self::ExchangeStream>, Status> {
-        let peer = request.extensions().get::<Option<SocketAddr>>().copied().flatten();
+        let peer = request.extensions().get::<Peer>();
+        let proven = self.proven(request.metadata(), peer).inspect_err(|status| {
+            let address = peer.map(|peer| peer.address);
+            tracing::info!(?address, code = ?status.code(), why = status.message(), "a stream is refused");
+        })?;
+        if let Some(peer) = peer {
+            peer.is_known();
+        }
+        let peer = peer.map(|peer| peer.address);
         let mut messages = request.into_inner();
         let (answers, outgoing) = mpsc::channel(ANSWERS);
         let ingest = self.clone();
         // The response begins at once, so that an agent that waits for it before it speaks does not wait for ever.
         tokio::spawn(async move {
-            let status = ingest.clone().stream(&mut messages, &answers).await;
+            let status = ingest.clone().stream(&proven, &mut messages, &answers).await;
             let status = match status {
-                Ok((session, place)) => ingest.go_on(session, place, messages, answers.clone()).await,
+                Ok((session, place)) => ingest.go_on(proven, session, place, messages, answers.clone()).await,
                 Err(status) => status,
             };
             tracing::info!(?peer, code = ?status.code(), why = status.message(), "a stream has ended");
@@ -205,13 +258,16 @@ impl Ingest {
     /// Begins a stream: hello, a place, welcome.
     async fn stream(
         self,
+        proven: &Proven,
         messages: &mut Streaming<FromAgent>,
         answers: &mpsc::Sender<Result<FromCollector, Status>>,
     ) -> Result<(Session, Place), Status> {
         let hello = self.hello(messages).await?;
         let agent = hello.agent.clone();
-        tracing::info!(host = ?hello.host, program = ?hello.program, "a stream begins");
-        let session = self.begin(hello).await?;
+        let identity = proven.identity();
+        tracing::info!(host = ?hello.host, program = ?hello.program, identity, "a stream begins");
+        // Before it takes a place: who may not have it ends nobody's stream.
+        let session = self.begin(hello, proven).await?;
         let Some(place) = self.agents.enter(&agent) else {
             self.counts.add(Count::StreamsTooMany);
             return Err(Status::resource_exhausted("the collector has as many agents as it accepts"));
@@ -223,17 +279,17 @@ impl Ingest {
     }
 }
 
-/// Serves gRPC on a listener until it stops, then lets what is under way end.
+/// Serves gRPC at a door until it stops, then lets what is under way end.
 ///
 /// # Errors
 /// Where the transport fails.
-pub async fn serve(ingest: Ingest, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+pub async fn serve(ingest: Ingest, door: Door) -> Result<(), tonic::transport::Error> {
     let mut stopping = ingest.stopping.clone();
     let stopped = async move {
         let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
     };
-    let Limits { message_bytes, connections, .. } = ingest.limits;
-    let connections = ReceiverStream::new(connections::accept(listener, connections));
+    let message_bytes = ingest.limits.message_bytes;
+    let connections = ReceiverStream::new(connections::accept(door));
     tonic::transport::Server::builder()
         .http2_keepalive_interval(Some(KEEP_ALIVE))
         .http2_keepalive_timeout(Some(KEEP_ALIVE_TIMEOUT))

@@ -36,18 +36,21 @@ pub enum Taken {
 pub enum NotBegun {
     /// The agent says what is not accepted.
     Refused(String),
+    /// The agent is another one's.
+    NotOwned(String),
     /// The store cannot write now.
     Failed(StoreError),
 }
 
 impl Session {
-    /// Begins with a hello.
+    /// Begins with a hello, of who has proven this identity; `None` where nobody asked for any.
     ///
     /// # Errors
     /// Where it is not accepted, or the store cannot write.
     pub fn begin(
         store: &dyn Store,
         hello: &Hello,
+        identity: Option<&str>,
         limits: Limits,
         counts: Arc<Counts>,
     ) -> Result<Self, NotBegun> {
@@ -55,9 +58,15 @@ impl Session {
             counts.add(Count::HellosRefused);
             return Err(NotBegun::Refused(error.to_string()));
         }
-        let appender = store.appender(hello).map_err(|error| {
-            counts.add(Count::StoreFailures);
-            NotBegun::Failed(error)
+        let appender = store.appender(hello, identity).map_err(|error| match error {
+            StoreError::NotOwned => {
+                counts.add(Count::StreamsNotOwned);
+                NotBegun::NotOwned(error.to_string())
+            }
+            error => {
+                counts.add(Count::StoreFailures);
+                NotBegun::Failed(error)
+            }
         })?;
         counts.add(Count::Streams);
         let protocol = hello.protocol.min(PROTOCOL);

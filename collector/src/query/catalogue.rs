@@ -47,6 +47,8 @@ pub struct Agents {
 pub struct Agent {
     /// Its identity.
     pub agent: String,
+    /// Who may stream as it; empty: whoever first proves who it is.
+    pub owner: String,
     /// Its host's labels.
     pub labels: Labels,
     /// Release of the host's kernel.
@@ -102,6 +104,7 @@ pub fn label_values(
 pub fn agents(store: &dyn Store) -> Result<Agents, QueryError> {
     let shown = |agent: crate::store::AgentStatus| Agent {
         agent: agent.agent,
+        owner: agent.owner,
         labels: agent.labels,
         kernel: agent.kernel,
         program: agent.program,

@@ -52,9 +52,10 @@ impl From<StoreError> for QueryError {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::TooLarge { .. } => Self::TooLarge(error.to_string()),
-            StoreError::NoStack(_) | StoreError::NobodyAsks | StoreError::Failed { .. } => {
-                Self::Failed(error)
-            }
+            StoreError::NoStack(_)
+            | StoreError::NobodyAsks
+            | StoreError::NotOwned
+            | StoreError::Failed { .. } => Self::Failed(error),
         }
     }
 }

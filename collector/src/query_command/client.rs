@@ -1,14 +1,18 @@
-//! Asks a collector over HTTP.
+//! Asks a collector over HTTP, with TLS or without.
 
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use chokepoint_tls::{ClientFiles, HTTP_1, explain, read_secret};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::HOST;
+use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -25,7 +29,7 @@ const MAX_ANSWER_BYTES: usize = 256 << 20;
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The address makes no sense.
-    #[error("{0:?} is no address of a collector: write http://HOST:PORT")]
+    #[error("{0:?} is no address of a collector: write http://HOST:PORT or https://HOST:PORT")]
     Url(String),
     /// Nobody answers there.
     #[error("no collector answers at {url}: {reason}; start `chokepoint-collector serve`, or say --url")]
@@ -35,6 +39,20 @@ pub enum ClientError {
         /// Why not.
         reason: String,
     },
+    /// A certificate, key or token is of no use.
+    #[error("{0}")]
+    Credentials(String),
+    /// One end does not trust the other.
+    #[error("{url}: {reason}")]
+    Untrusted {
+        /// Where.
+        url: String,
+        /// Why not.
+        reason: String,
+    },
+    /// The collector does not let this caller do that.
+    #[error("{0} (--token-file says which token is sent)")]
+    Denied(String),
     /// The collector refuses the query, and says why.
     #[error("{0}")]
     Refused(String),
@@ -51,34 +69,68 @@ pub enum ClientError {
     },
 }
 
-/// Where a collector is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What this client trusts, and what it shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// For TLS.
+    pub files: ClientFiles,
+    /// The file that has the token, and nothing else.
+    pub token_file: Option<PathBuf>,
+}
+
+/// Where a collector is, and how it is spoken to.
+#[derive(Clone)]
 pub struct Address {
     url: String,
     host: String,
     port: u16,
     /// Before the endpoints' own: where a collector is behind a proxy.
     path: String,
+    /// `None`: nothing is encrypted.
+    tls: Option<chokepoint_tls::Client>,
+    authorization: Option<HeaderValue>,
 }
 
 impl Address {
-    /// Reads `http://HOST:PORT`.
+    /// Reads `http://HOST:PORT` or `https://HOST:PORT`, and the files.
     ///
     /// # Errors
-    /// It is none.
-    pub fn new(url: &str) -> Result<Self, ClientError> {
+    /// It is none, a file is of no use, or the token would be sent to another host without encryption.
+    pub fn new(url: &str, credentials: &Credentials) -> Result<Self, ClientError> {
         let bad = || ClientError::Url(url.chars().take(200).collect());
         let uri: Uri = url.parse().map_err(|_| bad())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(bad)?;
-        if uri.scheme_str() != Some("http") || uri.query().is_some() {
+        let (tls, usual_port) = match uri.scheme_str() {
+            Some("http") => (None, 80),
+            Some("https") => {
+                let tls = chokepoint_tls::Client::new(&credentials.files, HTTP_1);
+                (Some(tls.map_err(|error| ClientError::Credentials(error.to_string()))?), 443)
+            }
+            _ => return Err(bad()),
+        };
+        if uri.query().is_some() {
             return Err(bad());
         }
+        // An address of version 6 stands in brackets in a URL, and without them elsewhere.
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let authorization = credentials.token_file.as_ref().map(|path| {
+            if tls.is_none() && !is_this_host(&host) {
+                let message = format!("the token would be sent to {host} for all to read: say https://");
+                return Err(ClientError::Credentials(message));
+            }
+            let token = read_secret(path).map_err(|error| ClientError::Credentials(error.to_string()))?;
+            let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+                .map_err(|_| ClientError::Credentials(format!("{} has no token", path.display())))?;
+            value.set_sensitive(true);
+            Ok(value)
+        });
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
-            // An address of version 6 stands in brackets in a URL, and without them elsewhere.
-            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
-            port: uri.port_u16().unwrap_or(80),
+            host,
+            port: uri.port_u16().unwrap_or(usual_port),
             path: uri.path().trim_end_matches('/').to_owned(),
+            tls,
+            authorization: authorization.transpose()?,
         })
     }
 
@@ -94,7 +146,9 @@ impl Address {
         if status == StatusCode::OK {
             return Ok(body);
         }
+        let is_denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         match serde_json::from_slice::<ErrorAnswer>(&body) {
+            Ok(answer) if is_denied => Err(ClientError::Denied(answer.error.message)),
             Ok(answer) if status.is_client_error() => Err(ClientError::Refused(answer.error.message)),
             Ok(answer) => Err(ClientError::Failed(answer.error.message)),
             Err(_) => Err(self.is_no_collector(&format!("it says {status}"))),
@@ -111,18 +165,29 @@ impl Address {
                 return Err(unreachable(format!("no connection within {} s", MAX_CONNECT_TIME.as_secs())));
             }
         };
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(stream),
+            Some(tls) => match timeout(MAX_CONNECT_TIME, tls.connect(stream, &self.host)).await {
+                Ok(Ok(stream)) => Box::new(stream),
+                Ok(Err(error)) => return Err(self.untrusted(error.to_string())),
+                Err(_) => return Err(unreachable("its handshake of TLS does not end".to_owned())),
+            },
+        };
         let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.is_no_collector(&error))?;
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         // Its end is that of the answer, which is told there.
         let connection = tokio::spawn(connection);
         let parameters = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let separator = if parameters.is_empty() { "" } else { "?" };
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let request = Request::get(format!("{}{path}{separator}{parameters}", self.path))
+        let mut request = Request::get(format!("{}{path}{separator}{parameters}", self.path))
             .header(HOST, format!("{host}:{}", self.port))
             .body(Empty::<Bytes>::new())
             .map_err(|error| ClientError::Refused(error.to_string()))?;
-        let response = sender.send_request(request).await.map_err(|error| self.is_no_collector(&error))?;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         connection.abort();
@@ -130,22 +195,61 @@ impl Address {
         Ok((status, body.to_bytes()))
     }
 
+    /// Of a connection that broke: the other end may have refused this one's certificate.
+    fn broken(&self, error: &hyper::Error) -> ClientError {
+        let reason = explain(error);
+        if reason == error.to_string() { self.is_no_collector(&reason) } else { self.untrusted(reason) }
+    }
+
+    fn untrusted(&self, reason: String) -> ClientError {
+        ClientError::Untrusted { url: self.url.clone(), reason }
+    }
+
     fn is_no_collector(&self, reason: &(impl std::fmt::Display + ?Sized)) -> ClientError {
         ClientError::NoCollector { url: self.url.clone(), reason: reason.to_string() }
     }
+}
+
+/// What bytes go over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// Whether what is sent there does not leave this host.
+fn is_this_host(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn address(url: &str) -> Result<Address, ClientError> {
+        Address::new(url, &Credentials::default())
+    }
+
     #[test]
     fn addresses_are_urls_without_a_query() {
-        let address = Address::new("http://[::1]:4041/behind/").expect("an address");
-        assert_eq!((address.host.as_str(), address.port, address.path.as_str()), ("::1", 4041, "/behind"));
-        assert_eq!(Address::new("http://collector").expect("an address").port, 80);
-        for bad in ["", "collector:4041", "https://collector", "http://", "http://a/?b=c", "ftp://a"] {
-            assert!(Address::new(bad).is_err(), "{bad}");
+        let parsed = address("http://[::1]:4041/behind/").expect("an address");
+        assert_eq!((parsed.host.as_str(), parsed.port, parsed.path.as_str()), ("::1", 4041, "/behind"));
+        assert_eq!(address("http://collector").expect("an address").port, 80);
+        for bad in ["", "collector:4041", "http://", "http://a/?b=c", "ftp://a"] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_token_goes_to_this_host_or_encrypted() {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        std::io::Write::write_all(&mut file, b" chokepoint_abc\n").expect("it can be written");
+        let credentials = Credentials { token_file: Some(file.path().to_owned()), ..Credentials::default() };
+        for url in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"] {
+            let address = Address::new(url, &credentials).unwrap_or_else(|error| panic!("{url}: {error}"));
+            assert_eq!(address.authorization.expect("a token"), "Bearer chokepoint_abc", "{url}");
+        }
+        for url in ["http://collector:1", "http://10.0.0.1:1", "http://localhost.example:1"] {
+            let error = Address::new(url, &credentials).err().expect(url).to_string();
+            assert!(error.contains("say https://"), "{error}");
         }
     }
 }

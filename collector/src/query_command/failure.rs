@@ -15,6 +15,8 @@ pub enum Kind {
     Target = 5,
     /// The output cannot be written.
     Output = 6,
+    /// The collector does not let this caller do that.
+    Denied = 7,
 }
 
 /// A failed command.
@@ -43,10 +45,12 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let kind = match &error {
-            ClientError::Url(_) | ClientError::Refused(_) => Kind::Usage,
-            ClientError::Unreachable { .. } | ClientError::Failed(_) | ClientError::NoCollector { .. } => {
-                Kind::Target
-            }
+            ClientError::Url(_) | ClientError::Refused(_) | ClientError::Credentials(_) => Kind::Usage,
+            ClientError::Unreachable { .. }
+            | ClientError::Untrusted { .. }
+            | ClientError::Failed(_)
+            | ClientError::NoCollector { .. } => Kind::Target,
+            ClientError::Denied(_) => Kind::Denied,
         };
         Self::new(kind, chokepoint_analysis::names::printable(&error.to_string()))
     }

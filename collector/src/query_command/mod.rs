@@ -14,7 +14,7 @@ use chokepoint_analysis::export::Format;
 use clap::{Args, Subcommand};
 use serde::de::DeserializeOwned;
 
-use self::client::Address;
+use self::client::{Address, Credentials};
 use self::failure::{Failure, Kind};
 use crate::api::BASE;
 use crate::query::{catalogue, constraints, decomposition, diff, flame, series, signals, table};
@@ -28,11 +28,49 @@ pub struct Arguments {
     #[command(subcommand)]
     what: What,
     /// Where the collector is.
-    #[arg(long, global = true, value_name = "URL", default_value = DEFAULT_URL, env = "CHOKEPOINT_URL")]
+    #[arg(
+        long,
+        visible_alias = "collector",
+        global = true,
+        value_name = "URL",
+        default_value = DEFAULT_URL,
+        env = "CHOKEPOINT_URL"
+    )]
     url: String,
+    #[command(flatten)]
+    security: Security,
     /// Print the collector's answer as it is.
     #[arg(long, global = true)]
     json: bool,
+}
+
+/// What is trusted, and what is shown.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Security")]
+struct Security {
+    /// Authorities (PEM) of which the collector's certificate is one. Default: those that this host trusts.
+    #[arg(long, global = true, value_name = "FILE", env = "CHOKEPOINT_CA")]
+    ca: Option<PathBuf>,
+    /// A certificate (PEM) to show, where the collector asks for one.
+    #[arg(long, global = true, value_name = "FILE", env = "CHOKEPOINT_CERT")]
+    cert: Option<PathBuf>,
+    /// Its key (PEM).
+    #[arg(long, global = true, value_name = "FILE", env = "CHOKEPOINT_KEY")]
+    key: Option<PathBuf>,
+    /// The name in the collector's certificate, where it is not the one in the URL.
+    #[arg(long, global = true, value_name = "NAME", env = "CHOKEPOINT_SERVER_NAME")]
+    server_name: Option<String>,
+    /// A file that has a token, and nothing else.
+    #[arg(long, global = true, value_name = "FILE", env = "CHOKEPOINT_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl Security {
+    fn credentials(&self) -> Credentials {
+        let Self { ca, cert, key, server_name, token_file } = self.clone();
+        let files = chokepoint_tls::ClientFiles { ca, cert, key, server_name };
+        Credentials { files, token_file }
+    }
 }
 
 /// Whose, and when.
@@ -175,7 +213,10 @@ struct Output {
 }
 
 async fn answer(arguments: &Arguments) -> Result<Output, Failure> {
-    let asking = Asking { address: Address::new(&arguments.url)?, json: arguments.json };
+    let asking = Asking {
+        address: Address::new(&arguments.url, &arguments.security.credentials())?,
+        json: arguments.json,
+    };
     match &arguments.what {
         What::Flame { of, by, output: Some(path) } => {
             let mut parameters = of.parameters();

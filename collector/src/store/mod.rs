@@ -19,11 +19,12 @@ use crate::labels::{Labels, Matcher};
 
 /// A home of what agents tell.
 pub trait Store: Send + Sync {
-    /// Begins to take in the stream of an agent.
+    /// Begins to take in the stream of an agent, for who has proven this identity. The first who proves one owns the agent from then on.
+    /// `None`: nobody was asked; the agent is who it says it is, and stays whose it was.
     ///
     /// # Errors
-    /// Where the store cannot write.
-    fn appender(&self, hello: &Hello) -> Result<Box<dyn Appender>, StoreError>;
+    /// [`StoreError::NotOwned`] where another one owns it, and where the store cannot write.
+    fn appender(&self, hello: &Hello, identity: Option<&str>) -> Result<Box<dyn Appender>, StoreError>;
 
     /// Sums of samples.
     ///
@@ -278,6 +279,8 @@ pub struct VerdictSpan {
 pub struct AgentStatus {
     /// Its identity, 16 bytes in hexadecimal digits.
     pub agent: String,
+    /// Who may stream as it: the name that a token or certificate proved first. Empty: nobody has yet.
+    pub owner: String,
     /// Its host's labels.
     pub labels: Labels,
     /// Release of the host's kernel.
@@ -355,6 +358,11 @@ pub enum StoreError {
     /// Who asked has gone.
     #[error("nobody waits for the answer any more")]
     NobodyAsks,
+    /// The agent is another one's. Whose is not told.
+    #[error(
+        "the agent belongs to another token or certificate: give it that one, or have the collector's operator disown it"
+    )]
+    NotOwned,
     /// There is no such stack.
     #[error("there is no stack {0}")]
     NoStack(u64),

@@ -217,7 +217,7 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(store: &dyn Store, number: u8) -> Self {
-        let appender = store.appender(&hello(number)).expect("an appender");
+        let appender = store.appender(&hello(number), None).expect("an appender");
         Self { appender, sender: Sender::new(), sequence: 0 }
     }
 

@@ -8,7 +8,8 @@ use chokepoint_proto::stream::{
     Answer, FromAgent, FromCollector, Hello, Welcome, from_agent, from_collector,
 };
 use tokio::sync::mpsc;
-use tonic::{Status, Streaming};
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status, Streaming};
 
 /// How long a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -21,15 +22,30 @@ pub struct Stream {
 
 impl Stream {
     pub async fn open(address: SocketAddr) -> Self {
-        let mut client = CollectorClient::connect(format!("http://{address}")).await.expect("a connection");
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("an address");
+        let channel = endpoint.connect().await.expect("a connection");
+        Self::over(channel, None).await.expect("a stream")
+    }
+
+    /// A stream over a connection, with a token.
+    pub async fn over(channel: Channel, token: Option<&str>) -> Result<Self, Status> {
         let (outgoing, messages) = mpsc::channel(64);
-        let messages = tokio_stream::wrappers::ReceiverStream::new(messages);
-        let incoming = client.exchange(messages).await.expect("a stream").into_inner();
-        Self { outgoing, incoming }
+        let mut request = Request::new(tokio_stream::wrappers::ReceiverStream::new(messages));
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a token");
+            request.metadata_mut().insert("authorization", value);
+        }
+        let incoming = CollectorClient::new(channel).exchange(request).await?.into_inner();
+        Ok(Self { outgoing, incoming })
     }
 
     pub async fn begin(address: SocketAddr, hello: Hello) -> Result<(Self, Welcome), Status> {
-        let mut stream = Self::open(address).await;
+        Self::open(address).await.greet(hello).await
+    }
+
+    /// Says hello, and hears welcome.
+    pub async fn greet(self, hello: Hello) -> Result<(Self, Welcome), Status> {
+        let mut stream = self;
         stream.say(from_agent::Message::Hello(hello)).await;
         match stream.hear().await? {
             Some(from_collector::Message::Welcome(welcome)) => Ok((stream, welcome)),

@@ -114,7 +114,8 @@ pub(super) fn agents(shared: &Shared) -> Result<Vec<AgentStatus>, StoreError> {
     let mut statement = access
         .catalogue()
         .prepare_cached(
-            "SELECT identity, host, kernel, program, last_window_unix_ns, batches, dropped_batches FROM agents ORDER BY id",
+            "SELECT identity, host, kernel, program, last_window_unix_ns, batches, dropped_batches,
+             coalesce(owner, '') FROM agents ORDER BY id",
         )
         .map_err(failed(reading))?;
     let agents = statement
@@ -129,6 +130,7 @@ pub(super) fn agents(shared: &Shared) -> Result<Vec<AgentStatus>, StoreError> {
                 last_window_unix_ns: unsigned(4)?,
                 batches: unsigned(5)?,
                 dropped_batches: unsigned(6)?,
+                owner: row.get(7)?,
             })
         })
         .map_err(failed(reading))?;

@@ -29,8 +29,8 @@ impl EmbeddedAppender {
     /// Makes the agent known.
     ///
     /// # Errors
-    /// Where the store cannot write.
-    pub(super) fn new(shared: Arc<Shared>, hello: &Hello) -> Result<Self, StoreError> {
+    /// Where it is another one's, or the store cannot write.
+    pub(super) fn new(shared: Arc<Shared>, hello: &Hello, owner: Option<&str>) -> Result<Self, StoreError> {
         let mut labels: Vec<(&str, &str)> =
             hello.labels.iter().map(|label| (label.name.as_str(), label.value.as_str())).collect();
         labels.push(("host", &hello.host));
@@ -47,9 +47,12 @@ impl EmbeddedAppender {
             kernel: hello.kernel.clone(),
             program: hello.program.clone(),
             cpus: hello.cpus,
+            owner: owner.map(str::to_owned),
         };
-        let Outcome::Agent(agent) = shared.queue.write(Work::Agent(agent))? else {
-            return Err(failed(|| "cannot make an agent known".to_owned())("it has no number"));
+        let agent = match shared.queue.write(Work::Agent(agent))? {
+            Outcome::Agent(agent) => agent,
+            Outcome::NotOwned => return Err(StoreError::NotOwned),
+            _ => return Err(failed(|| "cannot make an agent known".to_owned())("it has no number")),
         };
         drop(under_way);
         appender.agent = agent;

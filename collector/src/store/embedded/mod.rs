@@ -56,7 +56,7 @@ use self::readers::{Access, Readers};
 use self::retention::Doomed;
 use self::told::Streams;
 use self::unused::Unused;
-use self::writer::Queue;
+use self::writer::{Outcome, Queue, Work};
 use super::{
     AgentStatus, Appender, Frames, Holdings, Selection, SignalQuery, SignalSeries, StackId, Store,
     StoreError, SumQuery, Sums, VerdictSpan,
@@ -109,6 +109,15 @@ impl Default for Options {
             segment_rows: 1 << 20,
         }
     }
+}
+
+/// Which agents are to belong to nobody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Disowned {
+    /// One, by its identity.
+    Agent([u8; 16]),
+    /// All of one owner.
+    Owner(String),
 }
 
 /// The store cannot be opened.
@@ -192,6 +201,17 @@ impl Embedded {
         let writer = writer::start(Arc::clone(&shared), jobs)?;
         Ok(Self { shared, writer: Some(writer) })
     }
+
+    /// Has agents belong to nobody, so that the next who proves an identity owns them. Returns how many.
+    ///
+    /// # Errors
+    /// Where the catalogue cannot be written.
+    pub fn disown(&self, whose: Disowned) -> Result<usize, StoreError> {
+        match self.shared.queue.write(Work::Disown(whose))? {
+            Outcome::Disowned(agents) => Ok(agents),
+            _ => Err(failed(|| "cannot disown agents".to_owned())("nobody says how many")),
+        }
+    }
 }
 
 impl Drop for Embedded {
@@ -217,8 +237,8 @@ impl Shared {
 }
 
 impl Store for Embedded {
-    fn appender(&self, hello: &Hello) -> Result<Box<dyn Appender>, StoreError> {
-        Ok(Box::new(appender::EmbeddedAppender::new(Arc::clone(&self.shared), hello)?))
+    fn appender(&self, hello: &Hello, identity: Option<&str>) -> Result<Box<dyn Appender>, StoreError> {
+        Ok(Box::new(appender::EmbeddedAppender::new(Arc::clone(&self.shared), hello, identity)?))
     }
 
     fn sums(&self, query: &SumQuery) -> Result<Sums, StoreError> {

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, named_params, params};
 
-use super::{Shared, failed};
+use super::{Disowned, Shared, failed};
 use crate::store::StoreError;
 
 /// What may wait for the writer. Who comes when it is full waits with its batch in hand, as it waits for the answer.
@@ -32,6 +32,8 @@ pub(super) enum Work {
     Batch(NewBatch),
     /// All names that are not written.
     Names,
+    /// Agents that are to belong to nobody.
+    Disown(Disowned),
     /// Nothing more: the writer ends.
     Stop,
 }
@@ -40,6 +42,10 @@ pub(super) enum Work {
 pub(super) enum Outcome {
     /// The agent's number.
     Agent(i64),
+    /// The agent is another one's.
+    NotOwned,
+    /// So many agents belong to nobody now.
+    Disowned(usize),
     /// It is written.
     Stored,
     /// The batch was stored before.
@@ -54,6 +60,8 @@ pub(super) struct NewAgent {
     pub(super) kernel: String,
     pub(super) program: String,
     pub(super) cpus: u32,
+    /// Who has proven to be it; `None`: nobody was asked.
+    pub(super) owner: Option<String>,
 }
 
 /// A batch in the store's numbers.
@@ -168,6 +176,7 @@ fn write(shared: &Shared, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
             let outcome = match &job.work {
                 Work::Agent(agent) => write_agent(&transaction, agent),
                 Work::Batch(batch) => write_batch(&transaction, batch),
+                Work::Disown(whose) => disown(&transaction, whose),
                 Work::Names | Work::Stop => Ok(Outcome::Stored),
             };
             outcomes.push(outcome.map_err(failed(step))?);
@@ -181,13 +190,29 @@ fn write(shared: &Shared, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
 }
 
 fn write_agent(transaction: &Transaction<'_>, agent: &NewAgent) -> rusqlite::Result<Outcome> {
-    let NewAgent { identity, host, kernel, program, cpus } = agent;
+    let NewAgent { identity, host, kernel, program, cpus, owner } = agent;
+    // Where it is another one's, nothing is updated, and so nothing returned.
     let mut write = transaction.prepare_cached(
-        "INSERT INTO agents (identity, host, kernel, program, cpus) VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (identity) DO UPDATE SET host = ?2, kernel = ?3, program = ?4, cpus = ?5 RETURNING id",
+        "INSERT INTO agents (identity, host, kernel, program, cpus, owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (identity) DO UPDATE SET host = ?2, kernel = ?3, program = ?4, cpus = ?5, owner = coalesce(owner, ?6)
+         WHERE owner IS NULL OR ?6 IS NULL OR owner = ?6 RETURNING id",
     )?;
-    let number = write.query_row(params![identity, host, kernel, program, cpus], |row| row.get(0))?;
-    Ok(Outcome::Agent(number))
+    let values = params![identity, host, kernel, program, cpus, owner];
+    let number = write.query_row(values, |row| row.get(0)).optional()?;
+    Ok(number.map_or(Outcome::NotOwned, Outcome::Agent))
+}
+
+fn disown(transaction: &Transaction<'_>, whose: &Disowned) -> rusqlite::Result<Outcome> {
+    let agents = match whose {
+        Disowned::Agent(identity) => transaction.execute(
+            "UPDATE agents SET owner = NULL WHERE identity = ?1 AND owner IS NOT NULL",
+            params![identity],
+        )?,
+        Disowned::Owner(owner) => {
+            transaction.execute("UPDATE agents SET owner = NULL WHERE owner = ?1", params![owner])?
+        }
+    };
+    Ok(Outcome::Disowned(agents))
 }
 
 fn write_batch(transaction: &Transaction<'_>, batch: &NewBatch) -> rusqlite::Result<Outcome> {
