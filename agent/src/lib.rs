@@ -15,6 +15,7 @@ pub mod connections;
 pub mod containers;
 pub mod continuous;
 pub mod coverage;
+pub mod demand;
 pub mod destination;
 pub mod doctor;
 pub mod drain;

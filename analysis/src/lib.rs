@@ -19,6 +19,7 @@ pub mod interpreters;
 pub mod kernel_frames;
 pub mod memory;
 pub mod names;
+pub mod part;
 pub mod profile;
 pub mod report;
 pub mod run_queue;

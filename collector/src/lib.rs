@@ -1,7 +1,7 @@
 //! Collects what agents see on a fleet: takes their streams in, stores what they tell, and answers queries.
 //!
 //! Data flows one way: `ingest` checks what agents say and gives it to the [`store`], `query` asks the store, and `api` and the
-//! command line show the answers. Nothing here knows of an agent's inside; both depend on `chokepoint-proto` and
+//! command line show the answers. One thing goes the other way: [`control`] has an agent make a profile now. Nothing here knows of an agent's inside; both depend on `chokepoint-proto` and
 //! `chokepoint-analysis` only.
 
 #![forbid(unsafe_code)]
@@ -10,12 +10,14 @@ pub mod access;
 pub mod api;
 pub mod cli;
 mod clock;
+pub mod control;
 #[cfg(test)]
 mod golden;
 pub mod ingest;
 pub mod labels;
 pub mod listen;
 pub mod pipeline;
+pub mod profile_command;
 pub mod query;
 pub mod query_command;
 pub mod store;

@@ -13,7 +13,8 @@
 //! | windows that are decoded | [`Limits::decoding_bytes`] | streams wait |
 //! | threads that wait for the disk | [`BLOCKING_THREADS`] | streams wait |
 //! | batches that wait for the writer | the store's queue | threads wait |
-//! | what waits to be told to an agent | 16 messages | the stream waits |
+//! | what waits to be told to an agent | 16 messages | the stream waits; a command is refused |
+//! | profiles on demand | [`crate::control::Limits`] | more are refused; of finished ones the oldest go |
 
 use std::future::Future;
 use std::io;
@@ -32,6 +33,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::access::Guard;
 use crate::api;
 use crate::clock::now_unix_ns;
+use crate::control::Control;
 use crate::ingest::{self, Counts, Ingest, Limits};
 use crate::listen::Door;
 use crate::query;
@@ -60,6 +62,8 @@ pub struct Serve {
     pub limits: Limits,
     /// Who is let in.
     pub guard: Guard,
+    /// What has agents make profiles.
+    pub control: Arc<Control>,
 }
 
 /// What goes on beside: gets the store, what was counted at the door, and what tells when to stop; ends soon after that.
@@ -110,21 +114,23 @@ pub async fn listen_on(address: SocketAddr) -> Result<TcpListener, ServeError> {
 #[must_use]
 pub fn queries(
     listener: TcpListener,
+    control: Arc<Control>,
     limits: query::limits::Limits,
     names: Vec<String>,
     guard: &Guard,
 ) -> Companion {
     let (access, tls) = (Arc::clone(&guard.access), guard.queries.clone());
     Box::new(move |store, counts, mut stopping| {
-        let (of_store, own) = (Arc::clone(&store), Arc::clone(&counts));
+        let (of_store, of_control, own) = (Arc::clone(&store), Arc::clone(&control), Arc::clone(&counts));
         let metrics = move || {
             let holdings = of_store.holdings();
             // What was counted at the door is told also where the store cannot be read.
             let holdings =
                 holdings.inspect_err(|error| tracing::error!(%error, "cannot tell what the store holds"));
-            own.metrics() + &holdings.map(|holdings| holdings.metrics()).unwrap_or_default()
+            let holdings = holdings.map(|holdings| holdings.metrics()).unwrap_or_default();
+            own.metrics() + &of_control.metrics() + &holdings
         };
-        let router = api::router(store, limits, Arc::new(metrics));
+        let router = api::router(store, control, limits, Arc::new(metrics));
         let mut router = api::only_for_callers(router, access, Arc::clone(&counts));
         if tls.is_none() {
             router = api::only_for_hosts(router, names);
@@ -169,7 +175,7 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Serve { store, options, listen, limits, guard } = serve;
+    let Serve { store, options, listen, limits, guard, control } = serve;
     // First of all, so that nothing is opened where another serves already.
     let store: Arc<dyn Store> = Arc::new(Embedded::open(&store, options)?);
     let listener = listen_on(listen).await?;
@@ -178,8 +184,8 @@ pub async fn serve(
     let (stopping, has_stopped) = watch::channel(false);
     let counts = Arc::new(Counts::default());
     let door = Door::new(listener, limits.connections, guard.agents, Arc::clone(&counts));
-    let ingest =
-        Ingest::new(Arc::clone(&store), guard.access, limits, Arc::clone(&counts), has_stopped.clone());
+    let stopped = has_stopped.clone();
+    let ingest = Ingest::new(Arc::clone(&store), guard.access, limits, Arc::clone(&counts), control, stopped);
     let mut parts: JoinSet<Result<(), ServeError>> = JoinSet::new();
     parts.spawn(async move { Ok(ingest::serve(ingest, door).await?) });
     for companion in companions {

@@ -38,6 +38,7 @@ impl Collector {
             listen: "127.0.0.1:0".parse().expect("an address"),
             limits,
             guard: Guard::open(),
+            control: Arc::default(),
         };
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

@@ -1,7 +1,7 @@
 //! The collector under test: the real one, run as a user runs it.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -56,6 +56,35 @@ impl Serving {
         let grpc = address("listening on ");
         let http = address("queries on http://");
         Self { child, grpc, http }
+    }
+
+    /// `chokepoint-collector profile ARGUMENTS`, asked of it.
+    #[must_use]
+    pub fn profile(&self, arguments: &[&str]) -> Command {
+        let url = format!("http://{}", self.http);
+        let mut command = program();
+        command.arg("profile").args(arguments).args(["--url", &url]);
+        workload::die_with_test(&mut command);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// What it answers to a request: status and body.
+    ///
+    /// # Panics
+    /// Where it does not answer.
+    #[must_use]
+    pub fn ask(&self, method: &str, path: &str, json: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.http).expect("it listens");
+        let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.http);
+        let body = format!("Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{json}", json.len());
+        stream.write_all((head + &body).as_bytes()).expect("it can be asked");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).expect("it answers");
+        let answer = String::from_utf8_lossy(&answer);
+        let (head, body) = answer.split_once("\r\n\r\n").expect("HTTP");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+        (status.expect("a status"), body.to_owned())
     }
 
     /// Kills it without a warning.

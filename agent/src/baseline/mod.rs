@@ -96,7 +96,7 @@ pub async fn capture(
         }
         progress.update(start.elapsed(), &format!("{} windows", reader.taken()));
     }
-    progress.finish();
+    drop(progress);
     // The kernel programs end here, and not when the last window has its names.
     drop(sampling);
     drop(watch);

@@ -52,6 +52,21 @@ pub struct Arguments {
     /// Socket of the container runtime [default: the first of the usual ones that answers]
     #[arg(long, value_name = "SOCKET", env = "CHOKEPOINT_CRI_SOCKET")]
     cri_socket: Option<PathBuf>,
+    /// Whether profiles are recorded when the collector's operators ask for them [default: true]
+    #[arg(long, value_name = "BOOL", env = "CHOKEPOINT_COMMANDS")]
+    commands: Option<bool>,
+    /// The most samples a second on each CPU of a profile on demand [default: 999]
+    #[arg(long, value_name = "HZ", env = "CHOKEPOINT_COMMAND_FREQUENCY")]
+    command_frequency: Option<u32>,
+    /// The longest profile on demand [default: 5m]
+    #[arg(long, value_name = "TIME", env = "CHOKEPOINT_COMMAND_DURATION", value_parser = parse_duration)]
+    command_duration: Option<Duration>,
+    /// Profiles on demand at once, 1 to 4 [default: 1]
+    #[arg(long, value_name = "NUMBER", env = "CHOKEPOINT_COMMANDS_AT_ONCE")]
+    commands_at_once: Option<usize>,
+    /// Profiles on demand that may begin within a minute [default: 6]
+    #[arg(long, value_name = "NUMBER", env = "CHOKEPOINT_COMMANDS_PER_MINUTE")]
+    commands_per_minute: Option<usize>,
     /// How long a window is, 1s to 60s [default: 10s]
     #[arg(long, value_name = "TIME", env = "CHOKEPOINT_WINDOW", value_parser = parse_duration, hide = true)]
     window: Option<Duration>,
@@ -71,6 +86,11 @@ impl Arguments {
             max_overhead: self.max_overhead,
             metrics: self.metrics,
             cri_socket: self.cri_socket.clone(),
+            commands: self.commands,
+            command_frequency: self.command_frequency,
+            command_duration: self.command_duration,
+            commands_at_once: self.commands_at_once,
+            commands_per_minute: self.commands_per_minute,
             labels: self.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         }
     }

@@ -6,6 +6,7 @@ pub mod compare;
 pub mod diagnose;
 pub mod doctor;
 pub mod log;
+pub mod on_demand;
 pub mod record;
 pub mod recorded;
 pub mod recording;
@@ -72,6 +73,9 @@ enum Command {
     Agent(Box<agent::Arguments>),
     /// Tell what profiling on this host needs and whether it is there.
     Doctor(doctor::Arguments),
+    /// Record what the agent's collector asks for: `agent` runs it.
+    #[command(hide = true)]
+    OnDemand(Box<on_demand::Arguments>),
 }
 
 /// Runs the command that the process was started with.
@@ -99,6 +103,7 @@ pub fn main() -> ExitCode {
         Command::Top(arguments) => top::run(&arguments, kernel_log),
         Command::Agent(arguments) => agent::run(&arguments, kernel_log),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::OnDemand(arguments) => on_demand::run(&arguments, kernel_log),
     };
     result.unwrap_or_else(|failure: Failure| {
         eprintln!("chokepoint: {failure}");

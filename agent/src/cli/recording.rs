@@ -1,7 +1,7 @@
 //! One recording from its begin to its profiles: what `record`, `diagnose` and others have in common.
 
 use std::ffi::OsString;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::stopping::{Signals, Stopping, restore_signals};
 use crate::failure::Failure;
@@ -24,11 +24,25 @@ pub struct Taken {
     command: Option<(RunningCommand, String)>,
 }
 
-/// Records what the options say, of `command` where there is one, and symbolizes it.
+/// Records what the options say, of `command` where there is one, and symbolizes it. A terminal shows how it goes.
 ///
 /// # Errors
 /// A [`Failure`] that says what to do.
 pub async fn take(command: &[OsString], options: &Options) -> Result<Taken, Failure> {
+    let progress = Progress::new(options.duration);
+    let tell = move |elapsed, samples: u64| progress.update(elapsed, &format!("{samples} samples"));
+    take_telling(command, options, tell).await
+}
+
+/// The same; `tell` learns how it goes: the time and the samples so far. It is dropped before anything is symbolized.
+///
+/// # Errors
+/// As [`take`].
+pub async fn take_telling(
+    command: &[OsString],
+    options: &Options,
+    tell: impl FnMut(Duration, u64),
+) -> Result<Taken, Failure> {
     let mut stops = Signals::listen()?;
     let held = if command.is_empty() { None } else { Some(HeldCommand::fork(command)?) };
     let (session, target) = match &held {
@@ -51,14 +65,7 @@ pub async fn take(command: &[OsString], options: &Options) -> Result<Taken, Fail
     let mut stop = Stopping::new(&mut stops, &watched)?;
     let symbolizing = Symbolizing::begin(options)?;
 
-    let progress = Progress::new(options.duration);
-    let recording = sampling
-        .finish(target, &mut stop, |elapsed, samples| {
-            progress.update(elapsed, &format!("{samples} samples"));
-        })
-        .await;
-    progress.finish();
-    let recording = recording?;
+    let recording = sampling.finish(target, &mut stop, tell).await?;
     // From here on a signal ends the process at once.
     drop(stops);
     restore_signals();

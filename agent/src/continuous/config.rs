@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::amounts::{parse_bytes, parse_duration, parse_share};
+use crate::demand;
 use crate::failure::{Failure, Kind};
 use crate::pipeline::highest_frequency_hz;
 
@@ -17,6 +18,14 @@ use crate::pipeline::highest_frequency_hz;
 pub const USUAL_FILE: &str = "/etc/chokepoint/agent.toml";
 /// The shortest and the longest window: a shorter one costs more, of a longer one too much would have to wait in memory.
 const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+/// Recordings on demand at once: each may take as much memory as the agent itself.
+const MOST_AT_ONCE: usize = 4;
+/// Samples a second on each CPU of a recording on demand: a tenth of a millisecond between them.
+const MOST_HZ: u32 = 10_000;
+/// Recordings on demand a minute: each loads the kernel programs anew.
+const MOST_A_MINUTE: usize = 60;
+/// The longest recording on demand that may be allowed: it is one window, whose sums are in memory.
+const LONGEST_COMMAND: Duration = Duration::from_secs(3600);
 /// Labels of a host: those that people give, not a place for facts.
 const MAX_LABELS: usize = 64;
 /// Longest name and value of a label.
@@ -60,6 +69,17 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// The container runtime's socket.
     pub cri_socket: Option<PathBuf>,
+    /// Whether the collector's commands are taken.
+    pub commands: Option<bool>,
+    /// The most samples a second on each CPU that a command may ask for.
+    pub command_frequency: Option<u32>,
+    /// The longest recording that a command may ask for.
+    #[serde(default, deserialize_with = "time")]
+    pub command_duration: Option<Duration>,
+    /// Recordings on demand at once.
+    pub commands_at_once: Option<usize>,
+    /// Recordings on demand that may begin within a minute.
+    pub commands_per_minute: Option<usize>,
     /// What the operator calls this host.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -104,6 +124,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The container runtime's socket; `None`: the first of the usual ones that answers.
     pub cri_socket: Option<PathBuf>,
+    /// What the collector's commands may ask for.
+    pub commands: demand::Limits,
     /// What the operator calls this host.
     pub labels: BTreeMap<String, String>,
 }
@@ -120,6 +142,7 @@ impl Default for Config {
             max_overhead: 0.01,
             metrics: None,
             cri_socket: None,
+            commands: demand::Limits::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -170,6 +193,11 @@ impl Settings {
             max_overhead: self.max_overhead.or(other.max_overhead),
             metrics: self.metrics.or(other.metrics),
             cri_socket: self.cri_socket.or(other.cri_socket),
+            commands: self.commands.or(other.commands),
+            command_frequency: self.command_frequency.or(other.command_frequency),
+            command_duration: self.command_duration.or(other.command_duration),
+            commands_at_once: self.commands_at_once.or(other.commands_at_once),
+            commands_per_minute: self.commands_per_minute.or(other.commands_per_minute),
             labels: self.labels,
         }
     }
@@ -190,6 +218,13 @@ impl Settings {
             max_overhead: self.max_overhead.unwrap_or(usual.max_overhead),
             metrics: self.metrics,
             cri_socket: self.cri_socket,
+            commands: demand::Limits {
+                takes_any: self.commands.unwrap_or(usual.commands.takes_any),
+                frequency_hz: self.command_frequency.unwrap_or(usual.commands.frequency_hz),
+                duration: self.command_duration.unwrap_or(usual.commands.duration),
+                at_once: self.commands_at_once.unwrap_or(usual.commands.at_once),
+                per_minute: self.commands_per_minute.unwrap_or(usual.commands.per_minute),
+            },
             labels: self.labels,
         };
         config.check().map_err(|message| Failure::new(Kind::Usage, message))?;
@@ -211,6 +246,23 @@ impl Config {
         if self.frequency_hz == 0 || self.frequency_hz > highest {
             return Err(format!("frequency: {} is not from 1 to {highest}", self.frequency_hz));
         }
+        let commands = &self.commands;
+        // The kernel's own limit may be lower, and change: a recording that exceeds it says so.
+        if !(1..=MOST_HZ).contains(&commands.frequency_hz) {
+            return Err(format!("command-frequency: {} is not from 1 to {MOST_HZ}", commands.frequency_hz));
+        }
+        if commands.duration > LONGEST_COMMAND {
+            return Err("command-duration: a recording on demand takes an hour at most".to_owned());
+        }
+        if !(1..=MOST_AT_ONCE).contains(&commands.at_once) {
+            return Err(format!("commands-at-once: {} is not from 1 to {MOST_AT_ONCE}", commands.at_once));
+        }
+        if !(1..=MOST_A_MINUTE).contains(&commands.per_minute) {
+            return Err(format!(
+                "commands-per-minute: {} is not from 1 to {MOST_A_MINUTE}",
+                commands.per_minute
+            ));
+        }
         if self.labels.len() > MAX_LABELS {
             return Err(format!("labels: there may be {MAX_LABELS} at most"));
         }
@@ -222,6 +274,7 @@ impl Config {
     pub fn to_toml(&self) -> String {
         let size = format!("{}B", self.spool_bytes);
         let window = format!("{}ms", self.window.as_millis());
+        let command_duration = format!("{}ms", self.commands.duration.as_millis());
         // Without what binary fractions leave behind the digits that were given.
         let share = format!("{}%", (self.max_overhead * 1e8).round() / 1e6);
         let shown = Shown {
@@ -233,6 +286,11 @@ impl Config {
             max_overhead: &share,
             metrics: self.metrics,
             cri_socket: self.cri_socket.as_deref(),
+            commands: self.commands.takes_any,
+            command_frequency: self.commands.frequency_hz,
+            command_duration: &command_duration,
+            commands_at_once: self.commands.at_once,
+            commands_per_minute: self.commands.per_minute,
             labels: &self.labels,
         };
         toml::to_string(&shown).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
@@ -266,6 +324,11 @@ struct Shown<'a> {
     metrics: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cri_socket: Option<&'a Path>,
+    commands: bool,
+    command_frequency: u32,
+    command_duration: &'a str,
+    commands_at_once: usize,
+    commands_per_minute: usize,
     labels: &'a BTreeMap<String, String>,
 }
 
@@ -316,6 +379,11 @@ frequency = 49
 max-overhead = '0.5%'
 metrics = '127.0.0.1:9464'
 cri-socket = '/run/x.sock'
+commands = false
+command-frequency = 499
+command-duration = '90s'
+commands-at-once = 2
+commands-per-minute = 3
 [labels]
 zone = 'a'
 service = 'shop'
@@ -324,6 +392,14 @@ service = 'shop'
         assert_eq!((config.spool_bytes, config.frequency_hz), (1_000_000_000, 49));
         assert_eq!((config.window.as_secs(), config.max_overhead), (5, 0.005));
         assert_eq!(config.labels.len(), 2);
+        let commands = demand::Limits {
+            takes_any: false,
+            frequency_hz: 499,
+            duration: Duration::from_secs(90),
+            at_once: 2,
+            per_minute: 3,
+        };
+        assert_eq!(config.commands, commands);
         assert_eq!(of(&config.to_toml()), Ok(config));
     }
 
@@ -334,6 +410,11 @@ service = 'shop'
             ("window = '5s'\nfrequency = 'fast'", "agent.toml, line 2"),
             ("window = '100s'", "window"),
             ("frequency = 0", "frequency"),
+            ("command-frequency = 0", "command-frequency"),
+            ("command-duration = '2h'", "command-duration"),
+            ("commands-at-once = 5", "commands-at-once"),
+            ("commands-per-minute = 0", "commands-per-minute"),
+            ("commands = 'yes'", "agent.toml, line 1"),
             ("max-overhead = '2'", "per cent"),
             ("collector = 'collector:4040'", "http://HOST:PORT"),
             ("collector = 'http://'", "http://HOST:PORT"),

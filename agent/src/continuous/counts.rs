@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use crate::demand::OnDemand;
 use crate::host::cost::{Cost, resident_bytes};
 use crate::stream::connection::Status;
 use crate::stream::spool::Fill;
@@ -61,7 +62,7 @@ impl Counts {
 
     /// The page.
     #[must_use]
-    pub fn page(&self, status: &Status, fill: Fill) -> String {
+    pub fn page(&self, status: &Status, on_demand: &OnDemand, fill: Fill) -> String {
         let of = |number: &AtomicU64| number.load(Ordering::Relaxed) as f64;
         let own = Cost::of_this_process();
         let mut page = Page::default();
@@ -101,6 +102,23 @@ impl Counts {
         page.counter("sent_bytes_total", "Bytes of them.", of(&status.sent_bytes));
         page.counter("batches_stored_total", "Batches that the collector has stored.", of(&status.stored));
         page.counter("batches_refused_total", "Batches that no collector will store.", of(&status.refused));
+        page.counter("commands_total", "Recordings on demand that were begun.", of(&on_demand.taken));
+        page.counter("commands_refused_total", "Commands that were refused.", of(&on_demand.refused));
+        page.counter(
+            "commands_failed_total",
+            "Recordings on demand that failed or were cancelled.",
+            of(&on_demand.failed),
+        );
+        page.counter(
+            "demand_cpu_seconds_total",
+            "CPU time of the processes of recordings on demand, which cpu_seconds_total does not have.",
+            on_demand.costs.cpu().as_secs_f64(),
+        );
+        page.counter(
+            "demand_program_seconds_total",
+            "CPU time of the kernel programs of recordings on demand that have ended, where the kernel measures it.",
+            on_demand.costs.program_ns() as f64 / 1e9,
+        );
         page.counter("cpu_seconds_total", "CPU time of the agent.", own.cpu.as_secs_f64());
         page.counter(
             "program_seconds_total",
@@ -158,7 +176,11 @@ mod tests {
         let lost = [("ring buffer full", 2), ("a \"b\"", 1)];
         counts.add_window(10, lost.into_iter(), Some("cpu.quota".to_owned()));
         counts.add_window(5, lost.into_iter(), Some("none.idle".to_owned()));
-        let page = counts.page(&Status::default(), Fill { batches: 3, bytes: 900, dropped: 1 });
+        let page = counts.page(
+            &Status::default(),
+            &OnDemand::default(),
+            Fill { batches: 3, bytes: 900, dropped: 1 },
+        );
         for line in [
             "chokepoint_agent_windows_total 2",
             "chokepoint_agent_samples_total 15",
@@ -167,6 +189,7 @@ mod tests {
             "chokepoint_agent_verdict{code=\"none.idle\"} 1",
             "chokepoint_agent_spool_bytes 900",
             "chokepoint_agent_connected 0",
+            "chokepoint_agent_commands_total 0",
             "# TYPE chokepoint_agent_spool_dropped_batches_total counter",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in:\n{page}");

@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use super::counts::Counts;
+use crate::demand::OnDemand;
 use crate::stream::connection::{SharedSpool, Status};
 
 /// Connections at a time; more wait. One collector of metrics asks, and perhaps a person.
@@ -29,6 +30,8 @@ pub struct Pages {
     pub counts: Arc<Counts>,
     /// How sending goes.
     pub status: Arc<Status>,
+    /// What commands came to.
+    pub on_demand: Arc<OnDemand>,
     /// What waits.
     pub spool: Arc<SharedSpool>,
     /// How long the agent may be without a window before it is ill.
@@ -74,7 +77,7 @@ impl Pages {
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let (status, text) = match (method, path) {
             (&Method::GET, "/metrics") => {
-                (StatusCode::OK, self.counts.page(&self.status, self.spool.lock().fill()))
+                (StatusCode::OK, self.counts.page(&self.status, &self.on_demand, self.spool.lock().fill()))
             }
             (&Method::GET, "/healthz") if self.is_healthy() => (StatusCode::OK, "ok\n".to_owned()),
             (&Method::GET, "/healthz") => {
@@ -110,6 +113,7 @@ mod tests {
         let mut pages = Pages {
             counts: Arc::default(),
             status: Arc::default(),
+            on_demand: Arc::default(),
             spool: Arc::new(SharedSpool::new(spool)),
             patience: Duration::from_secs(60),
             start: Instant::now(),

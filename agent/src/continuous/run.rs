@@ -17,6 +17,7 @@ use super::governor::{Governor, Rates, Sources};
 use super::pages::Pages;
 use super::reader::{Reader, Taken, Work};
 use super::service::{Service, Talks, listen};
+use crate::demand::OnDemand;
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::host::clock::ClockTie;
@@ -112,12 +113,15 @@ struct Agent {
     counts: Arc<Counts>,
     status: Arc<Status>,
     spool: Arc<SharedSpool>,
+    on_demand: Arc<OnDemand>,
     target: watch::Sender<Option<Target>>,
     keeps: Arc<AtomicBool>,
     tie: ClockTie,
     window_start: Instant,
     /// CPU time of the agent when the window began.
     cpu_before: Duration,
+    /// The same of recordings on demand: their processes and their kernel programs.
+    demand_before: (Duration, u64),
     /// What is missing of the window that comes.
     notes: Vec<String>,
 }
@@ -134,6 +138,7 @@ impl Agent {
         }
         let spool = Arc::new(SharedSpool::new(spool));
         let (counts, status): (Arc<Counts>, Arc<Status>) = Default::default();
+        let on_demand = Arc::new(OnDemand::new(config.commands.clone(), config.cri_socket.clone()));
         let containers = Containers::none();
         let governor = Governor::new(config.max_overhead, config.frequency_hz);
         let keeps = Arc::new(AtomicBool::new(config.collector.is_some()));
@@ -144,6 +149,7 @@ impl Agent {
                 let pages = Pages {
                     counts: Arc::clone(&counts),
                     status: Arc::clone(&status),
+                    on_demand: Arc::clone(&on_demand),
                     spool: Arc::clone(&spool),
                     patience: config.window * MISSED_WINDOWS,
                     start,
@@ -162,6 +168,7 @@ impl Agent {
         let service = Service::start(Talks {
             spool: Arc::clone(&spool),
             status: Arc::clone(&status),
+            on_demand: Arc::clone(&on_demand),
             target: targets,
             containers,
             cri_socket: config.cri_socket.clone(),
@@ -185,11 +192,13 @@ impl Agent {
             counts,
             status,
             spool,
+            on_demand,
             target,
             keeps,
             tie: ClockTie::now(),
             window_start: start,
             cpu_before: Cost::of_this_process().cpu,
+            demand_before: Default::default(),
             notes: Vec::new(),
             config,
         })
@@ -266,12 +275,15 @@ impl Agent {
         let own = cpu.saturating_sub(std::mem::replace(&mut self.cpu_before, cpu));
         let programs = window.program_cost.map_or(Duration::ZERO, |cost| cost.run_time);
         let used = (own + programs).as_secs_f64() / (window.duration.as_secs_f64() * self.cpus as f64);
+        let (demand_cpu, demand_program_ns) = self.demand_cost();
         let cost = SentCost {
             cpu_ns: own.as_nanos() as u64,
             program_ns: 0,
             resident_bytes: resident_bytes(),
             frequency_hz: self.rates.frequency_hz,
             given_up: self.governor.given_up(),
+            demand_cpu_ns: demand_cpu.as_nanos() as u64,
+            demand_program_ns,
         };
         tracing::debug!(used_pct = 100.0 * used, "a window is over");
         if let Some(step) = self.governor.observe(used) {
@@ -283,6 +295,15 @@ impl Agent {
         let notes = std::mem::take(&mut self.notes);
         self.reader.take(Taken { window, readings, cost, has_times, notes });
         Ok(())
+    }
+
+    /// What recordings on demand cost since this was asked last. Somebody asked for them: the governor gives nothing up for it.
+    fn demand_cost(&mut self) -> (Duration, u64) {
+        let (cpu_before, program_before_ns) = self.demand_before;
+        let costs = &self.on_demand.costs;
+        self.demand_before = (costs.cpu().max(cpu_before), costs.program_ns());
+        let (cpu, program_ns) = self.demand_before;
+        (cpu.saturating_sub(cpu_before), program_ns.saturating_sub(program_before_ns))
     }
 
     /// The time of day of a window's begin. Windows follow each other by one clock, unless somebody set the time.
@@ -338,6 +359,7 @@ impl Agent {
         }
         self.governor.set(new.max_overhead, new.frequency_hz);
         self.spool.lock().set_disk_bytes(new.spool_bytes);
+        self.on_demand.set_limits(new.commands.clone());
         self.reader.set_service(new.labels.get("service").cloned());
         self.keeps.store(new.collector.is_some(), Ordering::Relaxed);
         let wanted = wanted_target(&new, &self.spool, self.cpus);

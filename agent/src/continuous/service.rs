@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use super::pages::{self, Pages};
+use crate::demand::OnDemand;
 use crate::failure::{Failure, Kind};
 use crate::stream::connection::{SharedSpool, Status, Target, deliver};
 use crate::stream::owners::runtime::Containers;
@@ -17,6 +18,7 @@ use crate::stream::owners::runtime::Containers;
 pub(super) struct Talks {
     pub(super) spool: Arc<SharedSpool>,
     pub(super) status: Arc<Status>,
+    pub(super) on_demand: Arc<OnDemand>,
     pub(super) target: watch::Receiver<Option<Target>>,
     pub(super) containers: Containers,
     pub(super) cri_socket: Option<PathBuf>,
@@ -83,8 +85,8 @@ impl Service {
 
 impl Talks {
     fn begin(self) {
-        let Self { spool, status, target, containers, cri_socket, pages } = self;
-        tokio::spawn(deliver(spool, status, target));
+        let Self { spool, status, on_demand, target, containers, cri_socket, pages } = self;
+        tokio::spawn(deliver(spool, status, on_demand, target));
         tokio::spawn(containers.keep_asking(cri_socket));
         if let Some((listener, pages)) = pages {
             match tokio::net::TcpListener::from_std(listener) {

@@ -33,6 +33,24 @@ pub fn resident_bytes() -> u64 {
     pages * u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
+/// CPU time of the children that have ended and were waited for.
+#[must_use]
+pub fn of_ended_children() -> Duration {
+    let usage = usage(libc::RUSAGE_CHILDREN);
+    duration(usage.ru_utime) + duration(usage.ru_stime)
+}
+
+/// CPU time of a process that runs, to the nearest hundredth of a second; `None` where there is none.
+#[must_use]
+pub fn of_process(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in brackets, may hold anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<u64>().ok();
+    // User and system time, in ticks of which Linux tells user space 100 a second on all that it runs on.
+    Some(Duration::from_millis(10 * (ticks()? + ticks()?)))
+}
+
 /// CPU time of the calling thread.
 #[must_use]
 pub fn thread_cpu() -> Duration {

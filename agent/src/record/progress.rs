@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
-/// Shows how far a recording is.
+/// Shows how far a recording is, until it is dropped.
 pub struct Progress {
     bar: ProgressBar,
 }
@@ -25,17 +25,13 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self { bar: ProgressBar::with_draw_target(length, target).with_style(style) }
+        let bar = ProgressBar::with_draw_target(length, target).with_style(style);
+        Self { bar: bar.with_finish(ProgressFinish::AndClear) }
     }
 
     /// Draws the present state: how much there is, in words.
     pub fn update(&self, elapsed: Duration, so_far: &str) {
         self.bar.set_message(so_far.to_owned());
         self.bar.set_position(elapsed.as_millis() as u64);
-    }
-
-    /// Removes the bar.
-    pub fn finish(self) {
-        self.bar.finish_and_clear();
     }
 }

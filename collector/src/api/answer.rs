@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::endpoints::{JSON, SVG};
 use crate::access::Denied;
+use crate::control::Refusal;
 use crate::query::QueryError;
 use crate::query::limits::Limits;
 
@@ -57,6 +58,16 @@ pub(super) enum Refused {
     TooSlow,
     NoSuchPath,
     OnlyGet,
+    /// Nothing is done by this method here.
+    OtherMethod,
+    /// What is asked for did not come, or is too long.
+    NoBody,
+    /// It is not JSON.
+    NotJson,
+    /// A page of another site asks.
+    FromElsewhere,
+    /// No profile on demand.
+    Demand(Refusal),
     /// It is for a name that the collector does not have.
     OtherHost,
     /// Who asks may not.
@@ -76,7 +87,8 @@ pub struct ErrorAnswer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorShown {
     /// For programs: `bad_query`, `too_large`, `not_found`, `method_not_allowed`, `busy`, `too_slow`,
-    /// `other_host`, `unauthenticated`, `forbidden`, `failed`.
+    /// `other_host`, `unauthenticated`, `forbidden`, `failed`; of profiles on demand also `bad_request`, `ambiguous`, `not_done`, `too_many`,
+    /// `unavailable`.
     pub code: String,
     /// For people: what is wrong, and what to do.
     pub message: String,
@@ -187,6 +199,41 @@ fn error(refused: &Refused) -> (StatusCode, Answer) {
         }
         Refused::OnlyGet => {
             (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "queries are asked with GET".to_owned())
+        }
+        Refused::OtherMethod => {
+            let message = "that cannot be done here: /api/v1/openapi.json says what can".to_owned();
+            (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        }
+        Refused::NoBody => {
+            let message = "what is asked for did not come in time, or is longer than 64 KiB".to_owned();
+            (StatusCode::BAD_REQUEST, "bad_request", message)
+        }
+        Refused::NotJson => {
+            let message = "send what you ask for as JSON, with Content-Type: application/json".to_owned();
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_request", message)
+        }
+        Refused::FromElsewhere => {
+            let message = "a page of another site cannot have this done".to_owned();
+            (StatusCode::FORBIDDEN, "forbidden", message)
+        }
+        Refused::Demand(refusal) => {
+            let (status, code) = match refusal {
+                Refusal::Bad(_) => (StatusCode::BAD_REQUEST, "bad_request"),
+                Refusal::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
+                Refusal::Ambiguous(_) => (StatusCode::CONFLICT, "ambiguous"),
+                Refusal::NotDone(_) => (StatusCode::CONFLICT, "not_done"),
+                Refusal::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "too_many"),
+                Refusal::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+                Refusal::Store(error) => {
+                    tracing::error!(error = error as &dyn std::error::Error, "a target was not found");
+                    (StatusCode::INTERNAL_SERVER_ERROR, "failed")
+                }
+            };
+            let message = match refusal {
+                Refusal::Store(_) => "the store cannot be read: the collector's log says why".to_owned(),
+                told => told.to_string(),
+            };
+            (status, code, message)
         }
         Refused::OtherHost => {
             let message = "the collector does not have this name: ask it by its address, or let its operator allow the name";

@@ -9,6 +9,7 @@ use super::parameters::{
     Asked, BEFORE_FROM, BEFORE_QUERY, BEFORE_UNTIL, BY, CLASS, DIAGNOSIS, FROM, LIMIT, MATCHERS, NODES,
     Parameter, QUERY, SIGNAL, STEP, UNTIL,
 };
+use super::profiles::ACTIONS;
 use crate::query::{
     QueryError, catalogue, constraints, decomposition, diff, export, flame, series, signals, table,
 };
@@ -37,8 +38,8 @@ pub(super) struct Endpoint {
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const SVG: &str = "image/svg+xml";
-const BINARY: &str = "application/octet-stream";
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const BINARY: &str = "application/octet-stream";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// All of them.
 pub(super) const ENDPOINTS: [Endpoint; 14] = [
@@ -221,35 +222,25 @@ pub(super) fn openapi() -> serde_json::Value {
             "content": {JSON: {"schema": {"$ref": "#/components/schemas/Error"}}}
         })
     };
+    let parameters = |path: &str, known: &[Parameter]| -> Vec<Shown> {
+        let shown = |(name, place, required, description, example)| {
+            let schema = text.clone();
+            Shown { name, place, required, description, schema, example }
+        };
+        let open = [("name", "a label's name", "host"), ("id", "a profile's id", "1-0c0ffee0")];
+        let open = open.into_iter().filter(|(name, ..)| path.contains(&format!("{{{name}}}")));
+        let open = open.map(|(name, description, example)| (name, "path", true, description, example));
+        let of_query = known.iter().map(|known| {
+            let Parameter { name, is_required, description, example } = *known;
+            (name, "query", is_required, description, example)
+        });
+        of_query.chain(open).map(shown).collect()
+    };
     let mut paths = serde_json::Map::new();
     for endpoint in ENDPOINTS {
-        let mut parameters: Vec<Shown> = endpoint
-            .parameters
-            .iter()
-            .map(|parameter| Shown {
-                name: parameter.name,
-                place: "query",
-                required: parameter.is_required,
-                description: parameter.description,
-                schema: text.clone(),
-                example: parameter.example,
-            })
-            .collect();
-        if endpoint.path.contains("{name}") {
-            let description = "a label's name";
-            let schema = text.clone();
-            parameters.push(Shown {
-                name: "name",
-                place: "path",
-                required: true,
-                description,
-                schema,
-                example: "host",
-            });
-        }
         let operation = serde_json::json!({"get": {
             "summary": endpoint.summary,
-            "parameters": parameters,
+            "parameters": parameters(endpoint.path, endpoint.parameters),
             "responses": {
                 "200": {"description": "the answer", "content": {endpoint.content_type: {}}},
                 "400": error("the query makes no sense; the message says what to do"),
@@ -260,6 +251,27 @@ pub(super) fn openapi() -> serde_json::Value {
             }
         }});
         paths.insert(format!("{}{}", super::BASE, endpoint.path), operation);
+    }
+    for action in ACTIONS {
+        let mut operation = serde_json::json!({
+            "summary": action.summary,
+            "parameters": parameters(action.path, action.parameters),
+            "responses": {
+                action.status().as_str(): {"description": "the answer", "content": {action.content_type: {}}},
+                "400": error("it makes no sense, or is more than is allowed; the message says what to do"),
+                "403": error("who asks may not have that done"),
+                "404": error("there is no such profile, target or host"),
+                "409": error("several hosts may be meant, or the profile is not there"),
+                "429": error("too many profiles on demand are under way"),
+                "503": error("the agent cannot be told now, or too much is asked at a time"),
+            }
+        });
+        if let Some(body) = action.body() {
+            operation["requestBody"] = body;
+        }
+        // Several methods share a path.
+        let path = paths.entry(format!("{}{}", super::BASE, action.path));
+        path.or_insert_with(|| serde_json::json!({}))[action.method] = operation;
     }
     for (path, summary) in super::OTHER_PATHS {
         paths.insert(

@@ -3,10 +3,12 @@
 
 mod access;
 mod answer;
+mod caller;
 mod endpoints;
 mod hosts;
 mod impatient;
 mod parameters;
+mod profiles;
 mod server;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -24,11 +26,13 @@ use self::answer::{Answer, Refused, response};
 use self::endpoints::{ENDPOINTS, Endpoint, JSON, openapi};
 use self::parameters::Asked;
 use crate::clock::now_unix_ns;
+use crate::control::Control;
 use crate::query::limits::Limits;
 use crate::store::{Asker, Store};
 
 pub use self::access::only_for_callers;
 pub use self::answer::{ErrorAnswer, ErrorShown};
+pub use self::caller::Peer;
 pub use self::hosts::only_for_hosts;
 pub use self::server::serve;
 
@@ -53,6 +57,7 @@ pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 #[derive(Clone)]
 struct Door {
     store: Arc<dyn Store>,
+    control: Arc<Control>,
     limits: Arc<Limits>,
     turns: Arc<Semaphore>,
     /// Room for answers that are not sent yet, in [`UNSENT_UNIT_BYTES`].
@@ -60,10 +65,10 @@ struct Door {
 }
 
 /// The router of all endpoints.
-pub fn router(store: Arc<dyn Store>, limits: Limits, metrics: Metrics) -> Router {
+pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metrics: Metrics) -> Router {
     let turns = Arc::new(Semaphore::new(limits.max_queries));
     let unsent = Arc::new(Semaphore::new(limits.max_unsent_bytes / UNSENT_UNIT_BYTES));
-    let door = Door { store, limits: Arc::new(limits), turns, unsent };
+    let door = Door { store, control, limits: Arc::new(limits), turns, unsent };
     let mut router = Router::new()
         .route(&format!("{BASE}/openapi.json"), only_get(get(|| async { response(description()) })))
         .route(access::PATH, only_get(get(access::answer)))
@@ -77,7 +82,7 @@ pub fn router(store: Arc<dyn Store>, limits: Limits, metrics: Metrics) -> Router
         };
         router = router.route(&format!("{BASE}{}", endpoint.path), only_get(get(asked)));
     }
-    router.fallback(|| async { response(Err(Refused::NoSuchPath)) })
+    profiles::add_to(router, &door).fallback(|| async { response(Err(Refused::NoSuchPath)) })
 }
 
 fn only_get(route: MethodRouter) -> MethodRouter {
@@ -102,35 +107,46 @@ fn text(text: String) -> Answer {
 }
 
 impl Door {
-    /// Waits for a turn, and has the query answered by a thread that may block. The turn ends with the work, which stops soon when
-    /// nobody waits for it any more.
-    /// The answer takes its room until it is sent.
+    /// Has a query answered. The work stops soon when nobody waits for it any more.
     async fn answer(&self, endpoint: Endpoint, query: String, name: String) -> Result<Answer, Refused> {
+        let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
+        let asker = Asker::default();
+        // Until the time is over, or the client has gone.
+        let _waiting = asker.wait();
+        let answer = self.in_turn(move || {
+            let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits, asker);
+            asked.and_then(|asked| (endpoint.answer)(store.as_ref(), &asked)).map_err(Refused::Query)
+        });
+        self.with_room(answer.await?)
+    }
+
+    /// Waits for a turn, and has the work done by a thread that may block. The turn ends with the work, not with the asker's patience.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
+    ) -> Result<T, Refused> {
         let Ok(turn) = timeout(self.limits.max_turn_wait, Arc::clone(&self.turns).acquire_owned()).await
         else {
             return Err(Refused::Busy);
         };
         let turn = turn.map_err(|closed| Refused::Failed(closed.to_string()))?;
-        let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
-        let asker = Asker::default();
-        // Until the time is over, or the client has gone.
-        let _waiting = asker.wait();
         let work = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits, asker)?;
-            (endpoint.answer)(store.as_ref(), &asked)
+            work()
         });
         match timeout(self.limits.max_query_time, work).await {
             Err(_) => Err(Refused::TooSlow),
             Ok(Err(panicked)) => Err(Refused::Failed(panicked.to_string())),
-            Ok(Ok(Err(error))) => Err(Refused::Query(error)),
-            Ok(Ok(Ok(answer))) => {
-                let units = u32::try_from(answer.bytes.len().div_ceil(UNSENT_UNIT_BYTES)).unwrap_or(u32::MAX);
-                match Arc::clone(&self.unsent).try_acquire_many_owned(units) {
-                    Ok(room) => Ok(Answer { room: Some(room), ..answer }),
-                    Err(_) => Err(Refused::Busy),
-                }
-            }
+            Ok(Ok(result)) => result,
+        }
+    }
+
+    /// The answer with its room, which it takes until it is sent.
+    fn with_room(&self, answer: Answer) -> Result<Answer, Refused> {
+        let units = u32::try_from(answer.bytes.len().div_ceil(UNSENT_UNIT_BYTES)).unwrap_or(u32::MAX);
+        match Arc::clone(&self.unsent).try_acquire_many_owned(units) {
+            Ok(room) => Ok(Answer { room: Some(room), ..answer }),
+            Err(_) => Err(Refused::Busy),
         }
     }
 }

@@ -58,6 +58,16 @@ pub(super) const CLASS: Parameter = optional(
 );
 pub(super) const DIAGNOSIS: Parameter =
     optional("diagnosis", "true: with the whole diagnosis of the worst host", "true");
+pub(super) const TYPE: Parameter = optional(
+    "type",
+    "the part of a recording: wall, cpu, offcpu, blocked, queue, io, memory, lock, net, wait, idle; cpu where absent",
+    "cpu",
+);
+pub(super) const WAIT: Parameter = optional(
+    "wait",
+    "how long to wait for the end before answering: up to 30s; not at all where absent",
+    "10s",
+);
 pub(super) const BEFORE_QUERY: Parameter = optional(
     "before_query",
     "what to compare with; the same query where absent",
@@ -114,6 +124,11 @@ impl<'l> Asked<'l> {
             )));
         }
         Ok(Self { parameters, name, now_unix_ns, limits, asker })
+    }
+
+    /// What a parameter says.
+    pub(super) fn text(&self, parameter: Parameter) -> Option<&str> {
+        self.get(parameter)
     }
 
     fn get(&self, parameter: Parameter) -> Option<&str> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -10,6 +10,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::caller::Peer;
 use super::impatient::Impatient;
 use crate::listen::Door;
 
@@ -40,6 +41,7 @@ pub async fn serve(door: Door, router: Router, shutdown: impl Future<Output = ()
         };
         // Each request says for itself who asks; a connection has so much time for its head.
         connection.peer().is_known();
+        let peer = Peer(connection.peer().address.ip());
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             // Who has said all may close that half, and still hear the answer.
@@ -48,7 +50,7 @@ pub async fn serve(door: Door, router: Router, shutdown: impl Future<Output = ()
             .max_buf_size(MAX_HEAD_BYTES)
             .serve_connection(
                 TokioIo::new(Impatient::new(connection, MAX_WRITE_TIME)),
-                TowerToHyperService::new(router.clone()),
+                TowerToHyperService::new(router.clone().layer(Extension(peer))),
             );
         let connection = connections.watch(connection);
         tokio::spawn(async move {

@@ -1,5 +1,6 @@
 //! The API over the fleet of [`fleet`]: each endpoint's answer, and every way to be refused.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::Command;
@@ -16,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::endpoints::ENDPOINTS;
+use super::profiles::ACTIONS;
 use super::*;
 use crate::access::Access;
 use crate::golden::check;
@@ -36,7 +38,8 @@ fn fleet_router(limits: Limits) -> Router {
 
 fn fleet_router_for(limits: Limits, access: Access, counts: Arc<Counts>) -> Router {
     let metrics: Metrics = Arc::new(|| "chokepoint_up 1\n".to_owned());
-    only_for_callers(router(Arc::new(fleet::store()), limits, metrics), Arc::new(access), counts)
+    let router = router(Arc::new(fleet::store()), Arc::default(), limits, metrics);
+    only_for_callers(router, Arc::new(access), counts)
 }
 
 async fn ask(router: &Router, method: &str, path: &str) -> (StatusCode, HeaderMap, Vec<u8>) {
@@ -186,9 +189,10 @@ async fn the_description_has_every_route_and_no_other() {
     let (_, _, body) = ask(&router, "GET", &format!("{BASE}/openapi.json")).await;
     let description: Value = serde_json::from_slice(&body).expect("JSON");
     let paths = description["paths"].as_object().expect("paths");
-    assert_eq!(paths.len(), ENDPOINTS.len() + OTHER_PATHS.len());
+    let actions: BTreeSet<&str> = ACTIONS.iter().map(|action| action.path).collect();
+    assert_eq!(paths.len(), ENDPOINTS.len() + actions.len() + OTHER_PATHS.len());
     for (path, operations) in paths {
-        let path = path.replace("{name}", "host");
+        let path = path.replace("{name}", "host").replace("{id}", "1-0");
         let mut parameters: Vec<String> = Vec::new();
         for parameter in operations["get"]["parameters"].as_array().into_iter().flatten() {
             let (name, example) =
@@ -199,7 +203,10 @@ async fn the_description_has_every_route_and_no_other() {
         }
         let (status, _, body) = ask(&router, "GET", &format!("{path}?{}", parameters.join("&"))).await;
         let is_known = status == StatusCode::OK
-            || body.starts_with(b"{\"error\":{\"code\":\"not_found\",\"message\":\"nothing has");
+            || ["nothing has", "there is no profile"].iter().any(|message| {
+                let expected = format!("{{\"error\":{{\"code\":\"not_found\",\"message\":\"{message}");
+                body.starts_with(expected.as_bytes())
+            });
         assert!(is_known, "{path}: {}", String::from_utf8_lossy(&body));
     }
 }
@@ -312,7 +319,8 @@ impl Store for Hindered {
 }
 
 fn hindered(delay: Duration, is_broken: bool, limits: Limits) -> Router {
-    let router = router(Arc::new(Hindered { delay, is_broken }), limits, Arc::new(String::new));
+    let store = Arc::new(Hindered { delay, is_broken });
+    let router = router(store, Arc::default(), limits, Arc::new(String::new));
     only_for_callers(router, Arc::new(Access::open()), Arc::default())
 }
 

@@ -1,7 +1,8 @@
 //! The command line.
 //!
-//! Exit codes: 0 it ended as it was asked to, 1 something that should not happen, 2 the command line, a certificate, the tokens or a query make no sense, 3 the store
-//! cannot be opened, 4 its address cannot be listened on, 5 no collector answers a query, 6 the output cannot be written.
+//! Exit codes: 0 it ended as it was asked to, 1 something that should not happen, 2 the command line, a certificate, the tokens or a query
+//! make no sense, 3 the store cannot be opened, 4 its address cannot be listened on, 5 no collector answers, or there is no such target, or no
+//! profile came of it, 6 the output cannot be written, 7 the collector does not let this caller do that, 130 a profile was cancelled.
 
 mod disown;
 mod serve;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::query_command;
+use crate::{profile_command, query_command};
 
 /// The kinds of failure. The numbers are the exit codes and part of the command line's contract; clap ends with 2 by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,7 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Ask a running collector
     Query(query_command::Arguments),
+    Profile(profile_command::Arguments),
     #[command(subcommand)]
     Token(token::Command),
     Disown(disown::DisownArguments),
@@ -63,6 +65,9 @@ pub fn main() -> ExitCode {
         Command::Disown(arguments) => disown::run(&arguments).map_err(own),
         Command::Query(arguments) => {
             query_command::run(&arguments).map_err(|failure| (failure.exit_code(), failure.message))
+        }
+        Command::Profile(arguments) => {
+            profile_command::run(&arguments).map_err(|failure| (failure.exit_code(), failure.message))
         }
     };
     match result {

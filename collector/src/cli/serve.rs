@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -10,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Kind};
 use crate::access::{Guard, Protection, ProtectionError};
+use crate::control::Control;
 use crate::ingest::Limits;
 use crate::pipeline::{self, BLOCKING_THREADS, Serve, ServeError};
 use crate::query::limits::Limits as QueryLimits;
@@ -128,12 +130,14 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         }
         tracing::info!("stopping");
     };
+    let control = Arc::new(Control::default());
     let serve = Serve {
         store: arguments.store,
         options,
         listen: arguments.listen,
         limits: Limits::default(),
         guard: guard.clone(),
+        control: Arc::clone(&control),
     };
     let queries = pipeline::listen_on(arguments.http).await.map_err(failed)?;
     let http = queries.local_addr().map_err(unexpected)?;
@@ -145,7 +149,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
         let _ = writeln!(std::io::stdout(), "listening on {address}\nqueries on {scheme}://{http}");
     };
     let companions = vec![
-        pipeline::queries(queries, QueryLimits::default(), arguments.http_names, &guard),
+        pipeline::queries(queries, control, QueryLimits::default(), arguments.http_names, &guard),
         pipeline::refresh(guard, hangup),
     ];
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)

@@ -19,6 +19,7 @@ use super::rate::Allowance;
 use super::session::{NotBegun, Session, Taken};
 use crate::access::{Access, Denied, Proven};
 use crate::clock::now_unix_ns;
+use crate::control::{Control, Link};
 use crate::listen::{Door, Peer};
 use crate::store::{Store, StoreError};
 
@@ -45,6 +46,7 @@ pub struct Ingest {
     access: Arc<Access>,
     limits: Limits,
     counts: Arc<Counts>,
+    control: Arc<Control>,
     agents: Agents,
     memory: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
@@ -58,6 +60,7 @@ impl Ingest {
         access: Arc<Access>,
         limits: Limits,
         counts: Arc<Counts>,
+        control: Arc<Control>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         // The largest window that is accepted has room in any case.
@@ -67,6 +70,7 @@ impl Ingest {
             access,
             limits,
             counts,
+            control,
             agents: Agents::new(limits.streams),
             memory: Arc::new(Semaphore::new(memory)),
             stopping,
@@ -126,7 +130,7 @@ impl Ingest {
         self,
         proven: Proven,
         mut session: Session,
-        mut place: Place,
+        (mut place, link): (Place, Link),
         mut messages: Streaming<FromAgent>,
         answers: mpsc::Sender<Result<FromCollector, Status>>,
     ) -> Status {
@@ -146,8 +150,12 @@ impl Ingest {
             };
             let batch = match message {
                 Ok(Some(FromAgent { message: Some(from_agent::Message::Batch(batch)) })) => batch,
-                // Nobody asked for anything, so nobody waits for it. A newer agent's messages are none of ours.
-                Ok(Some(FromAgent { message: Some(from_agent::Message::Update(_)) | None })) => continue,
+                Ok(Some(FromAgent { message: Some(from_agent::Message::Update(update)) })) => {
+                    link.take(update);
+                    continue;
+                }
+                // A newer agent's messages are none of ours.
+                Ok(Some(FromAgent { message: None })) => continue,
                 Ok(Some(FromAgent { message: Some(from_agent::Message::Hello(_)) })) => {
                     self.counts.add(Count::MessagesRefused);
                     return Status::invalid_argument("a stream has one hello");
@@ -261,21 +269,23 @@ impl Ingest {
         proven: &Proven,
         messages: &mut Streaming<FromAgent>,
         answers: &mpsc::Sender<Result<FromCollector, Status>>,
-    ) -> Result<(Session, Place), Status> {
+    ) -> Result<(Session, (Place, Link)), Status> {
         let hello = self.hello(messages).await?;
-        let agent = hello.agent.clone();
+        let who = hello.clone();
         let identity = proven.identity();
         tracing::info!(host = ?hello.host, program = ?hello.program, identity, "a stream begins");
         // Before it takes a place: who may not have it ends nobody's stream.
         let session = self.begin(hello, proven).await?;
-        let Some(place) = self.agents.enter(&agent) else {
+        let Some(place) = self.agents.enter(&who.agent) else {
             self.counts.add(Count::StreamsTooMany);
             return Err(Status::resource_exhausted("the collector has as many agents as it accepts"));
         };
         let welcome = from_collector::Message::Welcome(session.welcome());
         let gone = |_| Status::cancelled("the agent has gone");
         answers.send(Ok(FromCollector { message: Some(welcome) })).await.map_err(gone)?;
-        Ok((session, place))
+        let answers = answers.clone();
+        let say = move |message| answers.try_send(Ok(message)).is_ok();
+        Ok((session, (place, self.control.connect(&who, Box::new(say)))))
     }
 }
 

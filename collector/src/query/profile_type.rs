@@ -91,6 +91,12 @@ impl ProfileType {
         self.classes.iter().flatten().map(|class| class.name().to_owned()).collect()
     }
 
+    /// Whether it is time of threads, which has classes.
+    #[must_use]
+    pub fn is_of_time(&self) -> bool {
+        self.kind == WALL
+    }
+
     /// Whether its classes say more than its functions do: on a CPU they do not.
     #[must_use]
     pub fn is_told_by_class(&self) -> bool {

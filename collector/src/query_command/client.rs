@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chokepoint_tls::{ClientFiles, HTTP_1, explain, read_secret};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
-use hyper::{Request, StatusCode, Uri};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::api::ErrorAnswer;
+use crate::api::{ErrorAnswer, ErrorShown};
 
 /// How long to wait for a connection.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -54,8 +54,13 @@ pub enum ClientError {
     #[error("{0} (--token-file says which token is sent)")]
     Denied(String),
     /// The collector refuses the query, and says why.
-    #[error("{0}")]
-    Refused(String),
+    #[error("{message}")]
+    Refused {
+        /// The error's code, for programs.
+        code: String,
+        /// For people.
+        message: String,
+    },
     /// The collector has no time now, or could not answer.
     #[error("the collector could not answer: {0}")]
     Failed(String),
@@ -139,23 +144,57 @@ impl Address {
     /// # Errors
     /// There is no answer.
     pub async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> Result<Bytes, ClientError> {
-        let asking = self.ask(path, parameters);
+        self.ask(Method::GET, path, parameters, None).await
+    }
+
+    /// What is answered to JSON that something is to be done by.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<Bytes, ClientError> {
+        self.ask(Method::POST, path, &[], Some(json)).await
+    }
+
+    /// What is answered when something is to go.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub async fn delete(&self, path: &str) -> Result<Bytes, ClientError> {
+        self.ask(Method::DELETE, path, &[], None).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, &str)],
+        json: Option<Vec<u8>>,
+    ) -> Result<Bytes, ClientError> {
+        let asking = self.exchange(method, path, parameters, json);
         let (status, body) = timeout(MAX_ANSWER_TIME, asking).await.unwrap_or_else(|_| {
             Err(ClientError::Failed(format!("no answer within {} s", MAX_ANSWER_TIME.as_secs())))
         })?;
-        if status == StatusCode::OK {
+        if status.is_success() {
             return Ok(body);
         }
         let is_denied = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
         match serde_json::from_slice::<ErrorAnswer>(&body) {
             Ok(answer) if is_denied => Err(ClientError::Denied(answer.error.message)),
-            Ok(answer) if status.is_client_error() => Err(ClientError::Refused(answer.error.message)),
+            Ok(ErrorAnswer { error: ErrorShown { code, message } }) if status.is_client_error() => {
+                Err(ClientError::Refused { code, message })
+            }
             Ok(answer) => Err(ClientError::Failed(answer.error.message)),
             Err(_) => Err(self.is_no_collector(&format!("it says {status}"))),
         }
     }
 
-    async fn ask(&self, path: &str, parameters: &[(&str, &str)]) -> Result<(StatusCode, Bytes), ClientError> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, &str)],
+        json: Option<Vec<u8>>,
+    ) -> Result<(StatusCode, Bytes), ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable { url: self.url.clone(), reason };
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = match timeout(MAX_CONNECT_TIME, connecting).await {
@@ -180,13 +219,19 @@ impl Address {
         let parameters = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let separator = if parameters.is_empty() { "" } else { "?" };
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let mut request = Request::get(format!("{}{path}{separator}{parameters}", self.path))
-            .header(HOST, format!("{host}:{}", self.port))
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| ClientError::Refused(error.to_string()))?;
-        if let Some(authorization) = &self.authorization {
-            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}{separator}{parameters}", self.path))
+            .header(HOST, format!("{host}:{}", self.port));
+        if json.is_some() {
+            request = request.header(CONTENT_TYPE, "application/json");
         }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.clone());
+        }
+        let request = request
+            .body(Full::new(Bytes::from(json.unwrap_or_default())))
+            .map_err(|error| ClientError::Failed(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
         let status = response.status();
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;

@@ -1,4 +1,4 @@
-//! How `query` fails: one line that says what to do, and an exit code that a script can tell apart.
+//! How `query` and `profile` fail: one line that says what to do, and an exit code that a script can tell apart.
 
 use thiserror::Error;
 
@@ -17,6 +17,8 @@ pub enum Kind {
     Output = 6,
     /// The collector does not let this caller do that.
     Denied = 7,
+    /// The user has cancelled it: as shells tell that of a command that Ctrl-C has ended.
+    Cancelled = 130,
 }
 
 /// A failed command.
@@ -45,7 +47,7 @@ impl Failure {
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let kind = match &error {
-            ClientError::Url(_) | ClientError::Refused(_) | ClientError::Credentials(_) => Kind::Usage,
+            ClientError::Url(_) | ClientError::Refused { .. } | ClientError::Credentials(_) => Kind::Usage,
             ClientError::Unreachable { .. }
             | ClientError::Untrusted { .. }
             | ClientError::Failed(_)

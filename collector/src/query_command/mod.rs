@@ -47,7 +47,7 @@ pub struct Arguments {
 /// What is trusted, and what is shown.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Security")]
-struct Security {
+pub(crate) struct Security {
     /// Authorities (PEM) of which the collector's certificate is one. Default: those that this host trusts.
     #[arg(long, global = true, value_name = "FILE", env = "CHOKEPOINT_CA")]
     ca: Option<PathBuf>,
@@ -66,7 +66,7 @@ struct Security {
 }
 
 impl Security {
-    fn credentials(&self) -> Credentials {
+    pub(crate) fn credentials(&self) -> Credentials {
         let Self { ca, cert, key, server_name, token_file } = self.clone();
         let files = chokepoint_tls::ClientFiles { ca, cert, key, server_name };
         Credentials { files, token_file }
@@ -337,7 +337,7 @@ fn endpoint_of(path: &Path) -> Result<&'static str, Failure> {
 }
 
 /// A file appears under its name only when all of it is on the disk.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         Failure::new(Kind::Output, format!("cannot write {}: {error}", path.display()))
     };
@@ -358,7 +358,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 }
 
 /// Prints to standard output, as far as anybody reads it.
-fn print(bytes: &[u8]) -> Result<(), Failure> {
+pub(crate) fn print(bytes: &[u8]) -> Result<(), Failure> {
     match std::io::stdout().write_all(bytes) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::new(Kind::Output, format!("cannot print: {error}")))

@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use chokepoint_proto::dictionary::{self, Sender};
 use chokepoint_proto::stream::collector_client::CollectorClient;
-use chokepoint_proto::stream::command_update::What;
 use chokepoint_proto::stream::from_agent::Message;
-use chokepoint_proto::stream::{Batch, CommandUpdate, FromAgent, Hello};
+use chokepoint_proto::stream::{Batch, FromAgent, Hello};
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
 use super::spool::{Spool, Spooled};
+use crate::demand::OnDemand;
+use crate::demand::commands::Commands;
 use crate::failure::with_causes;
 use backoff::Backoff;
 use exchange::{Broken, Exchange, Said};
@@ -114,6 +115,7 @@ enum Ended {
 pub async fn deliver(
     spool: Arc<SharedSpool>,
     status: Arc<Status>,
+    on_demand: Arc<OnDemand>,
     mut target: watch::Receiver<Option<Target>>,
 ) {
     let mut backoff = Backoff::default();
@@ -126,7 +128,9 @@ pub async fn deliver(
             continue;
         };
         status.streams.fetch_add(1, Ordering::Relaxed);
-        let ended = one_stream(&current, &spool, &status, &mut backoff, &mut target).await;
+        // They end with the stream: nobody could be told what came of them.
+        let commands = Commands::new(Arc::clone(&on_demand));
+        let ended = one_stream(&current, &spool, &status, commands, &mut backoff, &mut target).await;
         let was_connected = status.is_connected.swap(false, Ordering::Relaxed);
         match ended {
             Ended::Stopped => return,
@@ -167,10 +171,11 @@ async fn one_stream(
     to: &Target,
     spool: &SharedSpool,
     status: &Status,
+    commands: Commands,
     backoff: &mut Backoff,
     target: &mut watch::Receiver<Option<Target>>,
 ) -> Ended {
-    let Err(ended) = exchange_with(to, spool, status, backoff, target).await;
+    let Err(ended) = exchange_with(to, spool, status, commands, backoff, target).await;
     ended
 }
 
@@ -178,6 +183,7 @@ async fn exchange_with(
     to: &Target,
     spool: &SharedSpool,
     status: &Status,
+    mut commands: Commands,
     backoff: &mut Backoff,
     target: &mut watch::Receiver<Option<Target>>,
 ) -> Result<std::convert::Infallible, Ended> {
@@ -192,6 +198,8 @@ async fn exchange_with(
 
     let (mut exchange, mut sender) = (Exchange::new(), Sender::with_limits(REMEMBERED));
     let welcome_due = tokio::time::Instant::now() + PATIENCE;
+    // What a command comes to goes out between batches: one of each in turn, so that neither holds the other up.
+    let (mut update, mut was_update) = (None, false);
     loop {
         let next = exchange.sends_after().and_then(|last| spool.lock().next_after(last));
         tokio::select! {
@@ -212,17 +220,19 @@ async fn exchange_with(
                         status.refused.fetch_add(1, Ordering::Relaxed);
                         return Err(Ended::Refused(sequence, reason));
                     }
-                    Said::Command(command) => {
-                        let failed = "this agent takes no commands".to_owned();
-                        let update = CommandUpdate { id: command.id, what: Some(What::Failed(failed)) };
-                        // Where there is no room now the collector's own limit of time answers.
-                        let _ = out.try_send(say(Message::Update(update)));
-                    }
-                    Said::Cancel(_) | Said::Nothing => {}
+                    Said::Command(command) => commands.take(command),
+                    Said::Cancel(id) => commands.cancel(id),
+                    Said::Nothing => {}
                 }
             }
-            permit = out.reserve(), if next.is_some() => {
+            told = commands.next(), if update.is_none() => update = Some(told),
+            permit = out.reserve(), if next.is_some() || update.is_some() => {
                 let permit = permit.map_err(|_| Ended::Closed)?;
+                was_update = update.is_some() && (next.is_none() || !was_update);
+                if was_update && let Some(update) = update.take() {
+                    permit.send(say(Message::Update(update)));
+                    continue;
+                }
                 let Some(sequence) = next else { continue };
                 match next_batch(sequence, spool, &mut sender, &mut exchange, status) {
                     Some(batch) => {

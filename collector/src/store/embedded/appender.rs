@@ -234,6 +234,11 @@ fn own_readings(names: &mut Tables, host: u32, window: &Window) -> Result<Vec<Re
         let share = |time_ns: u64| 100.0 * time_ns as f64 / window.duration_ns.max(1) as f64;
         told.push(("agent.cpu", "", "utilization", "%", share(cost.cpu_ns)));
         told.push(("agent.program_cpu", "", "utilization", "%", share(cost.program_ns)));
+        // Of most agents in most windows there are none.
+        if cost.demand_cpu_ns > 0 || cost.demand_program_ns > 0 {
+            told.push(("agent.demand_cpu", "", "utilization", "%", share(cost.demand_cpu_ns)));
+            told.push(("agent.demand_program_cpu", "", "utilization", "%", share(cost.demand_program_ns)));
+        }
         told.push(("agent.resident", "", "utilization", "B", cost.resident_bytes as f64));
         told.push(("agent.frequency", "", "utilization", "/s", f64::from(cost.frequency_hz)));
         told.push(("agent.given_up", "", "saturation", "1", cost.given_up.len() as f64));

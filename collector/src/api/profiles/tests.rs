@@ -1,0 +1,158 @@
+//! What can be done over HTTP, and by whom.
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::Body;
+use axum::http::Request;
+use chokepoint_proto::stream::command_update::What;
+use chokepoint_proto::stream::from_collector::Message;
+use chokepoint_proto::stream::{CommandUpdate, Hello, Part};
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use serde_json::Value;
+
+use super::super::{Peer, router};
+use super::*;
+use crate::access::Caller;
+use crate::control::{Control, Link};
+use crate::query::limits::Limits;
+use crate::store_in_memory::fleet;
+
+const RECORDING: &[u8] = include_bytes!("../../../tests/data/on-demand.json");
+const HOST: &str = "127.0.0.1:4041";
+const STRANGER: &str = "10.0.0.1";
+
+struct Door {
+    router: Router,
+    link: Link,
+    /// Numbers of the commands that the only agent heard of.
+    commands: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Door {
+    fn new() -> Self {
+        let control = Arc::new(Control::default());
+        let commands = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&commands);
+        let hello = Hello { agent: vec![7; 16], host: "a".to_owned(), ..Hello::default() };
+        let link = control.connect(
+            &hello,
+            Box::new(move |said| {
+                if let Some(Message::Command(command)) = said.message {
+                    heard.lock().expect("no panic").push(command.id);
+                }
+                true
+            }),
+        );
+        let router = router(Arc::new(fleet::store()), control, Limits::default(), Arc::new(String::new));
+        Self { router, link, commands }
+    }
+
+    /// Asks as somebody at this address, with these headers; [`STRANGER`] is one without a role.
+    async fn ask(
+        &self,
+        peer: &str,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> (u16, Vec<u8>) {
+        let mut request = Request::builder().method(method).uri(format!("{BASE}{path}")).header("host", HOST);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let caller = if peer == STRANGER { Caller::nobody() } else { Caller::anybody() };
+        let request = request.extension(Peer(peer.parse().expect("an address"))).extension(caller);
+        let request = request.body(body.into()).expect("a request");
+        let response = TowerToHyperService::new(self.router.clone()).call(request).await.expect("an answer");
+        let status = response.status().as_u16();
+        (status, response.into_body().collect().await.expect("a body").to_bytes().to_vec())
+    }
+
+    async fn json(&self, method: &str, path: &str, body: &'static str) -> (u16, Value) {
+        let json = [("content-type", "application/json")];
+        let (status, body) = self.ask("127.0.0.1", method, path, &json, body).await;
+        (status, serde_json::from_slice(&body).expect("JSON"))
+    }
+}
+
+#[tokio::test]
+async fn a_profile_is_asked_for_followed_and_fetched() {
+    let door = Door::new();
+    let (status, begun) =
+        door.json("POST", "/profile", r#"{"pid": 7, "frequency": 499, "duration": "1s"}"#).await;
+    assert_eq!((status, &begun["state"], &begun["host"]), (202, &"asked".into(), &"a".into()), "{begun}");
+    let path = format!("/profile/{}", begun["id"].as_str().expect("an id"));
+    let (status, early) = door.json("GET", &format!("{path}/flame.svg"), "").await;
+    assert_eq!((status, &early["error"]["code"]), (409, &"not_done".into()));
+
+    let command = door.commands.lock().expect("no panic")[0];
+    let bytes = zstd::bulk::compress(RECORDING, 1).expect("it can be");
+    door.link.take(CommandUpdate { id: command, what: Some(What::Part(Part { bytes, is_last: true })) });
+    let (status, done) = door.json("GET", &format!("{path}?wait=20s"), "").await;
+    assert_eq!((status, &done["state"]), (200, &"done".into()), "{done}");
+    assert_eq!(done["outcome"]["verdict"]["code"], done["outcome"]["diagnosis"]["verdict"]["code"]);
+    for (file, begins) in [
+        ("flame.svg", &b"<?xml"[..]),
+        ("profile.pb.gz", &[0x1f, 0x8b]),
+        ("folded?type=wall", b"waits_c;"),
+        ("speedscope", b"{"),
+        ("profile.json", b"{\"schema\":\"chokepoint-profile\""),
+    ] {
+        let (status, body) = door.ask(STRANGER, "GET", &format!("{path}/{file}"), &[], "").await;
+        assert!(
+            status == 200 && body.starts_with(begins),
+            "{file}: {status} {}",
+            String::from_utf8_lossy(&body)
+        );
+    }
+    let (_, list) = door.json("GET", "/profile", "").await;
+    assert_eq!(list["profiles"].as_array().map(Vec::len), Some(1));
+    assert_eq!(door.json("DELETE", &path, "").await.0, 200);
+    assert_eq!(door.json("GET", &path, "").await.0, 404);
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_or_makes_no_sense_is_refused() {
+    let door = Door::new();
+    let json = ("content-type", "application/json");
+    let ask = r#"{"pid": 7}"#;
+    for (peer, headers, body, expected) in [
+        (STRANGER, vec![json], ask, 401),
+        ("127.0.0.1", vec![("content-type", "text/plain")], ask, 415),
+        ("127.0.0.1", vec![], ask, 415),
+        ("127.0.0.1", vec![json, ("origin", "http://evil.example")], ask, 403),
+        ("127.0.0.1", vec![json, ("sec-fetch-site", "cross-site")], ask, 403),
+        ("127.0.0.1", vec![json], "{", 400),
+        ("127.0.0.1", vec![json], r#"{"pid": 7, "frequency": 100000}"#, 400),
+        ("127.0.0.1", vec![json], r#"{"pod": "no/where"}"#, 404),
+        ("127.0.0.1", vec![json, ("origin", "http://127.0.0.1:4041")], ask, 202),
+        ("127.0.0.1", vec![json], ask, 202),
+        ("::1", vec![json], ask, 429),
+    ] {
+        let (status, answer) = door.ask(peer, "POST", "/profile", &headers, body).await;
+        assert_eq!(status, expected, "{peer} {headers:?} {body}: {}", String::from_utf8_lossy(&answer));
+    }
+    let long = " ".repeat(MAX_BODY_BYTES + 1);
+    assert_eq!(door.ask("127.0.0.1", "POST", "/profile", &[json], long).await.0, 400);
+    for (method, path, expected) in [
+        ("PUT", "/profile", 405),
+        ("DELETE", "/profile", 405),
+        ("POST", "/profile/1-0", 405),
+        ("DELETE", "/profile/1-0", 404),
+        ("GET", "/profile/1-0", 404),
+        ("GET", "/profile/1-0/flame.svg", 404),
+        ("GET", "/profile/1-0?wait=soon", 400),
+        ("GET", "/profile?what=this", 400),
+        ("GET", "/profile/1-0/flame.png", 404),
+    ] {
+        let (status, answer) = door.json(method, path, "").await;
+        assert_eq!(status, expected, "{method} {path}: {answer}");
+        assert!(answer["error"]["message"].is_string(), "{answer}");
+    }
+    let (_, list) = door.json("GET", "/profile", "").await;
+    let id = list["profiles"][0]["id"].as_str().expect("an id").to_owned();
+    let elsewhere = [("sec-fetch-site", "cross-site")];
+    assert_eq!(door.ask("127.0.0.1", "DELETE", &format!("/profile/{id}"), &elsewhere, "").await.0, 403);
+    assert_eq!(door.ask(STRANGER, "DELETE", &format!("/profile/{id}"), &[], "").await.0, 401);
+}
