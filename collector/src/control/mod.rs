@@ -66,7 +66,8 @@ impl Default for Limits {
         Self {
             frequency_hz: 10_000,
             duration: Duration::from_secs(600),
-            grace: Duration::from_secs(30),
+            // An agent gives up after a minute, and says so.
+            grace: Duration::from_secs(70),
             at_once: 16,
             of_an_agent: 2,
             of_an_asker: 4,
