@@ -29,7 +29,7 @@ pub struct Limits {
     pub unanswered: u32,
     /// Connections at once. An agent has one; more than streams, so that who has one too many is told so.
     pub connections: usize,
-    /// Streams at once. Each takes up to some hundred kilobytes: four bytes for each entry of its dictionary, and a message.
+    /// Streams at once. Each takes up to some hundred kilobytes: what the transport keeps, and a message.
     pub streams: usize,
     /// Bytes of windows that are uncompressed and decoded at once, of all agents together. Who comes when they are taken waits.
     pub decoding_bytes: usize,

@@ -6,7 +6,7 @@ use chokepoint_proto::stream::{Batch, Dictionary, Hello, Subject, Verdict, Windo
 
 use super::names::{Function, Kind, LabelSet, Location, Module, Node, Series, Signal, Tables};
 use super::rows::{Reading, Sample, VALUES};
-use super::told::{Numbers, Stream, Told};
+use super::told::{Numbers, Stream};
 use super::writer::{NewAgent, NewBatch, NewVerdict, Outcome, Work, signed};
 use super::{Shared, failed, fresh, varint};
 use crate::store::{Appended, Appender, StoreError};
@@ -61,12 +61,16 @@ impl EmbeddedAppender {
 
     fn new_batch(&self, batch: &Batch, window: &Window, new: &Dictionary) -> Result<NewBatch, StoreError> {
         let (host, mut samples, mut readings) = {
-            let Told { host, numbers } = &mut *self.stream.lock();
+            let mut told = self.stream.lock();
+            let host = told.host;
+            let mut numbers = self.shared.streams.load(&told)?;
+            let before = numbers.lengths();
             let names = &mut *self.shared.names.lock();
-            numbers.extend(names, *host, new)?;
-            let mut readings = numbers.readings(names, *host, window)?;
-            readings.extend(own_readings(names, *host, window)?);
-            (*host, numbers.samples(names, window)?, readings)
+            numbers.extend(names, host, new)?;
+            self.shared.streams.keep(&mut told, &numbers, before)?;
+            let mut readings = numbers.readings(names, host, window)?;
+            readings.extend(own_readings(names, host, window)?);
+            (host, numbers.samples(names, window)?, readings)
         };
         Ok(NewBatch {
             agent: self.agent,
@@ -92,7 +96,7 @@ impl Appender for EmbeddedAppender {
         begins_anew: bool,
     ) -> Result<Appended, StoreError> {
         if begins_anew {
-            self.stream.lock().numbers = Numbers::default();
+            self.shared.streams.forget(&mut self.stream.lock());
             self.is_broken = false;
         }
         if self.is_broken {

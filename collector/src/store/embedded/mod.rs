@@ -186,6 +186,7 @@ impl Embedded {
         schema::migrate(&mut catalogue)?;
         let names = Names::new(connect(&directory.catalogue())?, options.max_name_bytes)?;
         let readers = Readers::new(directory.catalogue());
+        let streams = Streams::new(path)?;
         let (queue, jobs): (Queue, Receiver<_>) = Queue::new();
         let shared = Arc::new(Shared {
             directory,
@@ -194,7 +195,7 @@ impl Embedded {
             catalogue: Mutex::new(catalogue),
             readers,
             queue,
-            streams: Streams::default(),
+            streams,
             upkeep: Mutex::default(),
         });
         retention::remove_leftovers(&shared)?;

@@ -231,12 +231,23 @@ fn begin(shared: &Shared) -> Result<(), StoreError> {
         shared.names.lock().end_marking();
         return Err(error);
     }
+    let marked = mark_streams(shared);
+    if marked.is_err() {
+        shared.names.lock().end_marking();
+    }
+    marked
+}
+
+/// Marks what open streams have been told.
+fn mark_streams(shared: &Shared) -> Result<(), StoreError> {
     for stream in shared.streams.open() {
         let told = stream.lock();
+        let numbers = shared.streams.load(&told)?;
         let mut names = shared.names.lock();
-        for (of, numbers) in told.numbers() {
+        names.in_use(Of::LabelSets).mark(told.host);
+        for (of, numbers) in numbers.lists() {
             let in_use = names.in_use(of);
-            numbers.for_each(|number| in_use.mark(number));
+            numbers.iter().for_each(|number| in_use.mark(*number));
         }
     }
     Ok(())
