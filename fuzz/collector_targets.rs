@@ -1,7 +1,9 @@
 //! What the fuzzer calls with any bytes that a collector may be sent. The collector's tests call it with the corpus.
 
+use chokepoint_collector::ingest;
 use chokepoint_collector::query::profile_type::ProfileType;
 use chokepoint_collector::query::{selector, time};
+use chokepoint_proto::dictionary::{Checker, Receiver, Sender};
 
 /// What a query's parameters say: a selector, or a time.
 pub fn query(content: &[u8]) {
@@ -16,4 +18,22 @@ pub fn query(content: &[u8]) {
         let written = time::written(duration_ns);
         assert!(duration_ns < 1_000_000 || time::duration_ns(&written).is_ok(), "{written}");
     }
+}
+
+/// What a batch holds, uncompressed: the first window of a stream, and the same again. Who only checks and who keeps what is said agree,
+/// and what both accept can be sent on.
+pub fn window(content: &[u8]) {
+    let Ok(window) = ingest::decode(content) else { return };
+    let (mut checker, mut receiver) = (Checker::new(), Receiver::new());
+    for _ in 0..2 {
+        let (mut checked, mut kept) = (window.clone(), window.clone());
+        let (new, reset) = (checker.take(&mut checked), receiver.take(&mut kept));
+        assert_eq!(new.map(|new| new.reset), reset);
+        assert_eq!(checked, kept);
+        if reset.is_err() {
+            return;
+        }
+    }
+    let sent = Sender::new().next(&window).expect("it refers to nothing that it does not have");
+    assert!(Receiver::new().take(&mut sent.clone()).is_ok());
 }

@@ -6,13 +6,22 @@ mod targets;
 use std::fs;
 use std::path::Path;
 
-#[test]
-fn queries() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/query");
+fn replay(corpus: &str, target: fn(&[u8])) {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(corpus);
     let mut count = 0;
     for entry in fs::read_dir(corpus).unwrap() {
-        targets::query(&fs::read(entry.unwrap().path()).unwrap());
+        target(&fs::read(entry.unwrap().path()).unwrap());
         count += 1;
     }
     assert!(count > 0);
+}
+
+#[test]
+fn queries() {
+    replay("query", targets::query);
+}
+
+#[test]
+fn windows() {
+    replay("window", targets::window);
 }
