@@ -3,70 +3,21 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::SystemTime;
+use std::process::{Command, ExitStatus};
 
 use chokepoint_collector::store::embedded::{Embedded, Options};
 use chokepoint_collector::store::{Appended, Store, SumQuery};
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::{Answer, from_agent};
 
+use common::collector::{Collector, SmallDisk, command};
 use common::stream::Stream;
 use common::*;
 
-/// The real program, which is killed when a test ends before it does.
-struct Collector {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Collector {
-    fn start(store: &Path) -> Self {
-        let child = command(store).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
-        // From here on it ends with this, also where it says something else.
-        let mut collector = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
-        let mut line = String::new();
-        let stdout = collector.child.stdout.take().expect("its output");
-        BufReader::new(stdout).read_line(&mut line).expect("it says where it listens");
-        let address = line.trim().strip_prefix("listening on ").and_then(|address| address.parse().ok());
-        collector.address = address.unwrap_or_else(|| panic!("{line:?} is no address"));
-        collector
-    }
-
-    fn signal(&self, signal: libc::c_int) {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("a process id");
-        // SAFETY: it takes two numbers; the child was not waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
-    }
-
-    fn wait(mut self) -> ExitStatus {
-        self.child.wait().expect("it ends")
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        // It may have ended, as it was told to.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(store: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chokepoint-collector"));
-    command.args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store"]).arg(store);
-    command
-}
-
 /// The begin of an hour that is over, so that what was written goes into segments at once.
 fn recent() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
-    now - now % HOUR - 3 * HOUR
+    this_hour() - 3 * HOUR
 }
 
 /// An agent that keeps what is not answered, and sends it again.
@@ -237,26 +188,6 @@ impl OutputWithListen for Command {
     }
 }
 
-/// A file system of few bytes, which is unmounted when this is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None` where this process may not mount.
-    fn mount(path: &Path, mebibytes: usize) -> Option<Self> {
-        let size = format!("size={mebibytes}m");
-        let status =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "chokepoint-test"]).arg(path).status();
-        status.is_ok_and(|status| status.success()).then(|| Self(path.to_owned()))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let status = Command::new("umount").arg(&self.0).status();
-        assert!(status.is_ok_and(|status| status.success()) || std::thread::panicking(), "it unmounts");
-    }
-}
-
 #[test]
 fn a_full_disk_refuses_and_then_goes_on() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -283,15 +214,7 @@ fn a_full_disk_refuses_and_then_goes_on() {
         assert_eq!(send(&mut agent, &mut truth).expect("it is stored"), Appended::New);
     }
     // Something else takes all that is left.
-    let ballast = directory.path().join("ballast");
-    let mut bytes = 32 << 20;
-    while bytes >= 4096 {
-        let mut all = fs::read(&ballast).unwrap_or_default();
-        all.resize(all.len() + bytes, 1);
-        if fs::write(&ballast, &all).is_err() {
-            bytes /= 2;
-        }
-    }
+    let ballast = disk.fill();
     let mut failures = 0;
     while failures < 5 {
         // After an error a stream begins anew, as an agent's does.
@@ -308,7 +231,7 @@ fn a_full_disk_refuses_and_then_goes_on() {
     // Upkeep may fail, and harms nothing.
     let _ = store.maintain(START + 3 * HOUR);
     assert_eq!(told(&store, START, START + HOUR), truth);
-    fs::remove_file(&ballast).expect("room again");
+    drop(ballast);
     agent = Agent::new(&store, 1);
     for _ in 0..5 {
         assert_eq!(send(&mut agent, &mut truth).expect("it is stored again"), Appended::New);

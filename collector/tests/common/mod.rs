@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod collector;
 pub mod stream;
 
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use chokepoint_collector::labels::{Matcher, Operator};
 use chokepoint_collector::store::{Appended, Appender, Selection, Store, StoreError, SumQuery};
@@ -32,6 +34,12 @@ pub struct Row {
     pub stack: Vec<String>,
     pub count: u64,
     pub weight: u64,
+}
+
+/// When the present hour began.
+pub fn this_hour() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    now - now % HOUR
 }
 
 /// A directory for a store. In memory where there is such a place: a disk confirms a thousand transactions in ten seconds.

@@ -1,0 +1,168 @@
+//! A store with history, and questions to it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime};
+
+use chokepoint_collector::query::flame::{ClassFrames, flame};
+use chokepoint_collector::query::limits::Limits;
+use chokepoint_collector::query::question::{Question, Range};
+use chokepoint_collector::store::Store;
+use chokepoint_collector::store::embedded::{Embedded, Options};
+use chokepoint_proto::dictionary::Sender;
+use chokepoint_proto::stream::{Batch, Dictionary, Window};
+
+use crate::recorded::{Recorded, hello};
+
+const SECOND_NS: u64 = 1_000_000_000;
+const HOUR_NS: u64 = 3_600 * SECOND_NS;
+/// Windows of the last hour, as agents send them.
+const WINDOW_NS: u64 = 10 * SECOND_NS;
+/// Those of the hours before: sums of hours are as large, and six times as fast to write.
+const EARLIER_WINDOW_NS: u64 = 60 * SECOND_NS;
+/// How often each question is asked.
+const TURNS: usize = 7;
+/// The service that is asked for: it has most of the recording.
+pub const SERVICE: &str = "rustc";
+
+/// When the history of a store ends that is written now: a while ago, so that all of it goes into segments.
+fn end_now() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    now - now % HOUR_NS - HOUR_NS
+}
+
+/// Writes the history of so many hosts.
+pub fn write(path: &Path, hosts: u64, hours: u64) {
+    let store = Embedded::open(path, Options::default()).expect("a store");
+    let end = end_now();
+    let recorded = Recorded::load();
+    // All that is ever referred to is told first, and then windows are columns of numbers.
+    let mut sender = Sender::new();
+    let mut all = Dictionary { reset: true, ..Dictionary::default() };
+    let mut windows: Vec<Window> = Vec::new();
+    for number in 0..recorded.len() {
+        let mut window = sender.next(&recorded.window(0, number, 0, WINDOW_NS)).expect("a whole window");
+        let new = window.dictionary.take().expect("a dictionary");
+        all.strings.extend(new.strings);
+        all.functions.extend(new.functions);
+        all.modules.extend(new.modules);
+        all.locations.extend(new.locations);
+        all.stack_parent.extend(new.stack_parent);
+        all.stack_location.extend(new.stack_location);
+        all.subjects.extend(new.subjects);
+        windows.push(window);
+    }
+    let begin = Instant::now();
+    let (next, rows) = (AtomicU64::new(0), AtomicU64::new(0));
+    for hour in (0..hours).rev() {
+        let start = end - (hour + 1) * HOUR_NS;
+        next.store(0, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    loop {
+                        let host = next.fetch_add(1, Ordering::Relaxed);
+                        if host >= hosts {
+                            return;
+                        }
+                        let length = if hour == 0 { WINDOW_NS } else { EARLIER_WINDOW_NS };
+                        rows.fetch_add(
+                            one(&store, host, (start, length), hours - hour, &all, &windows),
+                            Ordering::Relaxed,
+                        );
+                    }
+                });
+            }
+        });
+        while store.maintain(end + HOUR_NS).expect("maintenance") {}
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    let holdings = store.holdings().expect("holdings");
+    println!("rows {}", rows.load(Ordering::Relaxed));
+    println!("write_seconds {seconds:.1}");
+    println!("segments {}", holdings.segments);
+    println!("name_bytes {}", holdings.name_bytes);
+    println!("end_unix_ns {end}");
+    let mut of_level: BTreeMap<String, u64> = BTreeMap::new();
+    for entry in std::fs::read_dir(path.join("segments")).expect("segments") {
+        let entry = entry.expect("an entry");
+        let name = entry.file_name().to_string_lossy().rsplit_once('-').expect("a number").0.to_owned();
+        *of_level.entry(name).or_default() += entry.metadata().expect("a length").len();
+    }
+    for (level, bytes) in of_level {
+        println!("{level} {bytes}");
+    }
+}
+
+/// Sends a host's hour. How many rows that was.
+fn one(
+    store: &Embedded,
+    host: u64,
+    (start, length): (u64, u64),
+    hour: u64,
+    all: &Dictionary,
+    windows: &[Window],
+) -> u64 {
+    let mut appender = store.appender(&hello(host), None).expect("an appender");
+    let mut random = (host + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hour;
+    let nothing = Dictionary::default();
+    let mut rows = 0;
+    for number in 0..HOUR_NS / length {
+        let mut window = windows[(number % windows.len() as u64) as usize].clone();
+        window.start_unix_ns = start + number * length;
+        window.duration_ns = length;
+        for profile in &mut window.profiles {
+            rows += profile.weight.len() as u64;
+            for weight in &mut profile.weight {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                *weight = *weight / 1024 * (768 + random % 512) + random % 1024;
+            }
+        }
+        let new = if number == 0 { all } else { &nothing };
+        let batch = Batch { sequence: hour * HOUR_NS / WINDOW_NS + number + 1, ..Batch::default() };
+        appender.append(&batch, &window, new, number == 0).expect("it is stored");
+    }
+    rows
+}
+
+/// Asks for flame graphs, and prints how long each took.
+pub fn ask(path: &Path) {
+    let store = Embedded::open(path, Options::default()).expect("a store");
+    let spans = store.agents().expect("agents");
+    let end = spans.iter().map(|agent| agent.last_window_unix_ns).max().expect("an agent");
+    println!("hosts {}", spans.len());
+    let service = format!("wall{{process=\"{SERVICE}\"}}");
+    let questions = [
+        ("hour", service.clone(), end - HOUR_NS, end, 20_000),
+        ("day", service.clone(), end - 24 * HOUR_NS, end, 20_000),
+        ("odd", service.clone(), end - HOUR_NS + 1, end - 1, 20_000),
+        ("all_nodes", "wall".to_owned(), end - HOUR_NS, end, 200_000),
+    ];
+    let limits = Limits { max_sums: 1_000_000, ..Limits::default() };
+    for (name, text, from_unix_ns, until_unix_ns, nodes) in questions {
+        let question = Question::new(&text, Range { from_unix_ns, until_unix_ns }, Vec::new(), &limits);
+        let question = question.expect("a question");
+        let mut times: Vec<f64> = Vec::new();
+        let mut told = String::new();
+        for _ in 0..TURNS {
+            let begin = Instant::now();
+            let answer =
+                flame(&store, &question, Some(ClassFrames::Leaf), nodes, &limits).expect("an answer");
+            let json = serde_json::to_vec(&answer).expect("it is written");
+            times.push(begin.elapsed().as_secs_f64() * 1e3);
+            told = format!(
+                "{} nodes, {} merged, {} bytes",
+                answer.nodes.parent.len(),
+                answer.merged_nodes,
+                json.len()
+            );
+        }
+        times.sort_by(f64::total_cmp);
+        println!("# {name}: {told}");
+        println!("{name}_ms {:.1}", times[TURNS / 2]);
+        println!("{name}_ms_least {:.1}", times[0]);
+    }
+}

@@ -1,0 +1,159 @@
+//! A fleet whose collector is killed, whose collector's disk is full, whose network is cut and whose clocks jump loses nothing: what was
+//! acknowledged is there once, what was not comes later or is counted as dropped.
+//!
+//! `CHOKEPOINT_FLEET_SECONDS` says for how long, where half a minute is not enough.
+
+#[path = "../common/mod.rs"]
+mod common;
+mod hosts;
+mod proxy;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use chokepoint_collector::store::embedded::{Embedded, Options};
+use chokepoint_collector::store::{Store, SumQuery};
+
+use common::collector::{Collector, SmallDisk};
+use common::*;
+use hosts::{Hosts, WINDOW_NS};
+use proxy::Proxy;
+
+const AGENTS: u64 = 200;
+/// The disk of the collector: room for all of it, until somebody else takes the rest.
+const DISK_MIB: usize = 256;
+/// How long all may take until it has arrived, when nothing hinders it any more.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What happens when, in parts of the whole time.
+const DISK_IS_FULL: std::ops::Range<f64> = 0.30..0.45;
+const NETWORK_IS_CUT: std::ops::Range<f64> = 0.60..0.75;
+const CLOCKS_ARE_BACK: std::ops::Range<f64> = 0.2..0.5;
+const CLOCKS_ARE_AHEAD: std::ops::Range<f64> = 0.7..0.8;
+
+fn seconds() -> u64 {
+    let text = std::env::var("CHOKEPOINT_FLEET_SECONDS");
+    text.map_or(30, |text| text.parse().expect("CHOKEPOINT_FLEET_SECONDS is a number"))
+}
+
+#[test]
+fn nothing_that_was_acknowledged_is_lost_and_nothing_is_there_twice() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let Some(disk) = SmallDisk::mount(directory.path(), DISK_MIB) else {
+        eprintln!("skipped: this process may not mount a file system");
+        return;
+    };
+    let store = directory.path().join("store");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    let proxy = runtime.block_on(Proxy::listen());
+    let mut hosts = Hosts::start(&runtime, AGENTS, proxy.address);
+
+    let (begin, whole) = (Instant::now(), Duration::from_secs(seconds()));
+    // Every ten seconds, and three times at least.
+    let kill_every = (whole / 4).min(Duration::from_secs(10));
+    let (mut collector, mut kills, mut ballast) = (Some(Collector::start(&store)), 0, None);
+    proxy.lead_to(collector.as_ref().map(|collector| collector.address));
+    let mut next_kill = kill_every;
+    while begin.elapsed() < whole {
+        let now = begin.elapsed();
+        let part = now.as_secs_f64() / whole.as_secs_f64();
+        if now >= next_kill {
+            next_kill += kill_every;
+            collector.take().expect("it runs").signal(libc::SIGKILL);
+            kills += 1;
+        }
+        if DISK_IS_FULL.contains(&part) != ballast.is_some() {
+            ballast = if ballast.is_some() { None } else { Some(disk.fill()) };
+        }
+        // On a full disk it may be that it cannot even begin: it is started again.
+        if collector.is_none() {
+            collector = Collector::try_start(&store);
+        }
+        let address = collector.as_ref().map(|collector| collector.address);
+        proxy.lead_to(address.filter(|_| !NETWORK_IS_CUT.contains(&part)));
+        let step_hours = match part {
+            part if CLOCKS_ARE_BACK.contains(&part) => -20,
+            part if CLOCKS_ARE_AHEAD.contains(&part) => 20,
+            _ => 0,
+        };
+        // Ten times as often as agents do: a window of ten seconds each second.
+        let due = now.as_secs();
+        hosts.fill_up_to(due, step_hours);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    drop(ballast);
+    let collector = collector.or_else(|| Collector::try_start(&store)).expect("there is room again");
+    proxy.lead_to(Some(collector.address));
+    hosts.connect_at_once();
+    let waiting = Instant::now();
+    while hosts.waiting() > 0 {
+        assert!(waiting.elapsed() < PATIENCE, "{} batches still wait", hosts.waiting());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    collector.signal(libc::SIGTERM);
+    assert_eq!(collector.wait().code(), Some(0));
+    assert!(kills >= 3, "{kills} kills");
+
+    let store = Embedded::open(&store, Options::default()).expect("it opens");
+    check(&store, &hosts);
+    // All of it goes into history, and is the same there.
+    while store.maintain(this_hour()).expect("maintenance") {}
+    assert_eq!(store.holdings().expect("holdings").fresh_rows, 0);
+    check(&store, &hosts);
+    drop((store, hosts, runtime));
+    drop(disk);
+}
+
+/// What is stored is what was made, but for what was dropped.
+fn check(store: &Embedded, hosts: &Hosts) {
+    let query = SumQuery {
+        selection: between(0, u64::MAX),
+        kind: "wall".to_owned(),
+        group_by: vec!["host".to_owned()],
+        step_ns: Some(WINDOW_NS),
+        max_sums: 10_000_000,
+        ..SumQuery::default()
+    };
+    let mut stored: BTreeMap<String, BTreeMap<u64, u64>> = BTreeMap::new();
+    for sum in store.sums(&query).expect("sums").sums {
+        let [host] = <[String; 1]>::try_from(sum.group).expect("a label");
+        assert!(stored.entry(host).or_default().insert(sum.start_unix_ns, sum.weight).is_none());
+    }
+    let agents = store.agents().expect("agents");
+    let (mut dropped_in_all, mut acknowledged_in_all) = (0, 0);
+    for host in hosts.each() {
+        let own = stored.remove(&host.name).unwrap_or_default();
+        for (start, weight) in &own {
+            assert_eq!(
+                host.made.get(start),
+                Some(weight),
+                "{}: what is there is what was made, once",
+                host.name
+            );
+        }
+        let (made, there) = (host.made.len() as u64, own.len() as u64);
+        let (acknowledged, dropped) = (host.acknowledged(), host.dropped());
+        // One may be both: dropped while it was on its way.
+        let is_told = acknowledged + dropped >= made && made - there <= dropped;
+        assert!(
+            is_told,
+            "{}: {acknowledged} acknowledged, {dropped} dropped, {there} of {made} there",
+            host.name
+        );
+        assert!((acknowledged..=made).contains(&there), "{}: {acknowledged} of {there}", host.name);
+        if dropped == 0 {
+            assert_eq!(acknowledged, made, "{}", host.name);
+            assert_eq!(own, host.made, "{}", host.name);
+        }
+        let agent = agents.iter().find(|agent| agent.labels["host"] == host.name).expect("it is known");
+        assert_eq!(agent.batches, there, "{}", host.name);
+        assert!(agent.dropped_batches <= dropped, "{}", host.name);
+        dropped_in_all += dropped;
+        acknowledged_in_all += acknowledged;
+    }
+    assert!(stored.is_empty(), "{stored:?}");
+    eprintln!("{acknowledged_in_all} batches were acknowledged and are there, {dropped_in_all} were dropped");
+    // Those with little room have dropped some, or this test shows less than it says.
+    assert!(dropped_in_all > 0 && acknowledged_in_all > AGENTS);
+}
