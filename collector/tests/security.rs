@@ -2,234 +2,21 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chokepoint_proto::dictionary::Sender;
-use chokepoint_proto::stream::{Hello, from_agent};
-use chokepoint_tls::testing::{Authority, Issued};
-use chokepoint_tls::{Client, ClientFiles, HTTP_2};
-use hyper_util::rt::TokioIo;
-use tempfile::TempDir;
-use tonic::transport::Endpoint;
+use chokepoint_proto::stream::from_agent;
+use chokepoint_tls::testing::Authority;
 use tonic::{Code, Status};
-use tower::service_fn;
 
+use common::secured::*;
 use common::stream::{PATIENCE, Stream};
 use common::*;
-
-const PROGRAM: &str = env!("CARGO_BIN_EXE_chokepoint-collector");
-
-/// A place for a collector's files: its authority, its certificate, its tokens and its store.
-struct Place {
-    directory: TempDir,
-    authority: Authority,
-    host: Issued,
-}
-
-impl Place {
-    fn new() -> Self {
-        let directory = directory();
-        let authority = Authority::new(directory.path(), "ours");
-        let host = authority.issue(&["localhost"]);
-        Self { directory, authority, host }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn tokens(&self) -> PathBuf {
-        self.path("tokens.toml")
-    }
-
-    /// Makes a token with the program itself, and has the collector know it when it next reads the file. Returns the token's file.
-    fn token(&self, name: &str, role: &str, binding: &str) -> PathBuf {
-        let token = self.path(&format!("{name}.token"));
-        let stanza = run(Command::new(PROGRAM)
-            .args(["token", "new", "--role", role, "--name", name, "-o"])
-            .arg(&token));
-        assert!(stanza.status.success(), "{}", text(&stanza.stderr));
-        let mut file =
-            File::options().create(true).append(true).open(self.tokens()).expect("the file of tokens");
-        file.write_all(&stanza.stdout).expect("it can be written");
-        file.write_all(binding.as_bytes()).expect("it can be written");
-        token
-    }
-
-    fn tls(&self) -> Vec<String> {
-        let [cert, key] = [&self.host.cert, &self.host.key].map(|path| path.display().to_string());
-        vec!["--tls-cert".to_owned(), cert, "--tls-key".to_owned(), key]
-    }
-
-    fn with(&self, mut arguments: Vec<String>, more: &[(&str, &Path)]) -> Vec<String> {
-        for (option, path) in more {
-            arguments.extend([(*option).to_owned(), path.display().to_string()]);
-        }
-        arguments
-    }
-}
-
-/// The real program, until it is dropped.
-struct Collector {
-    child: Child,
-    agents: SocketAddr,
-    /// As it prints it.
-    queries: String,
-    log: PathBuf,
-}
-
-impl Collector {
-    fn start(place: &Place, arguments: &[String]) -> Self {
-        let log = place.path("log");
-        let mut child = Command::new(PROGRAM)
-            .args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store"])
-            .arg(place.path("store"))
-            .args(arguments)
-            .stdout(Stdio::piped())
-            .stderr(File::create(&log).expect("a log"))
-            .spawn()
-            .expect("it starts");
-        let stdout = child.stdout.take().expect("its output");
-        let mut collector =
-            Self { child, agents: SocketAddr::from(([127, 0, 0, 1], 0)), queries: String::new(), log };
-        let mut lines = BufReader::new(stdout).lines();
-        let mut told = |before: &str| {
-            let line = lines.next().and_then(Result::ok).unwrap_or_default();
-            line.strip_prefix(before).map(str::to_owned).unwrap_or_else(|| panic!("{line:?} is not {before}"))
-        };
-        collector.agents = told("listening on ").parse().expect("an address");
-        collector.queries = told("queries on ");
-        collector
-    }
-
-    /// Where queries are, by the name in the certificate.
-    fn url(&self) -> String {
-        self.queries.replace("127.0.0.1", "localhost")
-    }
-
-    fn queries_address(&self) -> SocketAddr {
-        let (_, address) = self.queries.split_once("://").expect("a URL");
-        address.parse().expect("an address")
-    }
-
-    fn reload(&self) {
-        let pid = libc::pid_t::try_from(self.child.id()).expect("a process id");
-        // SAFETY: it takes two numbers; the child was not waited for, so the number is still its own.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGHUP) }, 0);
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(&self.log).expect("the log")
-    }
-
-    /// Waits until the collector has counted so many.
-    fn wait_for(&self, curl: &[&str], count: &str, least: u64) -> u64 {
-        let begin = Instant::now();
-        loop {
-            let page = self.curl(curl, "/metrics").body;
-            let name = format!("chokepoint_collector_{count}_total ");
-            let line = page.lines().find_map(|line| line.strip_prefix(&name));
-            let counted: u64 =
-                line.unwrap_or_else(|| panic!("no {count} in {page}")).parse().expect("a number");
-            if counted >= least {
-                return counted;
-            }
-            assert!(begin.elapsed() < PATIENCE, "{count} is {counted} and not {least}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn curl(&self, arguments: &[&str], path: &str) -> Answer {
-        curl(arguments, &format!("{}{path}", self.url()))
-    }
-
-    /// A stream of an agent, or why there is none.
-    async fn stream(
-        &self,
-        tls: Option<&ClientFiles>,
-        token: Option<&Path>,
-        hello: Hello,
-    ) -> Result<Stream, Status> {
-        let client = tls.map(|files| Client::new(files, HTTP_2).expect("a client"));
-        let address = self.agents;
-        let connector = service_fn(move |_| {
-            let client = client.clone();
-            async move {
-                let stream = tokio::net::TcpStream::connect(address).await?;
-                let stream: Box<dyn Wire> = match client {
-                    None => Box::new(stream),
-                    Some(client) => Box::new(client.connect(stream, "localhost").await?),
-                };
-                Ok::<_, std::io::Error>(TokioIo::new(stream))
-            }
-        });
-        let scheme = if tls.is_some() { "https" } else { "http" };
-        let endpoint = Endpoint::from_shared(format!("{scheme}://localhost")).expect("an address");
-        let channel = endpoint.connect_with_connector(connector).await;
-        let channel = channel.map_err(|error| Status::unavailable(format!("{error:?}")))?;
-        let token = token.map(|path| fs::read_to_string(path).expect("a token").trim().to_owned());
-        Ok(Stream::over(channel, token.as_deref()).await?.greet(hello).await?.0)
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-trait Wire: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
-
-impl<S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Wire for S {}
-
-struct Answer {
-    exit: i32,
-    status: u16,
-    body: String,
-}
-
-fn run(command: &mut Command) -> Output {
-    command.stdin(Stdio::null()).output().expect("it can be run")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn curl(arguments: &[&str], url: &str) -> Answer {
-    let output = run(Command::new("curl")
-        .args(["-sS", "--max-time", "30", "-w", "\n%{http_code}"])
-        .args(arguments)
-        .arg(url));
-    let out = text(&output.stdout);
-    let (body, status) = out.rsplit_once('\n').unwrap_or(("", "0"));
-    Answer {
-        exit: output.status.code().unwrap_or(-1),
-        status: status.parse().unwrap_or(0),
-        body: body.to_owned(),
-    }
-}
-
-fn bearer(token: &Path) -> String {
-    format!("Authorization: Bearer {}", fs::read_to_string(token).expect("a token").trim())
-}
-
-/// `chokepoint-collector query agents`: its exit code, and what it says on either output.
-fn query(url: &str, more: &[(&str, &Path)]) -> (i32, String) {
-    let mut command = Command::new(PROGRAM);
-    command.args(["query", "agents", "--json", "--collector", url]).env("CHOKEPOINT_LOG", "off");
-    for (option, path) in more {
-        command.arg(option).arg(path);
-    }
-    let output = run(&mut command);
-    (output.status.code().unwrap_or(-1), text(&output.stdout) + &text(&output.stderr))
-}
 
 fn code(result: Result<Stream, Status>) -> (Code, String) {
     result.map_or_else(|status| (status.code(), status.message().to_owned()), |_| (Code::Ok, String::new()))
@@ -427,7 +214,7 @@ async fn an_agent_belongs_to_the_first_that_proves_who_it_is() {
     // The operator lets it go, and the next has it.
     let disown =
         run(Command::new(PROGRAM).args(["disown", "--owner", "one", "--store"]).arg(place.path("store")));
-    assert_eq!(text(&disown.stdout), "1 agents belong to nobody now\n", "{}", text(&disown.stderr));
+    assert_eq!(text(&disown.stdout), "agents that belong to nobody now: 1\n", "{}", text(&disown.stderr));
     let collector = Collector::start(&place, &arguments);
     assert_eq!(code(collector.stream(None, Some(&other), hello(1)).await).0, Code::Ok);
     assert_eq!(code(collector.stream(None, Some(&one), hello(1)).await).0, Code::PermissionDenied);

@@ -2,6 +2,8 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -205,6 +207,19 @@ impl ForAnybody {
     pub fn path(&self) -> PathBuf {
         self.directory.path().join(Self::NAME)
     }
+}
+
+/// What an agent answers at the address of its metrics.
+///
+/// # Panics
+/// Where nobody answers there.
+#[must_use]
+pub fn get(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("somebody listens");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n").expect("it can be asked");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }
 
 /// Records into the `json` format with these further arguments, and returns the profile.

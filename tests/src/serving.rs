@@ -12,6 +12,20 @@ use crate::{target_dir, workload};
 /// Port that the kernel chooses.
 pub const ANY_PORT: &str = "127.0.0.1:0";
 
+/// `chokepoint-collector token new`: makes a token in a file, and has a file of tokens know it.
+///
+/// # Panics
+/// Where it fails.
+pub fn new_token(tokens: &Path, token: &Path, name: &str, role: &str) {
+    let mut command = program();
+    let output = command.args(["token", "new", "--name", name, "--role", role, "-o"]).arg(token).output();
+    let output = output.expect("the collector can be run");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut known = std::fs::read(tokens).unwrap_or_default();
+    known.extend(output.stdout);
+    std::fs::write(tokens, known).expect("it can be written");
+}
+
 fn program() -> Command {
     // Cargo builds it beside its own tests; alone, these need it all the same.
     let path = target_dir().join("debug/chokepoint-collector");
@@ -34,6 +48,8 @@ pub struct Serving {
     pub grpc: SocketAddr,
     /// Where queries are.
     pub http: SocketAddr,
+    /// What `query` is given: where, and with what to be let in.
+    asking: Vec<String>,
 }
 
 impl Serving {
@@ -43,19 +59,47 @@ impl Serving {
     /// Where it does not begin to listen.
     #[must_use]
     pub fn start(store: &Path, grpc: &str, http: &str) -> Self {
+        Self::begin(store, grpc, http, "http", &[], Vec::new())
+    }
+
+    /// Begins with TLS for `localhost`, with these arguments, and is asked with those.
+    ///
+    /// # Panics
+    /// As for [`Serving::start`].
+    #[must_use]
+    pub fn start_secured(store: &Path, arguments: &[&str], asking: &[&str]) -> Self {
+        let asking = asking.iter().map(|argument| (*argument).to_owned()).collect();
+        Self::begin(store, ANY_PORT, ANY_PORT, "https", arguments, asking)
+    }
+
+    fn begin(
+        store: &Path,
+        grpc: &str,
+        http: &str,
+        scheme: &str,
+        arguments: &[&str],
+        mut asking: Vec<String>,
+    ) -> Self {
         let mut command = program();
-        command.arg("serve").arg("--store").arg(store).args(["--listen", grpc, "--http", http]);
+        command
+            .arg("serve")
+            .arg("--store")
+            .arg(store)
+            .args(["--listen", grpc, "--http", http])
+            .args(arguments);
         workload::die_with_test(&mut command);
         let mut child = command.stdout(Stdio::piped()).spawn().expect("the collector can be run");
         let mut lines = BufReader::new(child.stdout.take().expect("it is piped")).lines();
-        let mut address = |before: &str| {
+        let mut address = |before: &str| -> SocketAddr {
             let line = lines.next().expect("it says where it listens").expect("text");
             let address = line.strip_prefix(before).unwrap_or_else(|| panic!("{before:?}: {line}"));
             address.parse().expect("an address")
         };
         let grpc = address("listening on ");
-        let http = address("queries on http://");
-        Self { child, grpc, http }
+        let http = address(&format!("queries on {scheme}://"));
+        let host = if scheme == "https" { format!("localhost:{}", http.port()) } else { http.to_string() };
+        asking.extend(["--url".to_owned(), format!("{scheme}://{host}")]);
+        Self { child, grpc, http, asking }
     }
 
     /// `chokepoint-collector profile ARGUMENTS`, asked of it.
@@ -99,9 +143,8 @@ impl Serving {
     /// Where it fails.
     #[must_use]
     pub fn query(&self, arguments: &[&str]) -> Value {
-        let url = format!("http://{}", self.http);
         let mut command = program();
-        command.arg("query").args(arguments).args(["--json", "--url", &url]);
+        command.arg("query").args(arguments).arg("--json").args(&self.asking);
         let output = command.output().expect("the collector can be run");
         assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).expect("JSON")

@@ -1,13 +1,12 @@
 //! The continuous mode: a real agent streams a known workload's windows to a collector that fails, and is killed itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use chokepoint_proto::stream::Window;
-use chokepoint_tests::agent::Running;
+use chokepoint_tests::agent::{Running, get};
 use chokepoint_tests::collector::{FakeCollector, Received, Recording, Row};
 use chokepoint_tests::{Agent, Workload, in_vm, live, share_tolerance, skip_if};
 
@@ -55,14 +54,6 @@ fn wait_for(recording: &Recording, what: &str, is_there: impl Fn(&[Received]) ->
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}; there are {sequences:?}");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-fn get(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("somebody listens");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: agent\r\n\r\n").expect("it can be asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    answer
 }
 
 /// Time that a single-threaded process ran, nanoseconds, by the kernel's own count.

@@ -7,6 +7,7 @@ mod client;
 mod explain;
 mod files;
 mod server;
+mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -21,6 +22,7 @@ pub use client::{Client, ClientFiles};
 pub use explain::explain;
 pub use files::{FileError, Stamp, read_secret, read_text};
 pub use server::{Server, ServerFiles, dns_names};
+pub use stream::{Stream, is_this_host};
 
 /// The protocol of gRPC, as TLS names it.
 pub const HTTP_2: &[u8] = b"h2";

@@ -73,12 +73,12 @@ impl Server {
     /// Speaks TLS with a client.
     ///
     /// # Errors
-    /// Where one end refuses the other.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    /// Where one end refuses the other; with what is left of the connection, on which the client may not have heard yet why.
+    pub async fn accept<S>(&self, stream: S) -> Result<TlsStream<S>, (io::Error, S)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.0.accept(stream).await
+        self.0.accept(stream).into_fallible().await
     }
 }
 

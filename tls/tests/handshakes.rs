@@ -25,7 +25,7 @@ async fn meet(server: &ServerFiles, client: &ClientFiles) -> Result<Vec<String>,
     let client = Client::new(client, HTTP_2).expect("a client");
     let (near, far) = tokio::io::duplex(64 << 10);
     let serving = tokio::spawn(async move {
-        let mut stream = server.accept(far).await.map_err(|error| error.to_string())?;
+        let mut stream = server.accept(far).await.map_err(|(error, _)| error.to_string())?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let names = certificates.first().map(dns_names).unwrap_or_default();
         let _ = stream.write_all(b"answer").await;

@@ -18,16 +18,31 @@ use crate::failure::Failure;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  chokepoint agent --collector http://collector:4040           send windows of this host to a collector
+  chokepoint agent --collector https://collector:4040          send windows of this host to a collector
   chokepoint agent --metrics 127.0.0.1:9464                    tell of itself on this host
   chokepoint agent --label zone=a --print-config               what it would go by
 
 Each option may also be in a file, by its name (spool-size = \"1GB\"; labels in a table [labels]), or in the environment. An option comes
 before the environment, that before the file. SIGHUP reads the file again.")]
 pub struct Arguments {
-    /// The collector: http://HOST:PORT. Without one nothing leaves this host.
+    /// The collector: https://HOST:PORT, or http:// without encryption. Without one nothing leaves this host.
     #[arg(long, value_name = "URL", env = "CHOKEPOINT_COLLECTOR")]
     collector: Option<String>,
+    /// Authorities (PEM) of which the collector's certificate is one [default: those that this host trusts]
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_CA")]
+    ca: Option<PathBuf>,
+    /// A certificate (PEM) to show the collector
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_CERT")]
+    cert: Option<PathBuf>,
+    /// Its key (PEM), which only its owner may read
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_KEY")]
+    key: Option<PathBuf>,
+    /// The name in the collector's certificate, where it is not the one in the URL
+    #[arg(long, value_name = "NAME", env = "CHOKEPOINT_SERVER_NAME")]
+    server_name: Option<String>,
+    /// A file that has a token for the collector and nothing else, which only its owner may read
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
     /// The configuration file [default: /etc/chokepoint/agent.toml, if it is there]
     #[arg(long, value_name = "FILE", env = "CHOKEPOINT_CONFIG")]
     config: Option<PathBuf>,
@@ -79,6 +94,11 @@ impl Arguments {
     fn settings(&self) -> Settings {
         Settings {
             collector: self.collector.clone(),
+            ca: self.ca.clone(),
+            cert: self.cert.clone(),
+            key: self.key.clone(),
+            server_name: self.server_name.clone(),
+            token_file: self.token_file.clone(),
             state_dir: self.state_dir.clone(),
             spool_size: self.spool_size,
             window: self.window,

@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chokepoint_tls::ClientFiles;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::amounts::{parse_bytes, parse_duration, parse_share};
 use crate::demand;
 use crate::failure::{Failure, Kind};
 use crate::pipeline::highest_frequency_hz;
+use crate::stream::connection::credentials::Credentials;
 
 /// Where the file is, unless told otherwise.
 pub const USUAL_FILE: &str = "/etc/chokepoint/agent.toml";
@@ -50,8 +52,18 @@ const RESERVED: [&str; 12] = [
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// The collector: `http://host:port`.
+    /// The collector: `https://host:port`, or `http://host:port`.
     pub collector: Option<String>,
+    /// Authorities of which the collector's certificate is one.
+    pub ca: Option<PathBuf>,
+    /// The agent's certificate.
+    pub cert: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+    /// The name in the collector's certificate.
+    pub server_name: Option<String>,
+    /// The file that has the agent's token.
+    pub token_file: Option<PathBuf>,
     /// Where the spool and the agent's identity are.
     pub state_dir: Option<PathBuf>,
     /// What the spool may take on disk.
@@ -110,6 +122,8 @@ fn share<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::E
 pub struct Config {
     /// The collector; `None`: nothing leaves this host.
     pub collector: Option<String>,
+    /// What of it is trusted, and what it is shown.
+    pub credentials: Credentials,
     /// Where the spool and the agent's identity are.
     pub state_dir: PathBuf,
     /// What the spool may take on disk, bytes.
@@ -134,6 +148,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             collector: None,
+            credentials: Credentials::default(),
             state_dir: PathBuf::from("/var/lib/chokepoint"),
             spool_bytes: 256_000_000,
             window: Duration::from_secs(10),
@@ -186,6 +201,11 @@ impl Settings {
         }
         Self {
             collector: self.collector.or(other.collector),
+            ca: self.ca.or(other.ca),
+            cert: self.cert.or(other.cert),
+            key: self.key.or(other.key),
+            server_name: self.server_name.or(other.server_name),
+            token_file: self.token_file.or(other.token_file),
             state_dir: self.state_dir.or(other.state_dir),
             spool_size: self.spool_size.or(other.spool_size),
             window: self.window.or(other.window),
@@ -208,9 +228,19 @@ impl Settings {
     /// A [`Kind::Usage`] failure that names the setting which makes no sense.
     pub fn config(self) -> Result<Config, Failure> {
         let usual = Config::default();
+        // Nothing said in so many words turns off what a file says.
+        let said = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
         let config = Config {
-            // Nothing said in so many words turns off what a file says.
             collector: self.collector.filter(|collector| !collector.is_empty()),
+            credentials: Credentials {
+                files: ClientFiles {
+                    ca: said(self.ca),
+                    cert: said(self.cert),
+                    key: said(self.key),
+                    server_name: self.server_name.filter(|name| !name.is_empty()),
+                },
+                token_file: said(self.token_file),
+            },
             state_dir: self.state_dir.unwrap_or(usual.state_dir),
             spool_bytes: self.spool_size.unwrap_or(usual.spool_bytes),
             window: self.window.unwrap_or(usual.window),
@@ -234,10 +264,8 @@ impl Settings {
 
 impl Config {
     fn check(&self) -> Result<(), String> {
-        if let Some(collector) = &self.collector
-            && collector.strip_prefix("http://").is_none_or(|address| address.trim_matches('/').is_empty())
-        {
-            return Err(format!("collector: {collector} is no address: give http://HOST:PORT"));
+        if let Some(collector) = &self.collector {
+            self.credentials.check_for(collector)?;
         }
         if !WINDOWS.contains(&self.window) {
             return Err("window: a window takes 1s to 60s".to_owned());
@@ -279,6 +307,11 @@ impl Config {
         let share = format!("{}%", (self.max_overhead * 1e8).round() / 1e6);
         let shown = Shown {
             collector: self.collector.as_deref(),
+            ca: self.credentials.files.ca.as_deref(),
+            cert: self.credentials.files.cert.as_deref(),
+            key: self.credentials.files.key.as_deref(),
+            server_name: self.credentials.files.server_name.as_deref(),
+            token_file: self.credentials.token_file.as_deref(),
             state_dir: &self.state_dir,
             spool_size: &size,
             window: &window,
@@ -315,6 +348,16 @@ impl Config {
 struct Shown<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     collector: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    server_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<&'a Path>,
     state_dir: &'a Path,
     spool_size: &'a str,
     window: &'a str,
@@ -371,7 +414,12 @@ mod tests {
     fn a_file_says_everything_and_nothing_is_the_default() {
         assert_eq!(of(""), Ok(Config::default()));
         let config = of("
-collector = 'http://collector:4040'
+collector = 'https://collector:4040'
+ca = '/etc/chokepoint/ca.pem'
+cert = '/etc/chokepoint/agent.pem'
+key = '/etc/chokepoint/agent.key'
+server-name = 'collector.example'
+token-file = '/etc/chokepoint/token'
 state-dir = '/var/lib/other'
 spool-size = '1GB'
 window = '5s'
@@ -418,6 +466,12 @@ service = 'shop'
             ("max-overhead = '2'", "per cent"),
             ("collector = 'collector:4040'", "http://HOST:PORT"),
             ("collector = 'http://'", "http://HOST:PORT"),
+            ("collector = 'ftp://x'", "https://HOST:PORT"),
+            ("collector = 'http://x'\ntoken-file = 't'", "for all to read"),
+            ("collector = 'http://127.0.0.1.example'\ntoken-file = 't'", "for all to read"),
+            ("collector = 'http://x'\nca = 't'", "ca: say https://"),
+            ("collector = 'https://x'\ncert = 't'", "both cert and key"),
+            ("token = 't'", "token"),
             ("[labels]\n1a = 'x'", "1a"),
             ("[labels]\nhost = 'x'", "host"),
         ] {

@@ -128,6 +128,7 @@ struct Agent {
 
 impl Agent {
     fn begin(config: Config, kernel_log: bool) -> Result<Self, Failure> {
+        usable(&config)?;
         let cpus = host::online_cpus().map_err(|error| Failure::unexpected(&error))?.len();
         let start = Instant::now();
         let limits = spool::Limits { disk_bytes: config.spool_bytes, ..spool::Limits::default() };
@@ -347,7 +348,7 @@ impl Agent {
 
     /// Goes by another configuration from now on, if it makes sense.
     fn reload(&mut self, config: Result<Config, Failure>) {
-        let new = match config {
+        let new = match config.and_then(|new| usable(&new).map(|()| new)) {
             Ok(new) => new,
             Err(failure) => {
                 tracing::error!(%failure, "the configuration stays as it was");
@@ -393,10 +394,18 @@ fn events(sources: Sources) -> Vec<Event> {
     }
 }
 
+/// Reads certificates, keys and tokens, as each stream will.
+fn usable(config: &Config) -> Result<(), Failure> {
+    let Some(collector) = &config.collector else { return Ok(()) };
+    config.credentials.try_for(collector).map_err(|message| Failure::new(Kind::Usage, message))
+}
+
 fn wanted_target(config: &Config, spool: &SharedSpool, cpus: usize) -> Option<Target> {
     let labels = config.labels.iter();
     Some(Target {
         collector: config.collector.clone()?,
+        stamp: config.credentials.stamp(),
+        credentials: config.credentials.clone(),
         hello: Hello {
             protocol: PROTOCOL,
             agent: spool.lock().identity().to_vec(),

@@ -46,6 +46,6 @@ pub(super) fn run(arguments: &DisownArguments) -> Result<(), Failure> {
     };
     let embedded = Embedded::open(&arguments.store, Options::default()).map_err(|error| store(&error))?;
     let agents = embedded.disown(whose).map_err(|error| store(&error))?;
-    println!("{agents} agents belong to nobody now");
+    println!("agents that belong to nobody now: {agents}");
     Ok(())
 }

@@ -37,8 +37,6 @@ pub(super) struct ServeArguments {
     /// Without TLS, a name by which browsers may ask for queries, beside localhost and addresses. May be given more than once
     #[arg(long = "http-name", value_name = "NAME", env = "CHOKEPOINT_HTTP_NAMES", value_delimiter = ',')]
     http_names: Vec<String>,
-    #[command(flatten)]
-    protection: ProtectionArguments,
     /// How long windows are kept as they were, hours
     #[arg(long, value_name = "HOURS", default_value_t = Options::default().windows_ns / HOUR_NS)]
     keep_windows: u64,
@@ -54,6 +52,8 @@ pub(super) struct ServeArguments {
     /// Bytes of names in the catalogue at most, GiB: the oldest history goes before there are as many
     #[arg(long, value_name = "GIB", default_value_t = Options::default().max_name_bytes / GIB)]
     max_names_gib: u64,
+    #[command(flatten)]
+    protection: ProtectionArguments,
 }
 
 /// Who is let in. All files are read again when they change, and at once with SIGHUP.

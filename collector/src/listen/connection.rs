@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use chokepoint_tls::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,19 +24,12 @@ pub(super) struct Wire {
     certificate: Option<Certificate>,
 }
 
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
 impl Wire {
     pub(super) fn plain(stream: TcpStream) -> Self {
         Self { stream: Box::new(stream), certificate: None }
     }
 
-    pub(super) fn encrypted(
-        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        certificate: Option<Certificate>,
-    ) -> Self {
+    pub(super) fn encrypted(stream: impl Stream + 'static, certificate: Option<Certificate>) -> Self {
         Self { stream: Box::new(stream), certificate }
     }
 }

@@ -14,7 +14,7 @@ use chokepoint_tls::{Server, dns_names};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use self::connection::Wire;
 use self::strangers::{Stranger, Strangers};
@@ -27,6 +27,8 @@ pub use self::connection::{Connection, Peer};
 const STRANGER_FOR: Duration = Duration::from_secs(10);
 /// How long to wait where no connection can be taken, which the lack of file descriptors may cause.
 const AFTER_FAILURE: Duration = Duration::from_millis(100);
+/// How long a client may take to hear why it is refused.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// What TLS begins with: the type of a record that has a handshake.
 const HANDSHAKE: u8 = 22;
 /// Bytes that are read of who speaks what is not spoken here: the end of a connection with unread bytes would take the answer with it.
@@ -114,6 +116,9 @@ impl Arrival {
                     counts.add(count);
                     tracing::info!(%address, why = %refused, "a connection is refused");
                 }
+                if let Refused::Handshake(_, Some(stream)) = refused {
+                    let _ = timeout(FAREWELL, hear_out(stream)).await;
+                }
                 return None;
             }
             Err(_) => {
@@ -136,7 +141,7 @@ enum Refused {
     #[error("it speaks TLS, which is not spoken here")]
     Tls,
     #[error("{0}")]
-    Handshake(std::io::Error),
+    Handshake(std::io::Error, Option<TcpStream>),
 }
 
 impl Refused {
@@ -146,7 +151,7 @@ impl Refused {
             Self::Gone => None,
             Self::Plaintext => Some(Count::PlaintextRefused),
             Self::Tls => Some(Count::TlsRefused),
-            Self::Handshake(_) => Some(Count::HandshakesFailed),
+            Self::Handshake(..) => Some(Count::HandshakesFailed),
         }
     }
 }
@@ -168,9 +173,20 @@ async fn handshake(mut stream: TcpStream, tls: Option<&Server>) -> Result<Wire, 
         }
         (true, Some(tls)) => tls,
     };
-    let stream = tls.accept(stream).await.map_err(Refused::Handshake)?;
+    let stream = match tls.accept(stream).await {
+        Ok(stream) => stream,
+        Err((error, stream)) => return Err(Refused::Handshake(error, Some(stream))),
+    };
     let certificate = stream.get_ref().1.peer_certificates().and_then(<[_]>::first).map(dns_names);
     Ok(Wire::encrypted(stream, certificate.map(Certificate::new)))
+}
+
+/// Reads what a client says that has not heard yet why it is refused: a connection that ends with unread bytes takes that with it. With
+/// TLS 1.3 a client speaks before it knows.
+async fn hear_out(mut stream: TcpStream) {
+    let _ = stream.shutdown().await;
+    let mut said = [0; FIRST_BYTES];
+    while matches!(stream.read(&mut said).await, Ok(1..)) {}
 }
 
 /// Tells what is wrong, as far as somebody hears it.

@@ -1,10 +1,9 @@
 //! Asks a collector over HTTP, with TLS or without.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chokepoint_tls::{ClientFiles, HTTP_1, explain, read_secret};
+use chokepoint_tls::{ClientFiles, HTTP_1, Stream, explain, is_this_host, read_secret};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
@@ -12,7 +11,6 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -253,16 +251,6 @@ impl Address {
     fn is_no_collector(&self, reason: &(impl std::fmt::Display + ?Sized)) -> ClientError {
         ClientError::NoCollector { url: self.url.clone(), reason: reason.to_string() }
     }
-}
-
-/// What bytes go over.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
-
-/// Whether what is sent there does not leave this host.
-fn is_this_host(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -37,11 +37,11 @@ pub struct Arguments {
         env = "CHOKEPOINT_URL"
     )]
     url: String,
-    #[command(flatten)]
-    security: Security,
     /// Print the collector's answer as it is.
     #[arg(long, global = true)]
     json: bool,
+    #[command(flatten)]
+    security: Security,
 }
 
 /// What is trusted, and what is shown.

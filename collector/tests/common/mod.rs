@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses a part")]
 
 pub mod collector;
+pub mod secured;
 pub mod stream;
 
 use std::collections::BTreeMap;

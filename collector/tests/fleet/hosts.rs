@@ -5,9 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use chokepoint::stream::connection::credentials::Credentials;
 use chokepoint::stream::connection::{SharedSpool, Status, Target, deliver};
 use chokepoint::stream::spool::{Limits, Spool};
 use chokepoint_proto::stream::Hello;
+use chokepoint_tls::Stamp;
 use prost::Message;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
@@ -67,7 +69,12 @@ impl Hosts {
                 ..hello(1)
             };
             let (spool, status) = (Arc::new(SharedSpool::new(spool)), Arc::new(Status::default()));
-            let target = Target { collector: format!("http://{collector}"), hello };
+            let target = Target {
+                collector: format!("http://{collector}"),
+                credentials: Credentials::default(),
+                stamp: Stamp::default(),
+                hello,
+            };
             let (target, watched) = watch::channel(Some(target));
             runtime.spawn(deliver(Arc::clone(&spool), Arc::clone(&status), Arc::default(), watched));
             Host { name, made: BTreeMap::new(), number, spool, status, target, _state: state }

@@ -4,8 +4,10 @@
 //! are read from the spool one by one, when the collector can take one more: nothing is kept in memory but what is on its way.
 
 pub mod backoff;
+pub mod credentials;
 pub mod exchange;
 pub mod recode;
+mod way;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,16 +17,16 @@ use chokepoint_proto::dictionary::{self, Sender};
 use chokepoint_proto::stream::collector_client::CollectorClient;
 use chokepoint_proto::stream::from_agent::Message;
 use chokepoint_proto::stream::{Batch, FromAgent, Hello};
+use chokepoint_tls::Stamp;
 use thiserror::Error;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
 
 use super::spool::{Spool, Spooled};
 use crate::demand::OnDemand;
 use crate::demand::commands::Commands;
-use crate::failure::with_causes;
 use backoff::Backoff;
+use credentials::Credentials;
 use exchange::{Broken, Exchange, Said};
 
 /// For a connection, and then for the collector's Welcome.
@@ -39,8 +41,12 @@ const REMEMBERED: dictionary::Limits =
 /// Where to, and who speaks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The collector: `http://host:port`.
+    /// The collector: `https://host:port`, or `http://host:port`.
     pub collector: String,
+    /// What of it is trusted, and what it is shown: read anew for each stream.
+    pub credentials: Credentials,
+    /// Which versions of these files are wanted.
+    pub stamp: Stamp,
     /// Who speaks.
     pub hello: Hello,
 }
@@ -149,22 +155,13 @@ pub async fn deliver(
         }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
-            changed = target.changed() => if changed.is_err() { return },
+            changed = target.changed() => match changed {
+                // What kept it from the collector before may be what was changed.
+                Ok(()) => backoff.succeeded(),
+                Err(_) => return,
+            },
         }
     }
-}
-
-async fn connect(collector: &str) -> Result<Channel, Ended> {
-    let failed = |error: tonic::transport::Error| Ended::Connect(with_causes(&error));
-    Endpoint::from_shared(collector.to_owned())
-        .map_err(failed)?
-        .connect_timeout(PATIENCE)
-        .http2_keep_alive_interval(KEEP_ALIVE)
-        .keep_alive_timeout(PATIENCE)
-        .keep_alive_while_idle(true)
-        .connect()
-        .await
-        .map_err(failed)
 }
 
 async fn one_stream(
@@ -187,13 +184,15 @@ async fn exchange_with(
     backoff: &mut Backoff,
     target: &mut watch::Receiver<Option<Target>>,
 ) -> Result<std::convert::Infallible, Ended> {
-    let mut client = CollectorClient::new(connect(&to.collector).await?);
+    let way = way::connect(to).await?;
+    let mut client = CollectorClient::new(way.channel.clone());
     // One message waits for the transport, which takes one when its peer has room.
     let (out, outgoing) = mpsc::channel(1);
     let say = |message| FromAgent { message: Some(message) };
     let _ = out.try_send(say(Message::Hello(to.hello.clone())));
-    let opened = tokio::time::timeout(PATIENCE, client.exchange(ReceiverStream::new(outgoing))).await;
-    let ended = |error: tonic::Status| Ended::Status(format!("{}: {}", error.code(), error.message()));
+    let opened =
+        tokio::time::timeout(PATIENCE, client.exchange(way.request(ReceiverStream::new(outgoing)))).await;
+    let ended = |error: tonic::Status| way.ended(&error);
     let mut incoming = opened.map_err(|_| Ended::Silent)?.map_err(ended)?.into_inner();
 
     let (mut exchange, mut sender) = (Exchange::new(), Sender::with_limits(REMEMBERED));
