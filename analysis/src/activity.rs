@@ -81,6 +81,23 @@ pub enum Group {
     Idle,
 }
 
+impl Group {
+    /// The name that users and machines know it by.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => "cpu",
+            Self::Queue => "queue",
+            Self::Io => "io",
+            Self::Memory => "memory",
+            Self::Lock => "lock",
+            Self::Net => "net",
+            Self::Wait => "wait",
+            Self::Idle => "idle",
+        }
+    }
+}
+
 impl Class {
     /// Every class, in the order they are shown in.
     pub const ALL: [Self; 23] = [

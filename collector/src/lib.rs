@@ -16,6 +16,7 @@ mod golden;
 pub mod ingest;
 pub mod labels;
 pub mod listen;
+pub mod page;
 pub mod pipeline;
 pub mod profile_command;
 pub mod query;

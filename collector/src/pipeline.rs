@@ -36,6 +36,7 @@ use crate::clock::now_unix_ns;
 use crate::control::Control;
 use crate::ingest::{self, Counts, Ingest, Limits};
 use crate::listen::Door;
+use crate::page;
 use crate::query;
 use crate::store::embedded::{Embedded, OpenError, Options};
 use crate::store::{Store, StoreError};
@@ -109,7 +110,7 @@ pub async fn listen_on(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Answers queries over HTTP to those who may ask. Without TLS only to those who ask an address, `localhost`, or one of these names; with TLS,
+/// Answers queries over HTTP to those who may ask, and serves the page that asks them. Without TLS only to those who ask an address, `localhost`, or one of these names; with TLS,
 /// nobody else's page can take the collector for its own server.
 #[must_use]
 pub fn queries(
@@ -131,7 +132,7 @@ pub fn queries(
             own.metrics() + &of_control.metrics() + &holdings
         };
         let router = api::router(store, control, limits, Arc::new(metrics));
-        let mut router = api::only_for_callers(router, access, Arc::clone(&counts));
+        let mut router = api::only_for_callers(page::beside(router), access, Arc::clone(&counts));
         if tls.is_none() {
             router = api::only_for_hosts(router, names);
         }

@@ -1,5 +1,5 @@
 // Spins in code that it writes into memory, and names it in a perf map as a runtime does; until killed. x86-64 only.
-// usage: jit [MILLISECONDS of CPU time, then it ends]
+// usage: jit [MILLISECONDS of CPU time, then it ends [NAME of the second function]]
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     fprintf(map, "%lx %zx compiled first\n", (unsigned long)first, sizeof code);
-    fprintf(map, "%lx %zx compiled_second\n", (unsigned long)second, sizeof code);
+    fprintf(map, "%lx %zx %s\n", (unsigned long)second, sizeof code, argc > 2 ? argv[2] : "compiled_second");
     fclose(map);
     uint64_t limit_ns = argc > 1 ? strtoul(argv[1], 0, 10) * 1000000u : UINT64_MAX;
     struct timespec used;

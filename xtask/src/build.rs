@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use chokepoint_toolchain::{KernelBuild, Toolchain, discover};
 
 use crate::{
-    setup,
+    setup, ui,
     workspace::{cargo, root, run as run_command, step, target_dir},
 };
 
@@ -29,6 +29,9 @@ pub fn run() -> Result<()> {
 pub fn binaries(names: &[&str]) -> Result<()> {
     setup::ensure(&[])?;
     kernel_programs()?;
+    if names.contains(&COLLECTOR) {
+        ui::build()?;
+    }
     let mut command = cargo();
     command.args(["build", "--release"]);
     for name in names {

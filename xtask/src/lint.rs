@@ -11,7 +11,7 @@ use chokepoint_toolchain::{KernelBuild, discover};
 use crate::{
     build,
     packages::Purpose,
-    setup,
+    setup, ui,
     workspace::{cargo, on_path, root, run as run_command, step, target_dir},
 };
 
@@ -44,6 +44,7 @@ pub fn run() -> Result<()> {
     checks.extend(kernel_clippy()?);
     checks.extend(other_clippy());
     checks.extend(dependency_checks());
+    checks.extend(ui::checks()?);
 
     let mut failed = Vec::new();
     for (name, mut check) in checks {

@@ -12,6 +12,7 @@ mod packages;
 mod setup;
 mod stack;
 mod test;
+mod ui;
 mod verdicts;
 mod vm;
 mod workspace;

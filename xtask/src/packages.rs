@@ -7,6 +7,8 @@ pub enum Purpose {
     Compiler,
     /// Builds `bpf-linker`, once.
     Linker,
+    /// Builds the collector's page.
+    Page,
     /// Workloads, consumers and machines of the tests.
     Test,
     /// Checks of style.
@@ -37,6 +39,8 @@ pub const PACKAGES: &[Package] = &[
     package("zlib1g-dev", Purpose::Linker),
     package("libxml2-dev", Purpose::Linker),
     command("g++", Purpose::Linker, "c++"),
+    command("nodejs", Purpose::Page, "node"),
+    command("npm", Purpose::Page, "npm"),
     command("gcc", Purpose::Test, "gcc"),
     command("g++", Purpose::Test, "g++"),
     command("golang-go", Purpose::Test, "go"),

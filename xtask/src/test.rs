@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     build,
     packages::Purpose,
-    setup, vm,
+    setup, ui, vm,
     workspace::{Privilege, cargo, step},
 };
 
@@ -30,6 +30,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Test])?;
     build::binaries(&[build::AGENT])?;
+    ui::build()?;
     let mut summary = cargo_test(args)?;
     if let Err(error) = other_kernels(args, &summary) {
         eprintln!("{error:#}");

@@ -163,6 +163,12 @@ impl Code {
         }
     }
 
+    /// The code of this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
+
     /// Which of two that weigh about the same comes first: limits before devices before locks, since a limit is the cheapest to
     /// test.
     #[must_use]

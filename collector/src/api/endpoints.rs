@@ -11,7 +11,7 @@ use super::parameters::{
 };
 use super::profiles::ACTIONS;
 use crate::query::{
-    QueryError, catalogue, constraints, decomposition, diff, export, flame, series, signals, table,
+    QueryError, catalogue, constraints, decomposition, diff, export, flame, overview, series, signals, table,
 };
 use crate::store::Store;
 
@@ -42,7 +42,7 @@ pub(super) const BINARY: &str = "application/octet-stream";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// All of them.
-pub(super) const ENDPOINTS: [Endpoint; 14] = [
+pub(super) const ENDPOINTS: [Endpoint; 15] = [
     Endpoint {
         path: "/flamegraph",
         summary: "A merged flame graph, as columns of nodes and a dictionary of frames",
@@ -130,6 +130,15 @@ pub(super) const ENDPOINTS: [Endpoint; 14] = [
                 &constraints::constraints(store, &asked.question()?, with_diagnosis, asked.limits)?,
                 asked.limits,
             )
+        },
+    },
+    Endpoint {
+        path: "/overview",
+        summary: "Each host: what limits it and since when, what limited it before, and whether it is heard of",
+        content_type: JSON,
+        parameters: &[MATCHERS, FROM, UNTIL],
+        answer: |store, asked| {
+            json(&overview::overview(store, &asked.question()?, asked.limits)?, asked.limits)
         },
     },
     Endpoint {

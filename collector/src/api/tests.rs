@@ -108,6 +108,7 @@ async fn every_endpoint_answers_what_is_known() {
         ),
         ("signals", format!("/signals?query=cpu.utilization&step=20s&{TIME}")),
         ("constraints", format!("/constraints?by=zone&diagnosis=true&{TIME}")),
+        ("overview", format!("/overview?{TIME}")),
         ("labels", format!("/labels?{TIME}")),
         ("label-values", format!("/label/process/values?{TIME}")),
         ("agents", "/agents".to_owned()),

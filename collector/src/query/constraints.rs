@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chokepoint_analysis::verdict::code::Code;
 use serde::{Deserialize, Serialize};
 
 use super::QueryError;
@@ -66,6 +67,8 @@ pub struct Constraint {
     pub share: f64,
     /// In one sentence, of the host where it is worst.
     pub summary: String,
+    /// Classes of thread time that show it: a flame graph of it is of these.
+    pub shows_in: Vec<String>,
     /// The diagnosis of the host where it is worst, as `chokepoint diagnose --json` writes it; absent unless asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub diagnosis: Option<serde_json::Value>,
@@ -158,12 +161,19 @@ fn constraint(code: &str, spans: &[&VerdictSpan], now: &[&VerdictSpan], with_dia
         confidence: worst.map_or(0.0, |span| span.confidence),
         share: worst.map_or(0.0, |span| span.share),
         summary: worst.map_or_else(String::new, |span| span.summary.clone()),
+        shows_in: shows_in(code),
         // An agent may have sent anything: what is no JSON is told as text.
         diagnosis: worst.filter(|_| with_diagnosis).map(|span| {
             serde_json::from_str(&span.diagnosis)
                 .unwrap_or_else(|_| serde_json::Value::String(span.diagnosis.clone()))
         }),
     }
+}
+
+/// The classes of thread time in which a constraint shows; none where it takes no time, or is not known here.
+pub(super) fn shows_in(code: &str) -> Vec<String> {
+    let classes = Code::from_name(code).map_or(&[][..], Code::shows_in);
+    classes.iter().map(|class| class.name().to_owned()).collect()
 }
 
 fn host(span: &VerdictSpan) -> &str {

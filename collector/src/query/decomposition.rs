@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chokepoint_analysis::activity::{Class, Group};
+use chokepoint_analysis::activity::Class;
 use serde::{Deserialize, Serialize};
 
 use super::QueryError;
@@ -47,17 +47,7 @@ impl ClassShown {
         const UNKNOWN: [u8; 3] = [205, 205, 205];
         let class = Class::from_name(name);
         let [r, g, b] = class.map_or(UNKNOWN, Class::colour);
-        let group = match class.map(Class::group) {
-            Some(Group::Cpu) => "cpu",
-            Some(Group::Queue) => "queue",
-            Some(Group::Io) => "io",
-            Some(Group::Memory) => "memory",
-            Some(Group::Lock) => "lock",
-            Some(Group::Net) => "net",
-            Some(Group::Wait) => "wait",
-            Some(Group::Idle) => "idle",
-            None => "other",
-        };
+        let group = class.map_or("other", |class| class.group().name());
         Self { name: name.to_owned(), group: group.to_owned(), colour: format!("#{r:02x}{g:02x}{b:02x}") }
     }
 }

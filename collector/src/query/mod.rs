@@ -9,6 +9,7 @@ pub mod export;
 pub mod flame;
 pub mod limits;
 mod merged;
+pub mod overview;
 pub mod profile_type;
 pub mod question;
 pub mod selector;

@@ -1,5 +1,6 @@
 //! Saturation signals over time.
 
+use chokepoint_analysis::signals::{Kind, Resource, Thresholds};
 use serde::{Deserialize, Serialize};
 
 use super::QueryError;
@@ -31,8 +32,24 @@ pub struct Signal {
     pub labels: Labels,
     /// `%`, `1`, `/s`, `B/s`, `ms`.
     pub unit: String,
+    /// What it means; absent of signals that this collector does not know.
+    #[serde(flatten)]
+    pub definition: Option<Defined>,
     /// In the order of time.
     pub values: Vec<Value>,
+}
+
+/// What a signal means, by the definition that agents have of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Defined {
+    /// What it is of.
+    pub resource: Resource,
+    /// Which question of the USE method it answers.
+    pub kind: Kind,
+    /// In words.
+    pub meaning: String,
+    /// From where on a value is a warning, and critical, where nobody told agents otherwise.
+    pub thresholds: Option<Thresholds>,
 }
 
 /// A signal in a window, or in the windows that began in a step.
@@ -69,6 +86,7 @@ pub fn signals(
         max_values: limits.max_signal_values,
     })?;
     let signals = found.into_iter().map(|series| Signal {
+        definition: defined(&series.name),
         name: series.name,
         labels: series.labels,
         unit: series.unit,
@@ -82,6 +100,16 @@ pub fn signals(
         until_unix_ms: range.until_unix_ns / MS_NS,
         step_ms: step_ns.map(|step_ns| step_ns / MS_NS),
         signals: signals.collect(),
+    })
+}
+
+fn defined(name: &str) -> Option<Defined> {
+    let found = chokepoint_analysis::signals::definition(name)?;
+    Some(Defined {
+        resource: found.resource,
+        kind: found.kind,
+        meaning: found.meaning.to_owned(),
+        thresholds: found.thresholds,
     })
 }
 

@@ -36,7 +36,7 @@ pub fn show() -> Result<()> {
     let agent = follow(&collector, &directory.join("state"))?;
     collector.wait_for_windows()?;
     run_command(collector.query().arg("constraints"))?;
-    println!("http://{}/api/v1/svg?query=cpu", collector.http);
+    println!("http://{}/", collector.http);
     if io::stdout().is_terminal() {
         step("open that in a browser; Ctrl-C ends the collector and the agent");
         agent.wait()?;

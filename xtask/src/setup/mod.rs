@@ -39,8 +39,8 @@ pub struct Args {
 /// Sets up, and says what there is.
 pub fn run(args: &Args) -> Result<()> {
     let purposes = [(args.test, Purpose::Test), (args.lint, Purpose::Lint), (args.bench, Purpose::Bench)];
-    let purposes: Vec<_> =
-        purposes.into_iter().filter(|(asked, _)| *asked || args.all).map(|(_, purpose)| purpose).collect();
+    let purposes = purposes.into_iter().filter(|(asked, _)| *asked || args.all).map(|(_, purpose)| purpose);
+    let purposes: Vec<_> = [Purpose::Page].into_iter().chain(purposes).collect();
     ensure(&purposes)?;
     let toolchain = discover()?;
     println!("compiler of the kernel programs: {} ({})", toolchain.name, toolchain.version);

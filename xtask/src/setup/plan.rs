@@ -177,7 +177,9 @@ fn check_compiler_offer(offered: &Offered) -> Result<(), String> {
 fn not_offered(package: &Package, offered: &Offered) -> Option<String> {
     let advice = match package.purpose {
         Purpose::Compiler | Purpose::Linker => add_security_suite(),
-        Purpose::Test | Purpose::Lint | Purpose::Bench => "install what replaces it".to_owned(),
+        Purpose::Page | Purpose::Test | Purpose::Lint | Purpose::Bench => {
+            "install what replaces it".to_owned()
+        }
     };
     (!offered.contains_key(package.name))
         .then(|| format!("the package sources do not offer {}; {advice}", package.name))

@@ -1,0 +1,246 @@
+//! A fleet at a glance: each host with what limits it, since when, what limited it before, and whether it is still heard of. One answer, for
+//! the first view of the page.
+
+use std::collections::BTreeMap;
+
+use chokepoint_analysis::verdict::code::Code;
+use serde::{Deserialize, Serialize};
+
+use super::QueryError;
+use super::constraints::shows_in;
+use super::limits::Limits;
+use super::question::{MS_NS, Question};
+use crate::labels::Labels;
+use crate::store::{AgentStatus, Selection, SignalQuery, Store, VerdictSpan};
+
+/// The label that tells hosts apart.
+const HOST: &str = "host";
+/// The signal by which it is told how much of a host's CPUs is free.
+const CPU: &str = "cpu.utilization";
+/// How far back from the end of the time the newest value of that is looked for: some windows.
+const RECENT_NS: u64 = 120_000_000_000;
+/// Spans of a host that are told, the newest: as many as a strip of them has room for.
+const MAX_SPANS: usize = 240;
+
+/// Hosts at a glance.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Overview {
+    /// From here, inclusive: milliseconds since the Unix epoch, as all times.
+    pub from_unix_ms: u64,
+    /// Up to here, exclusive.
+    pub until_unix_ms: u64,
+    /// The hosts: the worst first, then by name.
+    pub hosts: Vec<Host>,
+    /// How many hosts there are beside these.
+    pub left_out: u64,
+}
+
+/// A host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    /// Its labels.
+    pub labels: Labels,
+    /// Release of its kernel; empty where it is not known, as is its agent's version.
+    pub kernel: String,
+    /// Its agent's version.
+    pub program: String,
+    /// When its agent's last window ended, whatever time is asked for; 0 where it has sent none.
+    pub last_window_unix_ms: u64,
+    /// Batches that its agent has dropped.
+    pub dropped_batches: u64,
+    /// How much of its CPUs was in use at the end of the time, per cent; absent where nothing is stored of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_pct: Option<f64>,
+    /// The last diagnosis in this time; absent where there was none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// What limited it in this time, in the order of time, the newest of it.
+    pub history: Vec<Span>,
+    /// How many spans there are before these.
+    pub earlier: u64,
+}
+
+/// What limits a host.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Its code.
+    pub code: String,
+    /// Whether it names a constraint: else nothing limits the host, or it is not known what does.
+    pub is_constraint: bool,
+    /// 0 nothing is wrong, 1 low, 2 warning, 3 critical.
+    pub severity: u8,
+    /// How sure it is, 0 to 1.
+    pub confidence: f64,
+    /// The part of the demand that it takes, 0 to 1.
+    pub share: f64,
+    /// In one sentence.
+    pub summary: String,
+    /// Since when it is so without a break; that may be before the time asked for.
+    pub since_unix_ms: u64,
+    /// When the last window of it ended.
+    pub until_unix_ms: u64,
+    /// By how much at most throughput would grow without it; absent where that does not follow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gain_upper_bound: Option<f64>,
+    /// Names of processes that suffer, the worst first.
+    pub processes: Vec<String>,
+    /// Names of processes that cause it, the worst first.
+    pub culprits: Vec<String>,
+    /// What to do first; empty where there is nothing to do.
+    pub next_step: String,
+    /// Classes of thread time that show it.
+    pub shows_in: Vec<String>,
+}
+
+/// A stretch of time in which the same limited a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Span {
+    /// What.
+    pub code: String,
+    /// How bad it was in its last window.
+    pub severity: u8,
+    /// When it began.
+    pub from_unix_ms: u64,
+    /// When it ended.
+    pub until_unix_ms: u64,
+}
+
+impl Span {
+    fn of(span: &VerdictSpan) -> Self {
+        Self {
+            code: span.code.clone(),
+            severity: span.severity,
+            from_unix_ms: span.from_unix_ns / MS_NS,
+            until_unix_ms: span.until_unix_ns / MS_NS,
+        }
+    }
+}
+
+/// The hosts that a question asks for: those of which something was diagnosed in its time, and those whose agents are known.
+///
+/// # Errors
+/// The question is of a type of profile, or the store cannot.
+pub fn overview(store: &dyn Store, question: &Question, limits: &Limits) -> Result<Overview, QueryError> {
+    let selection = question.selection_of_any()?;
+    let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
+    for agent in store.agents()? {
+        if !selection.matchers.iter().all(|matcher| matcher.admits(&agent.labels)) {
+            continue;
+        }
+        let host = hosts.entry(name(&agent.labels)).or_default();
+        // A host that was set up anew has several agents, of which the last lives.
+        if host.labels.is_empty() || agent.last_window_unix_ns / MS_NS >= host.last_window_unix_ms {
+            take_agent(host, agent);
+        }
+    }
+    let spans = store.verdicts(&selection)?;
+    let mut last: BTreeMap<String, &VerdictSpan> = BTreeMap::new();
+    for span in &spans {
+        let host = hosts.entry(name(&span.labels)).or_default();
+        if host.labels.is_empty() {
+            host.labels.clone_from(&span.labels);
+        }
+        host.history.push(Span::of(span));
+        let newest = last.entry(name(&span.labels)).or_insert(span);
+        if span.until_unix_ns >= newest.until_unix_ns {
+            *newest = span;
+        }
+    }
+    for (name, span) in last {
+        hosts.entry(name).or_default().verdict = Some(verdict(span));
+    }
+    let recent = Selection {
+        from_unix_ns: selection.from_unix_ns.max(selection.until_unix_ns.saturating_sub(RECENT_NS)),
+        ..selection
+    };
+    let query = SignalQuery { selection: recent, name: CPU.to_owned(), max_values: limits.max_signal_values };
+    for series in store.signals(&query)? {
+        if let (Some(host), Some(last)) = (hosts.get_mut(&name(&series.labels)), series.values.last()) {
+            host.cpu_pct = Some(last.value);
+        }
+    }
+    let mut hosts: Vec<Host> = hosts.into_values().collect();
+    for host in &mut hosts {
+        let earlier = host.history.len().saturating_sub(MAX_SPANS);
+        host.history.drain(..earlier);
+        host.earlier = earlier as u64;
+    }
+    // Stable, so that equals stay in the order of their names.
+    let badness = |host: &Host| host.verdict.as_ref().map_or((0, 0.0), |found| (found.severity, found.share));
+    hosts.sort_by(|one, other| {
+        let (one, other) = (badness(one), badness(other));
+        other.0.cmp(&one.0).then(other.1.total_cmp(&one.1))
+    });
+    let left_out = hosts.len().saturating_sub(limits.max_series) as u64;
+    hosts.truncate(limits.max_series);
+    Ok(Overview {
+        from_unix_ms: question.range.from_unix_ns / MS_NS,
+        until_unix_ms: question.range.until_unix_ns / MS_NS,
+        hosts,
+        left_out,
+    })
+}
+
+fn name(labels: &Labels) -> String {
+    labels.get(HOST).cloned().unwrap_or_default()
+}
+
+fn take_agent(host: &mut Host, agent: AgentStatus) {
+    host.labels = agent.labels;
+    host.kernel = agent.kernel;
+    host.program = agent.program;
+    host.last_window_unix_ms = agent.last_window_unix_ns / MS_NS;
+    host.dropped_batches = agent.dropped_batches;
+}
+
+fn verdict(span: &VerdictSpan) -> Verdict {
+    // An agent may have sent anything: what is not there is left out.
+    let diagnosis: serde_json::Value = serde_json::from_str(&span.diagnosis).unwrap_or_default();
+    let found = &diagnosis["verdict"];
+    let names = |field: &str| -> Vec<String> {
+        let names = found[field].as_array().into_iter().flatten();
+        names.filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+    };
+    Verdict {
+        code: span.code.clone(),
+        is_constraint: Code::from_name(&span.code).is_none_or(Code::is_constraint),
+        severity: span.severity,
+        confidence: span.confidence,
+        share: span.share,
+        summary: span.summary.clone(),
+        since_unix_ms: span.from_unix_ns / MS_NS,
+        until_unix_ms: span.until_unix_ns / MS_NS,
+        gain_upper_bound: found["gain_upper_bound"].as_f64(),
+        processes: names("processes"),
+        culprits: names("culprits"),
+        next_step: found["next_steps"][0]["action"].as_str().unwrap_or_default().to_owned(),
+        shows_in: shows_in(&span.code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_diagnosis_says_is_told_and_what_it_lacks_is_left_out() {
+        let diagnosis = r#"{"verdict":{"gain_upper_bound":2.5,"processes":["web",7],"culprits":["db"],
+            "next_steps":[{"action":"shorten it"},{"action":"shard it"}]}}"#;
+        let span = |code: &str, diagnosis: &str| VerdictSpan {
+            code: code.to_owned(),
+            diagnosis: diagnosis.to_owned(),
+            ..VerdictSpan::default()
+        };
+        let told = verdict(&span("lock.mutex", diagnosis));
+        assert_eq!((told.gain_upper_bound, told.is_constraint), (Some(2.5), true));
+        assert_eq!((told.processes, told.culprits), (vec!["web".to_owned()], vec!["db".to_owned()]));
+        assert_eq!((told.next_step.as_str(), told.shows_in), ("shorten it", vec!["futex".to_owned()]));
+        for damaged in ["", "[]", "{\"verdict\":3}", "no JSON"] {
+            let told = verdict(&span("none.healthy", damaged));
+            assert_eq!(
+                (told.gain_upper_bound, told.is_constraint, told.next_step.as_str()),
+                (None, false, "")
+            );
+        }
+    }
+}

@@ -1,0 +1,124 @@
+// Asks the collector. What it refuses is an error with the collector's own words; what is busy is asked again.
+
+import { useEffect, useState } from "preact/hooks";
+import { token } from "../access";
+
+const BASE = "/api/v1";
+/** Times that a busy collector is asked again, and how long it is left alone before, milliseconds. */
+const TRIES = 3;
+const PAUSE_MS = 1500;
+
+/** Why there is no answer. */
+export class Refused extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** The address of an answer. */
+export function url(path: string, params: Record<string, string | undefined>): string {
+  const kept = new URLSearchParams();
+  for (const [name, value] of Object.entries(params)) if (value) kept.set(name, value);
+  const text = kept.toString();
+  return `${BASE}${path}${text ? `?${text}` : ""}`;
+}
+
+async function refused(answer: Response): Promise<Refused> {
+  try {
+    const { error } = (await answer.json()) as { error: { code: string; message: string } };
+    return new Refused(answer.status, error.code, error.message);
+  } catch {
+    return new Refused(answer.status, "failed", `the collector answers ${answer.status}`);
+  }
+}
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Asks, with the token that was given. */
+async function request(address: string, signal?: AbortSignal): Promise<Response> {
+  const known = token();
+  const headers: Record<string, string> = known ? { authorization: `Bearer ${known}` } : {};
+  for (let tries = 1; ; tries++) {
+    let answer: Response;
+    try {
+      answer = await fetch(address, { headers, signal, credentials: "omit" });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Refused(0, "away", "the collector does not answer: is it running, and can this browser reach it?");
+    }
+    if (answer.ok) return answer;
+    const why = await refused(answer);
+    if (why.status === 401) dispatchEvent(new Event("tokenwanted"));
+    if (why.status !== 503 || tries >= TRIES) throw why;
+    await pause(PAUSE_MS);
+  }
+}
+
+export async function ask<T>(address: string, signal?: AbortSignal): Promise<T> {
+  return (await (await request(address, signal)).json()) as T;
+}
+
+/** Has the browser keep an answer as a file. A link would not send the token. */
+export async function download(address: string, name: string): Promise<void> {
+  const answer = await request(address);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await answer.blob());
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+}
+
+/** An answer that is on its way, came, or does not come. While the next is on its way, the last stays. */
+export interface Asked<T> {
+  answer?: T;
+  error?: Refused;
+  isLoading: boolean;
+  /** When the answer came. */
+  atMs: number;
+}
+
+/** Asks whenever the address changes, and again each `everyMs` while the page is seen. `undefined` asks nothing. */
+export function useAnswer<T>(address: string | undefined, everyMs?: number): Asked<T> {
+  const [asked, setAsked] = useState<Asked<T> & { address?: string }>({ isLoading: true, atMs: 0 });
+  const [access, setAccess] = useState(0);
+  useEffect(() => {
+    const again = () => setAccess((count) => count + 1);
+    addEventListener("tokengiven", again);
+    return () => removeEventListener("tokengiven", again);
+  }, []);
+  useEffect(() => {
+    if (!address) {
+      setAsked({ isLoading: false, atMs: 0 });
+      return undefined;
+    }
+    const stop = new AbortController();
+    let timer: number | undefined;
+    const begin = async () => {
+      try {
+        const answer = await ask<T>(address, stop.signal);
+        setAsked({ answer, isLoading: false, atMs: Date.now(), address });
+      } catch (error) {
+        if (stop.signal.aborted) return;
+        const why = error instanceof Refused ? error : new Refused(0, "failed", String(error));
+        // An answer of the same address is better than none: it stays, with the error beside it.
+        setAsked((before) => ({ ...before, answer: before.address === address ? before.answer : undefined, error: why, isLoading: false }));
+      }
+      if (everyMs) timer = window.setTimeout(onTime, everyMs);
+    };
+    const onTime = () => {
+      if (document.visibilityState === "visible") void begin();
+      else timer = window.setTimeout(onTime, everyMs);
+    };
+    setAsked((before) => ({ ...before, error: undefined, isLoading: true }));
+    void begin();
+    return () => {
+      stop.abort();
+      clearTimeout(timer);
+    };
+  }, [address, everyMs, access]);
+  return asked;
+}

@@ -1,0 +1,31 @@
+// What stands where an answer is not there yet, is empty, or does not come.
+
+import type { ComponentChildren } from "preact";
+import type { Asked } from "../api/client";
+
+/** Something the reader has to know of what they see. */
+export function Notice({ children }: { children: ComponentChildren }) {
+  return (
+    <p class="notice" role="note">
+      {children}
+    </p>
+  );
+}
+
+export function Problem({ children }: { children: ComponentChildren }) {
+  return (
+    <p class="problem" role="alert">
+      {children}
+    </p>
+  );
+}
+
+/** Shows what an answer has, or why there is none. */
+export function Answered<T>({ asked, what, children }: { asked: Asked<T>; what: string; children: (answer: T) => ComponentChildren }) {
+  return (
+    <div aria-busy={asked.isLoading}>
+      {asked.error && <Problem>{`${what}: ${asked.error.message}`}</Problem>}
+      {asked.answer !== undefined ? children(asked.answer) : !asked.error && <p class="quiet loading">{`${what}: on its way`}</p>}
+    </div>
+  );
+}

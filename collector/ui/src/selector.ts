@@ -1,0 +1,81 @@
+// Selectors, as the API reads them: TYPE{label="value", ...}.
+
+export type Operator = "=" | "!=" | "=~" | "!~";
+
+export interface Matcher {
+  label: string;
+  operator: Operator;
+  value: string;
+}
+
+/** A string between double quotes, with the escapes that the API knows. */
+export function quote(text: string): string {
+  return `"${text.replace(/[\\"]/g, "\\$&").replace(/[\u0000-\u001f\u007f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`)}"`;
+}
+
+/** A text that a regular expression is to match as it is. */
+export function escapeRegex(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\/-]/g, (c) => (c === "/" || c === "-" ? c : `\\${c}`));
+}
+
+const IDENTIFIER = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
+export function written(matcher: Matcher): string {
+  const name = IDENTIFIER.test(matcher.label) ? matcher.label : quote(matcher.label);
+  return `${name}${matcher.operator}${quote(matcher.value)}`;
+}
+
+/** `cpu{host="a"}`; without a type only the matchers. */
+export function selector(type: string, matchers: Matcher[]): string {
+  return `${type}{${matchers.map(written).join(",")}}`;
+}
+
+export const is = (label: string, value: string): Matcher => ({ label, operator: "=", value });
+
+/** One of several values. */
+export function oneOf(label: string, values: string[]): Matcher {
+  if (values.length === 1) return is(label, values[0]);
+  return { label, operator: "=~", value: values.map(escapeRegex).join("|") };
+}
+
+/** The type and what stands between the braces. What is no selector is all type, and the API says what is wrong with it. */
+export function split(text: string): { type: string; matchers: string } {
+  const at = text.indexOf("{");
+  if (at < 0 || !text.trimEnd().endsWith("}")) return { type: text, matchers: "" };
+  return { type: text.slice(0, at).trim(), matchers: text.trimEnd().slice(at + 1, -1) };
+}
+
+/** Adds a matcher to what stands between braces. */
+export function and(matchers: string, matcher: Matcher): string {
+  const before = matchers.trim().replace(/,$/, "");
+  return before ? `${before},${written(matcher)}` : written(matcher);
+}
+
+/** What is being typed at a place between the braces, for completion. */
+export type Typing =
+  | { what: "label"; prefix: string; from: number }
+  | { what: "value"; label: string; prefix: string; from: number }
+  | { what: "nothing" };
+
+/** What stands before the caret. Matchers before it are skipped with their quotes, for a value may have commas. */
+export function typing(text: string, caret: number): Typing {
+  let at = 0;
+  for (;;) {
+    const rest = text.slice(at, caret);
+    const space = /^[\s,]*/.exec(rest)![0].length;
+    const name = /^("(?:[^"\\]|\\.)*"|[A-Za-z0-9_]*)/.exec(rest.slice(space))![0];
+    const operator = /^\s*(=~|!~|!=|=)\s*/.exec(rest.slice(space + name.length));
+    if (!operator) {
+      const isWord = space + name.length === rest.length;
+      return isWord ? { what: "label", prefix: name.replace(/^"/, ""), from: at + space } : { what: "nothing" };
+    }
+    const value = rest.slice(space + name.length + operator[0].length);
+    const whole = /^"(?:[^"\\]|\\.)*"/.exec(value);
+    if (!whole) {
+      const label = name.startsWith('"') ? name.slice(1, -1).replace(/\\(.)/g, "$1") : name;
+      const isValue = value === "" || value.startsWith('"');
+      return isValue ? { what: "value", label, prefix: value.slice(1), from: caret - value.length } : { what: "nothing" };
+    }
+    at = caret - value.length + whole[0].length;
+  }
+}

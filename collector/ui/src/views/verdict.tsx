@@ -1,0 +1,342 @@
+// One host's verdict: the constraint in a sentence, the numbers for and against it, what to test and to do, and the flame graph that shows it.
+
+import { useMemo, useState } from "preact/hooks";
+import { url, useAnswer } from "../api/client";
+import type { Constraint, Constraints, Diagnosis, Fact, Finding, Host, Overview } from "../api/types";
+import { classOf, meaning } from "../classes";
+import { read, widestOf, type FlameAnswer, type Graph } from "../flame/graph";
+import { FlamePanel, type Shown } from "../flame/panel";
+import { ClassBar, ordered } from "../parts/bar";
+import { Link } from "../parts/link";
+import { levelOf, Severity } from "../parts/severity";
+import { Answered, Notice } from "../parts/states";
+import { Strip } from "../parts/strip";
+import { is, oneOf, selector } from "../selector";
+import { duration, measured, moment, percent, span } from "../units";
+import { change, range, type Params, type Place } from "../url";
+
+const EVERY_MS = 10_000;
+/** As much of the time in which the verdict holds is shown as its proof: the newest of it. */
+const PROOF_MS = 15 * 60_000;
+
+export function VerdictView({ place }: { place: Place }) {
+  const host = place.params.host ?? "";
+  const { from, until } = range(place.params);
+  const query = selector("", [is("host", host)]);
+  const every = until === "now" ? EVERY_MS : undefined;
+  const glance = useAnswer<Overview>(host ? url("/overview", { query, from, until }) : undefined, every);
+  const verdict = useAnswer<Constraints>(host ? url("/constraints", { query, from, until, by: "host", diagnosis: "true" }) : undefined, every);
+  if (!host) return <p class="empty">No host is named: choose one in the overview.</p>;
+  return (
+    <Answered asked={verdict} what={`What limits ${host}`}>
+      {(answer) => {
+        const constraint = answer.scopes[0]?.constraints[0];
+        if (!constraint) return <Nothing host={host} params={place.params} />;
+        return <Verdict constraint={constraint} answer={answer} glance={glance.answer} place={place} />;
+      }}
+    </Answered>
+  );
+}
+
+function Nothing({ host, params }: { host: string; params: Params }) {
+  return (
+    <section class="empty">
+      <h1>Nothing was diagnosed of {host} in this time.</h1>
+      <p>
+        Its agent may be away, or this time is before its first window. <Link view="/" params={{ from: "now-24h", until: params.until }}>See the last 24 hours.</Link>
+      </p>
+    </section>
+  );
+}
+
+function Verdict({ constraint, answer, glance, place }: { constraint: Constraint; answer: Constraints; glance?: Overview; place: Place }) {
+  const host = place.params.host ?? "";
+  const diagnosis: Diagnosis = typeof constraint.diagnosis === "object" && constraint.diagnosis !== null ? constraint.diagnosis : {};
+  const found = diagnosis.verdict;
+  const seen: Host | undefined = glance?.hosts[0];
+  const others = (diagnosis.ranked ?? []).slice(1);
+  const before = (answer.scopes[0]?.constraints ?? []).slice(1);
+  const now = glance?.until_unix_ms ?? constraint.until_unix_ms;
+  return (
+    <article class="verdict">
+      <div class="verdict-head">
+        <p class="kicker">
+          <Severity severity={constraint.severity} code={constraint.code} /> <b class="code">{constraint.code}</b> on <b>{host}</b>
+          {" · "}
+          <span title={moment(constraint.since_unix_ms)}>{`for ${span(now - constraint.since_unix_ms)}, since ${moment(constraint.since_unix_ms)}`}</span>
+          {` · confidence ${percent(constraint.confidence)}`}
+          {found?.gain_upper_bound ? ` · at most ${found.gain_upper_bound.toFixed(1)} times the throughput without it` : ""}
+        </p>
+        <h1>{sentence(constraint.summary)}</h1>
+        {found && <Who found={found} />}
+      </div>
+      {glance && seen && <Strip spans={seen.history} fromMs={glance.from_unix_ms} untilMs={glance.until_unix_ms} label={`What limited ${host}`} />}
+      {found && (
+        <div class="columns">
+          <Facts found={found} />
+          <Steps found={found} />
+        </div>
+      )}
+      <TimeBar diagnosis={diagnosis} />
+      <Proof constraint={constraint} found={found} place={place} />
+      {(others.length > 0 || before.length > 0) && (
+        <div class="columns">
+          {others.length > 0 && (
+            <section>
+              <h2>Also found</h2>
+              <ul class="findings">
+                {others.map((other, at) => (
+                  <li key={at}>
+                    <span class={`severity ${levelOf(other.severity).name}`}>
+                      {levelOf(other.severity).mark} {levelOf(other.severity).word}
+                    </span>{" "}
+                    <b class="code">{other.code}</b> <span class="number">{percent(other.share)}</span> {other.summary}
+                  </li>
+                ))}
+              </ul>
+            </section>
+          )}
+          {before.length > 0 && (
+            <section>
+              <h2>Earlier in this time</h2>
+              <ul class="findings">
+                {before.map((other) => (
+                  <li key={other.code}>
+                    <Severity severity={other.severity} code={other.code} /> <b class="code">{other.code}</b>{" "}
+                    <span class="quiet">
+                      until {moment(other.until_unix_ms)}, {other.windows} {other.windows === 1 ? "window" : "windows"}
+                    </span>{" "}
+                    {other.summary}
+                  </li>
+                ))}
+              </ul>
+            </section>
+          )}
+        </div>
+      )}
+      {diagnosis.coverage && <Coverage coverage={diagnosis.coverage} windowS={diagnosis.window_s} />}
+    </article>
+  );
+}
+
+/** With a capital letter and a full stop. */
+function sentence(text: string): string {
+  return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : text;
+}
+
+function Who({ found }: { found: Finding }) {
+  const lists: [string, string[] | undefined][] = [
+    ["caused by", found.culprits],
+    ["hits", found.processes],
+    ["in", found.functions],
+  ];
+  return (
+    <>
+      <dl class="who">
+        {lists
+          .filter(([, names]) => names?.length)
+          .map(([what, names]) => (
+            <div key={what}>
+              <dt>{what}</dt>
+              <dd class="code">{names!.join(", ")}</dd>
+            </div>
+          ))}
+      </dl>
+      {(found.path?.length ?? 0) > 1 && (
+        <ol class="path" aria-label="From the wait that is seen to what is behind it">
+          {found.path!.map((step, at) => (
+            <li key={at} class="code">
+              {step}
+            </li>
+          ))}
+        </ol>
+      )}
+    </>
+  );
+}
+
+function FactRows({ facts, sign }: { facts: Fact[]; sign: string }) {
+  return (
+    <>
+      {facts.map((fact, at) => (
+        <tr key={at}>
+          <td class={sign === "+" ? "sign for" : "sign against"}>
+            <span class="visually-hidden">{sign === "+" ? "for it" : "against it"}</span>
+            <span aria-hidden="true">{sign}</span>
+          </td>
+          <td class="number">{measured(fact.value, fact.unit)}</td>
+          <td>
+            {fact.what} <span class="quiet source">{fact.source}</span>
+          </td>
+        </tr>
+      ))}
+    </>
+  );
+}
+
+function Facts({ found }: { found: Finding }) {
+  return (
+    <section>
+      <h2>Evidence</h2>
+      <table class="facts">
+        <tbody>
+          <FactRows facts={found.evidence ?? []} sign="+" />
+          <FactRows facts={found.counter_evidence ?? []} sign="−" />
+        </tbody>
+      </table>
+      {!found.counter_evidence?.length && <p class="quiet">Nothing that was measured speaks against it.</p>}
+    </section>
+  );
+}
+
+function Steps({ found }: { found: Finding }) {
+  return (
+    <section>
+      <h2>What to do</h2>
+      {(found.next_steps?.length ?? 0) > 0 ? (
+        <ol class="steps">
+          {found.next_steps!.map((step, at) => (
+            <li key={at}>
+              {step.action} <span class="quiet">{`impact ${step.impact}, effort ${step.effort}, risk ${step.risk}`}</span>
+            </li>
+          ))}
+        </ol>
+      ) : (
+        <p class="quiet">Nothing has to be done.</p>
+      )}
+      {found.hypothesis && (
+        <>
+          <h3>Hypothesis</h3>
+          <p>{found.hypothesis}</p>
+        </>
+      )}
+      {found.experiment && (
+        <>
+          <h3>The test that would prove it wrong</h3>
+          <p>{found.experiment}</p>
+        </>
+      )}
+    </section>
+  );
+}
+
+function TimeBar({ diagnosis }: { diagnosis: Diagnosis }) {
+  const [withIdle, setWithIdle] = useState(false);
+  const parts = Object.entries(diagnosis.decomposition ?? {}).map(([name, weight]) => ({ name, weight }));
+  const shown = ordered(parts.filter((part) => withIdle || classOf(part.name).group !== "idle"));
+  const all = shown.reduce((sum, part) => sum + part.weight, 0);
+  if (all <= 0) return null;
+  return (
+    <section>
+      <h2>
+        Where the threads' time went{" "}
+        <label class="check">
+          <input type="checkbox" checked={withIdle} onChange={() => setWithIdle(!withIdle)} /> with idle
+        </label>
+      </h2>
+      <ClassBar parts={shown} label="Time of the host's threads" tall />
+      <ul class="legend">
+        {[...shown]
+          .sort((a, b) => b.weight - a.weight)
+          .slice(0, 8)
+          .map((part) => (
+            <li key={part.name} title={meaning(part.name)}>
+              <span class="swatch" style={{ background: classOf(part.name).colour }} />
+              {part.name} <span class="number">{percent(part.weight / all)}</span> <span class="quiet">{duration(part.weight * 1e9)}</span>
+            </li>
+          ))}
+      </ul>
+    </section>
+  );
+}
+
+/** The flame graph of the classes and the processes that the verdict is about, of the time in which it holds. */
+function Proof({ constraint, found, place }: { constraint: Constraint; found?: Finding; place: Place }) {
+  const host = place.params.host ?? "";
+  const classes = constraint.shows_in;
+  const names = useMemo(() => [...new Set([...(found?.culprits ?? []), ...(found?.processes ?? [])])], [found]);
+  const isAll = place.params.all === "true";
+  const matchers = [is("host", host)];
+  if (!isAll && classes.length) matchers.push(oneOf("class", classes));
+  else matchers.push({ label: "class", operator: "!=", value: "idle" });
+  if (!isAll && names.length) matchers.push(oneOf("process", names));
+  const query = selector("wall", matchers);
+  // Whole seconds, and the same while what is asked for is the same: a window later it is no other proof.
+  const asks = useMemo(() => {
+    const fromMs = Math.max(constraint.since_unix_ms, constraint.until_unix_ms - PROOF_MS);
+    return { query, from: Math.floor(fromMs / 1000).toFixed(0), until: Math.ceil(constraint.until_unix_ms / 1000).toFixed(0), by: "process" };
+  }, [query, constraint.since_unix_ms]);
+  const asked = useAnswer<FlameAnswer>(url("/flamegraph", asks));
+  const graph = useMemo(() => asked.answer && read(asked.answer), [asked.answer]);
+  const { search, zoom, colour, turn, show, of, fold } = place.params;
+  const shown: Shown = { search, zoom, colour, turn, show: show ?? "flame", of, fold };
+  const proof = useMemo(() => graph && provedBy(graph, found?.functions ?? [], names), [graph, found, names]);
+  return (
+    <section aria-labelledby="proof">
+      <h2 id="proof">
+        The proof{" "}
+        <span class="quiet">
+          {isAll ? "all threads that are not idle" : `${classes.length ? classes.join(", ") : "all but idle"} ${names.length ? `of ${names.join(", ")}` : ""}`}
+          {`, ${moment(Number(asks.from) * 1000)} to ${moment(Number(asks.until) * 1000)}`}
+        </span>{" "}
+        <button type="button" class="link" onClick={() => change({ all: isAll ? undefined : "true", zoom: undefined })}>
+          {isAll ? "Only the proof" : "All threads"}
+        </button>{" "}
+        <Link view="/explore" params={asks}>
+          Explore
+        </Link>
+      </h2>
+      {found?.shown_by && <p class="quiet">{found.shown_by}</p>}
+      <Answered asked={asked} what="The flame graph">
+        {() =>
+          graph && graph.parent.length > 1 ? (
+            <FlamePanel graph={graph} label={`Flame graph of ${query}`} shown={shown} onChange={(next) => change(next as Params, true)} file={asks} proof={proof} />
+          ) : (
+            <p class="quiet">No samples of these classes and processes are stored of this time.</p>
+          )
+        }
+      </Answered>
+    </section>
+  );
+}
+
+/** As much of a process's time is worth being shown alone. */
+const WORTH = 0.3;
+
+/** The node that shows it: a function that the verdict names in the process that it names first, or that process; else all. */
+function provedBy(graph: Graph, functions: string[], processes: string[]): number {
+  for (const name of processes.slice(0, 1)) {
+    const process = widestOf(graph, name);
+    if (process === undefined) continue;
+    for (const wanted of functions) {
+      const node = widestOf(graph, wanted, process);
+      if (node !== undefined && graph.width[node] >= WORTH * graph.width[process]) return node;
+    }
+    if (graph.width[process] >= WORTH) return process;
+  }
+  return 0;
+}
+
+function Coverage({ coverage, windowS }: { coverage: NonNullable<Diagnosis["coverage"]>; windowS?: number }) {
+  const rows = [
+    windowS !== undefined ? `the last window of ${windowS.toFixed(1)} s` : "",
+    `${coverage.threads} threads`,
+    `${coverage.samples} samples`,
+    coverage.lost > 0 ? `${coverage.lost} samples lost` : "none lost",
+    `what ended it is known of ${percent(coverage.ends_known)} of the waiting time`,
+  ];
+  return (
+    <section>
+      <h2>What this rests on</h2>
+      <p>{rows.filter(Boolean).join(" · ")}</p>
+      {coverage.lost > 0 && <Notice>{`${coverage.lost} samples were lost: what is shown is less than what happened.`}</Notice>}
+      {(coverage.missing?.length ?? 0) > 0 && (
+        <ul class="missing" aria-label="What is missing">
+          {coverage.missing.map((missing, at) => (
+            <li key={at}>{missing}</li>
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,105 @@
+// Opens the page of a running collector in a real browser and uses it as people do. Fails on anything that a user would see, on any error in the
+// console, on any request that leaves the collector, and on serious findings of axe.
+//
+//     node tests/browser.mjs URL DIRECTORY HOST FROM UNTIL
+//
+// FROM and UNTIL are Unix seconds of what is looked at. Screenshots go into the directory. `tests/tests/page.rs` starts this, with data from a real agent.
+
+import { mkdirSync, readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+import * as flame from "./flame.mjs";
+import * as views from "./views.mjs";
+
+const [url, directory, host, from, until] = process.argv.slice(2);
+if (!until) throw new Error("usage: browser.mjs URL DIRECTORY HOST FROM UNTIL");
+mkdirSync(directory, { recursive: true });
+const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+/** On a machine that has other things to do, an unoptimized collector takes its time. */
+const PATIENCE_MS = 60_000;
+/** Findings of these impacts fail the test. */
+const SERIOUS = new Set(["serious", "critical"]);
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"],
+});
+console.log(`Chromium ${browser.version()}`);
+let failed = 0;
+
+/** A tab with everything that may go wrong in it. */
+async function open(options = {}) {
+  const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: "light", acceptDownloads: true, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(PATIENCE_MS);
+  const problems = [];
+  page.on("console", (message) => {
+    if (["error", "warning"].includes(message.type())) problems.push(`console: ${message.text()} (${message.location().url})`);
+  });
+  page.on("pageerror", (error) => problems.push(`uncaught: ${error.message}`));
+  page.on("request", (request) => {
+    if (!request.url().startsWith(url) && !/^(blob|data):/.test(request.url())) problems.push(`asked elsewhere: ${request.url()}`);
+  });
+  return { context, page, problems };
+}
+
+/** What a test has to work with. */
+const tools = {
+  url,
+  host,
+  /** The time of all that is stored, as addresses have it. */
+  time: `from=${from}&until=${until}`,
+  from: Number(from),
+  until: Number(until),
+  /** Goes to a view and waits until all of it is there. */
+  async visit(page, path) {
+    await page.goto(`${url}${path}`);
+    await tools.settled(page);
+  },
+  async settled(page) {
+    await page.waitForFunction(() => document.querySelector("main h1, main .panel, main .empty") && !document.querySelector('[aria-busy="true"]'));
+  },
+  async shot(page, name, fullPage = true) {
+    await page.screenshot({ path: join(directory, `${name}.png`), fullPage });
+  },
+  assert(condition, message) {
+    if (!condition) throw new Error(message);
+  },
+  equal(actual, expected, message) {
+    if (JSON.stringify(actual) !== JSON.stringify(expected)) throw new Error(`${message}: ${JSON.stringify(actual)} is not ${JSON.stringify(expected)}`);
+  },
+  /** What axe has to say of what is shown. */
+  async accessible(page, where) {
+    await page.evaluate(AXE);
+    const { violations } = await page.evaluate(() => globalThis.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+    for (const { id, impact, help, nodes } of violations) {
+      const shown = `${where}: axe, ${impact}: ${help} (${id}) at ${nodes.slice(0, 3).map((node) => `${node.target.join(" ")} ${node.any.map((check) => check.message).join("; ")}`).join(" | ")}`;
+      if (SERIOUS.has(impact)) throw new Error(shown);
+      console.log(`  ${shown}`);
+    }
+  },
+};
+
+const only = process.env.ONLY;
+for (const [name, { options, run, expected }] of Object.entries({ ...views.tests, ...flame.tests })) {
+  if (only && !name.includes(only)) continue;
+  const { context, page, problems } = await open(options);
+  const start = Date.now();
+  let problem;
+  try {
+    await run(page, tools);
+  } catch (error) {
+    problem = error.stack;
+    await tools.shot(page, `failed ${name.replaceAll("/", " ")}`).catch(() => {});
+  }
+  const unexpected = problems.filter((text) => !expected?.test(text));
+  const isGood = !problem && unexpected.length === 0;
+  failed += isGood ? 0 : 1;
+  console.log(`${isGood ? "ok    " : "FAILED"} ${name} (${Date.now() - start} ms)`);
+  if (problem) console.log(`  ${problem}`);
+  for (const text of unexpected) console.log(`  ${text}`);
+  await context.close();
+}
+await browser.close();
+process.exitCode = failed ? 1 : 0;

@@ -1,0 +1,216 @@
+// The views, each opened, clicked and typed into.
+
+const HOSTILE = "onerror";
+
+/** No markup was made of what processes chose. */
+async function harmless(page, { assert }) {
+  const found = await page.evaluate(() => ({ images: document.querySelectorAll("img, script:not([src])").length, owned: globalThis.owned }));
+  assert(found.images === 0 && found.owned === undefined, `markup was made of a name: ${JSON.stringify(found)}`);
+}
+
+const encoded = (text) => encodeURIComponent(text);
+
+async function everyView(page, tools, name) {
+  const { host, time, from, until, visit, settled, shot, accessible, equal } = tools;
+  const middle = Math.round((from + until) / 2);
+  const query = `wall{host="${host}",class!="idle"}`;
+  const paths = {
+    overview: `/?${time}`,
+    verdict: `/verdict?host=${encoded(host)}&${time}`,
+    explore: `/explore?query=${encoded(query)}&by=process&${time}`,
+    host: `/host?host=${encoded(host)}&${time}`,
+    compare: `/compare?query=${encoded(query)}&by=process&from=${middle}&until=${until}&before_from=${from}&before_until=${middle}`,
+  };
+  for (const [view, path] of Object.entries(paths)) {
+    await visit(page, path);
+    // Answers that depend on others come later.
+    await page.waitForTimeout(300);
+    await settled(page);
+    await harmless(page, tools);
+    await shot(page, `${view}-${name}`);
+    // What a screen shows of it: the documentation has these.
+    await shot(page, `${view}-${name}-screen`, false);
+    await accessible(page, `${view}, ${name}`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    equal(Math.max(0, wide), 0, `${view}, ${name}: pixels that the page is too wide`);
+  }
+}
+
+export const tests = {
+  "every view, light": { run: (page, tools) => everyView(page, tools, "light") },
+  "every view, dark": { options: { colorScheme: "dark" }, run: (page, tools) => everyView(page, tools, "dark") },
+  "every view, 400 px": { options: { viewport: { width: 400, height: 800 } }, run: (page, tools) => everyView(page, tools, "narrow") },
+
+  "the overview answers what limits, where, since when, and what to do": {
+    async run(page, { url, host, time, settled, assert, equal }) {
+      const answer = await (await fetch(`${url}/api/v1/overview?${time}`)).json();
+      const { verdict } = answer.hosts.find((known) => known.labels.host === host);
+      const start = Date.now();
+      await page.goto(`${url}/?${time}`);
+      await page.waitForSelector(".hosts tbody tr");
+      console.log(`  first view after ${Date.now() - start} ms`);
+      await settled(page);
+      const row = await page.locator(".hosts tbody tr", { hasText: host }).innerText();
+      for (const told of [verdict.code, verdict.summary]) assert(row.includes(told), `the row does not say ${told}: ${row}`);
+      // By keyboard alone.
+      await page.getByPlaceholder("Find hosts").fill("no such host");
+      await page.waitForSelector("text=No host matches");
+      assert(page.url().includes("find=no"), "what is sought is not in the address");
+      await page.getByPlaceholder("Find hosts").fill(host.slice(0, 4));
+      await page.waitForSelector(".hosts tbody tr");
+      await page.locator(".code-count").first().click();
+      assert(new URL(page.url()).searchParams.get("code"), "the constraint is not in the address");
+      await page.getByRole("button", { name: "Since" }).click();
+      equal(await page.locator("th[aria-sort=descending]").innerText(), "Since ↓".slice(0, 5), "sorted by");
+      await page.locator(".hosts tbody tr").first().locator("a").first().focus();
+      await page.keyboard.press("Enter");
+      await page.waitForURL(/\/verdict\?host=/);
+      await page.goBack();
+      await page.waitForSelector(".hosts tbody tr");
+    },
+  },
+
+  "the verdict proves what it says": {
+    async run(page, { url, host, time, visit, settled, assert }) {
+      await visit(page, `/verdict?host=${encoded(host)}&${time}`);
+      const query = encoded(`{host="${host}"}`);
+      const answer = await (await fetch(`${url}/api/v1/constraints?query=${query}&by=host&diagnosis=true&${time}`)).json();
+      const constraint = answer.scopes[0].constraints[0];
+      const text = await page.locator("main").innerText();
+      const { evidence, next_steps, hypothesis } = constraint.diagnosis.verdict;
+      for (const told of [constraint.code, constraint.summary.slice(1), ...evidence.map((fact) => fact.what), ...next_steps.map((step) => step.action), hypothesis]) {
+        assert(text.includes(told), `${told} is missing: ${text}`);
+      }
+      for (const part of ["Evidence", "What to do", "Where the threads' time went", "The proof", "What this rests on"]) {
+        assert(text.includes(part), `${part} is missing`);
+      }
+      await page.getByRole("button", { name: "All threads" }).click();
+      await settled(page);
+      await page.waitForSelector(".flame canvas");
+      assert(page.url().includes("all=true"), "that all is shown is not in the address");
+      await page.getByRole("link", { name: "Explore" }).last().click();
+      await page.waitForURL(/\/explore\?query=/);
+    },
+  },
+
+  "a query is completed, a time is chosen by pulling, and both are in the address": {
+    async run(page, { host, time, visit, settled, assert }) {
+      await visit(page, `/explore?${time}`);
+      const field = page.getByRole("combobox", { name: "Query: labels" });
+      const options = page.locator(".combo");
+      await field.fill("ho");
+      await options.getByRole("option", { name: "host", exact: true }).click();
+      await options.getByRole("option", { name: host, exact: true }).waitFor();
+      await page.keyboard.press("ArrowDown");
+      await page.keyboard.press("Enter");
+      await settled(page);
+      const query = new URL(page.url()).searchParams.get("query");
+      assert(query === `wall{host="${host}"}`, `the address has ${query}`);
+      await page.getByLabel("Query: type of profile").selectOption("cpu");
+      await settled(page);
+      await page.getByLabel("Group by").selectOption("process");
+      await settled(page);
+      const chart = await page.locator(".u-over").boundingBox();
+      await page.mouse.move(chart.x + chart.width * 0.4, chart.y + 40);
+      await page.mouse.down();
+      await page.mouse.move(chart.x + chart.width * 0.95, chart.y + 40, { steps: 5 });
+      await page.mouse.up();
+      await page.waitForFunction((before) => !location.search.includes(before), time);
+      await settled(page);
+      const shown = page.url();
+      await page.reload();
+      await settled(page);
+      assert(page.url() === shown, "the address does not stay");
+      await page.getByLabel("Time", { exact: true }).selectOption("now-5m");
+      await page.waitForURL(/from=now-5m/);
+    },
+  },
+
+  "a query that makes no sense is told in the collector's words": {
+    // It completes what is typed meanwhile, of labels that may not be there.
+    expected: /40[04] \((Bad Request|Not Found)\)/,
+    async run(page, { visit, settled, shot }) {
+      await visit(page, "/explore?from=now-5m");
+      const field = page.getByRole("combobox", { name: "Query: labels" });
+      await field.fill('host="a');
+      await field.press("Escape");
+      await field.press("Enter");
+      await page.waitForSelector("[role=alert]:has-text('bad query')");
+      await shot(page, "error", false);
+    },
+  },
+
+  "what is empty says so, and what to do": {
+    async run(page, { visit, shot, accessible }) {
+      await visit(page, `/explore?query=${encoded('wall{host="nobody"}')}&from=now-5m`);
+      await page.waitForSelector("text=Nothing is stored of this");
+      await visit(page, "/verdict?host=nobody");
+      await page.waitForSelector("text=Nothing was diagnosed of nobody");
+      await shot(page, "empty", false);
+      await accessible(page, "empty");
+    },
+  },
+
+  "names that processes chose are text": {
+    async run(page, tools) {
+      const { host, time, visit, settled, assert } = tools;
+      await visit(page, `/explore?query=${encoded(`cpu{host="${host}"}`)}&by=process&${time}`);
+      await page.getByPlaceholder("Search frames").fill(HOSTILE);
+      await page.waitForSelector(".matched");
+      const row = page.locator(".functions button.code", { hasText: "<img src=x onerror=" });
+      await row.first().waitFor();
+      await row.first().hover();
+      await harmless(page, tools);
+      await row.first().dblclick();
+      await page.waitForSelector("text=Callers and callees of");
+      await settled(page);
+      await harmless(page, tools);
+      await visit(page, `/?${time}`);
+      assert((await page.locator("main").innerText()).includes("<img src=x>"), "the service's name is not shown");
+      await harmless(page, tools);
+    },
+  },
+
+  "light and dark are chosen and kept": {
+    async run(page, { visit, assert }) {
+      await visit(page, "/");
+      await page.getByRole("button", { name: "Dark colours" }).click();
+      const theme = () => page.evaluate(() => document.documentElement.dataset.theme);
+      assert((await theme()) === "dark", "it is not dark");
+      await page.reload();
+      assert((await theme()) === "dark", "it does not stay dark");
+    },
+  },
+
+  "a token is asked for where the collector wants one": {
+    expected: /401 \(Unauthorized\)/,
+    async run(page, { url, settled, assert, accessible }) {
+      const isKnown = (request) => request.headers().authorization === "Bearer sesame";
+      await page.route("**/api/v1/**", (route) =>
+        isKnown(route.request()) ? route.continue() : route.fulfill({ status: 401, json: { error: { code: "unauthorized", message: "a token is needed" } } }),
+      );
+      await page.goto(url);
+      await page.waitForSelector("dialog[open]");
+      await accessible(page, "token");
+      await page.getByRole("textbox", { name: "Token" }).fill("wrong");
+      await page.keyboard.press("Enter");
+      await page.waitForSelector("dialog[open] >> text=does not accept");
+      await page.getByRole("textbox", { name: "Token" }).fill("sesame");
+      await page.keyboard.press("Enter");
+      await page.waitForSelector(".hosts tbody tr");
+      await settled(page);
+      assert(!page.url().includes("sesame"), "the token is in the address");
+      assert((await page.evaluate(() => localStorage.length + document.cookie.length)) === 0, "the token is kept for longer than the tab");
+    },
+  },
+
+  "a collector that is away is told, and what was shown stays": {
+    expected: /ERR_FAILED/,
+    async run(page, { visit, assert }) {
+      await visit(page, "/");
+      await page.route("**/api/v1/overview**", (route) => route.abort());
+      await page.waitForSelector("[role=alert]:has-text('does not answer')");
+      assert((await page.locator(".hosts tbody tr").count()) > 0, "what was shown is gone");
+    },
+  },
+};
