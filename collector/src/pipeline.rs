@@ -110,8 +110,8 @@ pub async fn listen_on(address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
 
-/// Answers queries over HTTP to those who may ask, and serves the page that asks them. Without TLS only to those who ask an address, `localhost`, or one of these names; with TLS,
-/// nobody else's page can take the collector for its own server.
+/// Answers queries over HTTP to those who may ask, and serves the page that asks them to everybody. Without TLS only to those who ask an address,
+/// `localhost`, or one of these names; with TLS, nobody else's page can take the collector for its own server.
 #[must_use]
 pub fn queries(
     listener: TcpListener,
@@ -132,7 +132,9 @@ pub fn queries(
             own.metrics() + &of_control.metrics() + &holdings
         };
         let router = api::router(store, control, limits, Arc::new(metrics));
-        let mut router = api::only_for_callers(page::beside(router), access, Arc::clone(&counts));
+        let mut router = api::only_for_callers(router, access, Arc::clone(&counts));
+        // It has nothing that is anybody's: without a token it asks for one.
+        router = page::beside(router);
         if tls.is_none() {
             router = api::only_for_hosts(router, names);
         }

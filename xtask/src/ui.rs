@@ -91,8 +91,8 @@ fn licences(lock: &str) -> Result<()> {
     for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
         let licence = package["license"].as_str().unwrap_or("none");
         let is_dev = package["dev"].as_bool().unwrap_or_default();
-        let is_allowed = LICENCES.contains(&licence) || is_dev && OF_TESTS.contains(&licence);
-        if !is_allowed {
+        let is_known = LICENCES.contains(&licence) || is_dev && OF_TESTS.contains(&licence);
+        if !is_known {
             bad.push(format!("{name}: its licence is {licence}"));
         }
         if !package["resolved"].is_null() {
