@@ -16,7 +16,7 @@ use crate::control::Shown;
 use crate::control::ask::Ask;
 use crate::query_command::client::{Address, ClientError};
 use crate::query_command::failure::{Failure, Kind};
-use crate::query_command::{DEFAULT_URL, Security, print, write_whole};
+use crate::query_command::{DEFAULT_URL, Security, made_by, print, write_whole};
 
 /// How long an answer waits for the end of the profile. On a terminal progress is shown as often.
 const LOOK: &str = "500ms";
@@ -25,6 +25,14 @@ const ABANDON_AFTER: &str = "15s";
 /// How long the collector may be away before this command gives up.
 const MAX_FAILURES: usize = 5;
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The files of a profile.
+const FILES: [(Format, &str); 5] = [
+    (Format::Svg, "flame.svg"),
+    (Format::Folded, "folded"),
+    (Format::Pprof, "profile.pb.gz"),
+    (Format::Speedscope, "speedscope"),
+    (Format::Json, "profile.json"),
+];
 /// File that is written where none is named.
 const DEFAULT_OUTPUT: &str = "flame.svg";
 
@@ -85,7 +93,7 @@ pub struct Arguments {
 /// # Errors
 /// There is no profile, or no place for it.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
-    let file = file_of(&arguments.output)?;
+    let file = made_by(&arguments.output, &FILES)?;
     check(&arguments.output)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -198,24 +206,6 @@ fn read(answer: &[u8]) -> Result<Shown, Failure> {
 
 fn safe(text: &str) -> String {
     chokepoint_analysis::names::printable(text)
-}
-
-/// Which file of a profile is written to a path.
-fn file_of(path: &Path) -> Result<&'static str, Failure> {
-    if path.as_os_str() == "-" {
-        return Ok("folded");
-    }
-    match Format::from_path(path) {
-        Ok(Format::Svg) => Ok("flame.svg"),
-        Ok(Format::Folded) => Ok("folded"),
-        Ok(Format::Pprof) => Ok("profile.pb.gz"),
-        Ok(Format::Speedscope) => Ok("speedscope"),
-        Ok(Format::Json) => Ok("profile.json"),
-        Ok(Format::Firefox) | Err(_) => Err(Failure::new(
-            Kind::Usage,
-            "a file's name ends in .svg, .folded, .pb.gz, .speedscope.json or .json: that says what is written",
-        )),
-    }
 }
 
 /// Finds out now, not after the recording, whether there is a place for the file.

@@ -221,7 +221,8 @@ async fn answer(arguments: &Arguments) -> Result<Output, Failure> {
         What::Flame { of, by, output: Some(path) } => {
             let mut parameters = of.parameters();
             parameters.push(("by", by));
-            let bytes = asking.address.get(&format!("{BASE}{}", endpoint_of(path)?), &parameters).await?;
+            let bytes =
+                asking.address.get(&format!("{BASE}{}", made_by(path, &ENDPOINTS)?), &parameters).await?;
             let file = (path.as_os_str() != "-").then(|| path.clone());
             Ok(Output { bytes: bytes.to_vec(), file })
         }
@@ -318,22 +319,26 @@ impl Asking {
     }
 }
 
-/// Which endpoint writes files of this name.
-fn endpoint_of(path: &Path) -> Result<&'static str, Failure> {
-    if path.as_os_str() == "-" {
-        return Ok("/folded");
-    }
-    match Format::from_path(path) {
-        Ok(Format::Svg) => Ok("/svg"),
-        Ok(Format::Folded) => Ok("/folded"),
-        Ok(Format::Pprof) => Ok("/pprof"),
-        Ok(Format::Speedscope) => Ok("/speedscope"),
-        Ok(Format::Json) => Ok("/flamegraph"),
-        Ok(Format::Firefox) | Err(_) => Err(Failure::new(
+/// What makes each kind of file that can be written; its name's end says of which kind one is.
+const ENDPOINTS: [(Format, &str); 5] = [
+    (Format::Svg, "/svg"),
+    (Format::Folded, "/folded"),
+    (Format::Pprof, "/pprof"),
+    (Format::Speedscope, "/speedscope"),
+    (Format::Json, "/flamegraph"),
+];
+
+/// Which of these makes a file of this name; `-` is folded stacks.
+pub(crate) fn made_by(path: &Path, makers: &[(Format, &'static str)]) -> Result<&'static str, Failure> {
+    let is_printed = path.as_os_str() == "-";
+    let format = if is_printed { Some(Format::Folded) } else { Format::from_path(path).ok() };
+    let maker = makers.iter().find(|(made, _)| format == Some(*made));
+    maker.map(|(_, maker)| *maker).ok_or_else(|| {
+        Failure::new(
             Kind::Usage,
             "a file's name ends in .svg, .folded, .pb.gz, .speedscope.json or .json: that says what is written",
-        )),
-    }
+        )
+    })
 }
 
 /// A file appears under its name only when all of it is on the disk.
