@@ -110,9 +110,12 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
         (Code::CpuSaturated, summary)
     };
     let mut finding = Finding::new(code, share, summary)
-        .proves("of the time able to run, queued", ratio * 100.0, "%", "threads")
-        .proves("of the queueing, behind the target's own threads", behind.own * 100.0, "%", "run queue")
-        .proves("of the queueing, behind others", behind.others * 100.0, "%", "run queue");
+        .proves("of the time able to run, queued", ratio * 100.0, "%", "threads");
+    if behind.is_known {
+        finding = finding
+            .proves("of the queueing, behind the target's own threads", behind.own * 100.0, "%", "run queue")
+            .proves("of the queueing, behind others", behind.others * 100.0, "%", "run queue");
+    }
     if let Some(p95) = p95 {
         finding = finding.proves("run-queue latency, 95th percentile", p95 as f64 / 1e6, "ms", "run queue");
     }
@@ -140,6 +143,8 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
 
 /// Whose turn it was while the target's threads queued.
 pub(super) struct Behind {
+    /// Whether it was recorded; else nothing is behind anybody here.
+    pub is_known: bool,
     /// The part that is behind its own threads.
     pub own: f64,
     /// The part that is behind others.
@@ -171,6 +176,7 @@ impl Behind {
         let mut others: Vec<(String, u64)> = others.into_iter().collect();
         others.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         Self {
+            is_known: total > 0,
             own: own as f64 / whole,
             others: others.iter().map(|(_, ns)| ns).sum::<u64>() as f64 / whole,
             names: others.into_iter().take(3).map(|(name, _)| name).collect(),
