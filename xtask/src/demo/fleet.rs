@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::Workload;
 use crate::{
     build,
     workspace::{Privilege, run as run_command, step, target_dir},
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Any port that is free.
 const ANY_PORT: &str = "127.0.0.1:0";
 
-/// Starts both, and prints what limits this host and where to see it. In a terminal they run on until Ctrl-C.
+/// Starts both and something to see, and prints what limits this host and where to see it. In a terminal all of it runs on until Ctrl-C.
 pub fn show() -> Result<()> {
     build::binaries(&[build::COLLECTOR])?;
     let directory = target_dir().join("demo");
@@ -32,7 +33,14 @@ pub fn show() -> Result<()> {
     fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
 
     let collector = Collector::start(&directory.join("store"))?;
-    step(&format!("an agent streams this host to a collector at {}, a window each {WINDOW}", collector.grpc));
+    let cpus = thread::available_parallelism()?.get();
+    // One has to wait.
+    let _workloads = (0..=cpus).map(|_| Workload::start()).collect::<Result<Vec<_>>>()?;
+    step(&format!(
+        "an agent streams this host to a collector at {}, a window each {WINDOW}, while {} processes burn its {cpus} CPUs",
+        collector.grpc,
+        cpus + 1
+    ));
     let agent = follow(&collector, &directory.join("state"))?;
     collector.wait_for_windows()?;
     run_command(collector.query().arg("constraints"))?;

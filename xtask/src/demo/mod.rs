@@ -29,7 +29,7 @@ pub struct Args {
     flame_only: bool,
 }
 
-/// Builds, and profiles the host while a workload burns its CPU; then has an agent stream that to a collector.
+/// Builds, and profiles the host while a workload burns its CPU; then has an agent stream a host that is short of CPUs to a collector.
 pub fn run(args: &Args) -> Result<()> {
     build::binaries(&[build::AGENT])?;
     let output = args.output.clone().unwrap_or_else(|| root().join("flame.svg"));
@@ -42,12 +42,9 @@ pub fn run(args: &Args) -> Result<()> {
         workload.0.id()
     ));
     record(args.duration, &output)?;
-    println!("{}", output.display());
-    if !args.flame_only {
-        fleet::show()?;
-    }
     drop(workload);
-    Ok(())
+    println!("{}", output.display());
+    if args.flame_only { Ok(()) } else { fleet::show() }
 }
 
 fn record(duration: u32, output: &Path) -> Result<()> {

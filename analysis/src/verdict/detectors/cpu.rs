@@ -109,8 +109,12 @@ pub(super) fn queueing(case: &Case<'_>) -> Option<Finding> {
             format!("threads want more CPUs than there are, and queue {} of their time", percent(share));
         (Code::CpuSaturated, summary)
     };
-    let mut finding = Finding::new(code, share, summary)
-        .proves("of the time able to run, queued", ratio * 100.0, "%", "threads");
+    let mut finding = Finding::new(code, share, summary).proves(
+        "of the time able to run, queued",
+        ratio * 100.0,
+        "%",
+        "threads",
+    );
     if behind.is_known {
         finding = finding
             .proves("of the queueing, behind the target's own threads", behind.own * 100.0, "%", "run queue")
