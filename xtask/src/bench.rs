@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the project's figures beside its peers', both measured in the same run.
 
 mod alongside;
+mod collector;
 mod events;
 pub mod gauge;
 pub mod lossy;
@@ -51,6 +52,8 @@ enum Subject {
     Sched,
     /// Page faults and TCP retransmits, thousands a second, against bpftrace
     Events,
+    /// A collector of two thousand agents; what history takes beside plain Parquet, and what it answers beside DuckDB
+    Collector,
 }
 
 /// Measures, prints the tables, and puts them into the documentation.
@@ -61,7 +64,10 @@ pub fn run(args: &Args) -> Result<()> {
     let started = Instant::now();
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
-    let all = || vec![Subject::Record, Subject::Unwind, Subject::Tables, Subject::Sched, Subject::Events];
+    let all = || {
+        use Subject::{Collector, Events, Record, Sched, Tables, Unwind};
+        vec![Record, Unwind, Tables, Sched, Events, Collector]
+    };
     for subject in args.only.map_or_else(all, |only| vec![only]) {
         let (section, text) = match subject {
             Subject::Record => {
@@ -75,6 +81,10 @@ pub fn run(args: &Args) -> Result<()> {
             Subject::Tables => ("tables", tables::measure()?),
             Subject::Sched => ("sched", sched::measure(&sides, sched::turns(args.quick))?),
             Subject::Events => ("events", events::measure(&sides, events::turns(args.quick))?),
+            Subject::Collector => {
+                let plan = if args.quick { collector::Plan::quick() } else { collector::Plan::full() };
+                ("collector", collector::measure(&directory, &plan)?)
+            }
         };
         print!("{text}");
         if !args.quick {
