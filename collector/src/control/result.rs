@@ -102,6 +102,7 @@ fn outcome(profile: &Profile, diagnosis: &Diagnosis) -> Result<Outcome, String> 
     let coverage = &profile.coverage;
     let mut statements = coverage.statements();
     statements.extend(diagnosis.coverage.missing.iter().cloned());
+    let json = serde_json::to_value(diagnosis).map_err(|error| error.to_string())?;
     Ok(Outcome {
         window_ms: profile.header.duration_ns / 1_000_000,
         captured: coverage.captured,
@@ -109,12 +110,12 @@ fn outcome(profile: &Profile, diagnosis: &Diagnosis) -> Result<Outcome, String> 
         coverage: statements,
         verdict: Verdict {
             code: finding.code.to_string(),
-            severity: finding.severity.name().to_owned(),
+            severity: json["verdict"]["severity"].as_str().unwrap_or_default().to_owned(),
             confidence: finding.confidence,
             share: finding.share,
             summary: finding.summary.clone(),
             next_step: finding.next_steps.first().map(|step| step.action.clone()).unwrap_or_default(),
         },
-        diagnosis: serde_json::to_value(diagnosis).map_err(|error| error.to_string())?,
+        diagnosis: json,
     })
 }

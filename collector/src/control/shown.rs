@@ -72,7 +72,7 @@ pub struct Outcome {
 pub struct Verdict {
     /// The constraint's code.
     pub code: String,
-    /// `nothing wrong`, `low`, `warning`, `critical`.
+    /// `none`, `low`, `warning`, `critical`.
     pub severity: String,
     /// How sure it is, 0 to 1.
     pub confidence: f64,

@@ -123,6 +123,7 @@ async fn a_profile_comes_in_parts_and_has_a_verdict() {
     let outcome = shown.outcome.expect("it has one");
     assert_eq!(outcome.verdict.code, "cpu.noisy-neighbour");
     assert_eq!(outcome.diagnosis["verdict"]["code"], "cpu.noisy-neighbour");
+    assert_eq!(outcome.verdict.severity, "critical");
     assert!(outcome.captured > 0 && outcome.window_ms > 500);
 
     let finished = fleet.control.finished(&begun.id).expect("it is there");
@@ -337,7 +338,15 @@ fn told(hosts: &[(&str, &[(&str, &str)])]) -> InMemory {
 #[test]
 fn a_target_is_found_by_what_hosts_have_told() {
     let store = told(&[
-        ("a", &[("namespace", "shop"), ("pod", "web-0"), ("container", "web"), ("container_id", "c0ffee01")]),
+        (
+            "a",
+            &[
+                ("namespace", "shop"),
+                ("pod", "web-0"),
+                ("container", "web"),
+                ("container_id", "c0ffee010101"),
+            ],
+        ),
         ("b", &[("namespace", "shop"), ("pod", "db-0"), ("container", "db"), ("container_id", "c0ffee02")]),
         ("c", &[("namespace", "test"), ("pod", "web-0"), ("container", "web"), ("cgroup", "/a/b")]),
         ("d", &[("cgroup", "/a/bc")]),
@@ -357,6 +366,7 @@ fn a_target_is_found_by_what_hosts_have_told() {
         (r#"{"pod": "test/web-0"}"#, "c"),
         (r#"{"container": "db"}"#, "b"),
         (r#"{"container": "c0ffee01"}"#, "a"),
+        (r#"{"container": "c0ffee0101010000000000000000"}"#, "a"),
         (r#"{"cgroup": "/a"}"#, "c"),
         (r#"{"cgroup": "/sys/fs/cgroup/a/b/"}"#, "c"),
         // A host is taken at the user's word, by its name or its agent.

@@ -16,6 +16,8 @@ const MAX_HOSTS: usize = 10_000;
 const MAX_TOLD: usize = 10;
 /// Digits of an agent's identity that are enough to name it.
 const MIN_DIGITS: usize = 8;
+/// Digits of a container's id that agents tell.
+const TOLD_DIGITS: usize = 12;
 /// Where control groups are seen as files.
 const GROUPS: &str = "/sys/fs/cgroup";
 
@@ -143,7 +145,11 @@ fn selections(target: &Target) -> Vec<Vec<Matcher>> {
             let (namespace, name) = pod.split_once('/').unwrap_or(("", pod));
             vec![vec![is("namespace", namespace), is("pod", name)]]
         }
-        Target::Container(name) => vec![vec![is("container", name)], vec![begins("container_id", name)]],
+        Target::Container(name) => {
+            let is_id = name.bytes().all(|byte| byte.is_ascii_hexdigit());
+            let told = if is_id { &name[..name.len().min(TOLD_DIGITS)] } else { name };
+            vec![vec![is("container", name)], vec![begins("container_id", told)]]
+        }
         Target::Cgroup(path) => {
             let path = path.strip_prefix(GROUPS).unwrap_or(path).trim_end_matches('/');
             vec![vec![within("cgroup", path)]]

@@ -48,7 +48,7 @@ pub(super) fn page(shown: &Shown, written: Option<&Path>) -> String {
     let _ = writeln!(
         text,
         "  {}, confidence {:.0} %, {:.0} % of the demand",
-        printable(&verdict.severity),
+        if verdict.severity == "none" { "nothing wrong".to_owned() } else { printable(&verdict.severity) },
         verdict.confidence * 100.0,
         verdict.share * 100.0
     );
