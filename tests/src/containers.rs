@@ -1,5 +1,6 @@
 //! A container runtime of the test's own: containerd with pods as Kubernetes makes them, below a directory that is removed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -34,6 +35,19 @@ pub struct Containerd {
     /// The group that its pods' groups are made in, as runtimes see it.
     parent: String,
     pods: Vec<String>,
+}
+
+/// Process ids in a container, by its id in their groups' names.
+///
+/// # Panics
+/// Without /proc.
+#[must_use]
+pub fn processes_of(id: &str) -> BTreeSet<u32> {
+    let processes = fs::read_dir("/proc").expect("it is mounted").flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has =
+        |pid: &u32| fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(id));
+    pids.filter(has).collect()
 }
 
 /// A pod made by a test.

@@ -4,23 +4,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use chokepoint_tests::cgroup::Cgroup;
-use chokepoint_tests::containers::Containerd;
+use chokepoint_tests::containers::{Containerd, processes_of};
 use chokepoint_tests::stacks::pids;
 use chokepoint_tests::workload::eventually;
 use chokepoint_tests::{Agent, Workload, in_vm, live, skip_if};
 
 /// Burns CPU time for as long as it lives.
 const SPIN: &[&str] = &["sh", "-c", "while :; do :; done"];
-
-/// Process ids in a container, by its id in their groups' names.
-fn processes_of(id: &str) -> BTreeSet<u32> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &u32| {
-        std::fs::read_to_string(format!("/proc/{pid}/cgroup")).is_ok_and(|groups| groups.contains(id))
-    })
-    .collect()
-}
 
 fn burning(id: &str) -> u32 {
     eventually("a process in the container", || processes_of(id).into_iter().next())
