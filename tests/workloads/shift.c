@@ -1,5 +1,6 @@
 // Does units of work, each in two functions that take the same time, and counts them in the file that it is given. With SIGUSR1 the
-// second function takes twice the time, and with the next no longer. It sleeps as long as it works, and as a real-time thread it has a CPU whenever it wants one: its
+// second function takes twice the time, and with the next no longer. It sleeps about as long as it works, never twice the same, or samples
+// would keep step with its units; and as a real-time thread it has a CPU whenever it wants one: its
 // time for a unit is its own, whatever else the machine does. Each multiplication waits for the last, so that a neighbour on the same
 // core takes little of it.
 #define _GNU_SOURCE
@@ -8,6 +9,7 @@
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -42,7 +44,6 @@ int main(int count, char **arguments) {
     // Without the privilege it is a thread like any other.
     struct sched_param first = {.sched_priority = 1};
     sched_setscheduler(0, SCHED_FIFO, &first);
-    struct timespec nap = {.tv_nsec = 2000000};
     for (uint64_t units = 0;; units++) {
         char text[32];
         int length = snprintf(text, sizeof text, "%lu\n", units);
@@ -55,6 +56,7 @@ int main(int count, char **arguments) {
         }
         parse_order();
         price_order(factor);
+        struct timespec nap = {.tv_nsec = 1000000 + random() % 2000000};
         nanosleep(&nap, 0);
     }
 }

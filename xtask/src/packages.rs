@@ -51,7 +51,6 @@ pub const PACKAGES: &[Package] = &[
     command("chromium", Purpose::Test, "chromium"),
     command("qemu-system-x86", Purpose::Test, "qemu-system-x86_64"),
     package("busybox-static", Purpose::Test),
-    command("chromium", Purpose::Test, "chromium"),
     package("debian-archive-keyring", Purpose::Test),
     // Also beside rustup's: the kernel programs need the clippy of the compiler that compiles them.
     package("rust-web-clippy", Purpose::Lint),

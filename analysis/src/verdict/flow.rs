@@ -184,12 +184,13 @@ impl Flow {
     /// Time of the target that somebody wants shorter, nanoseconds.
     #[must_use]
     pub fn demand_ns(&self) -> f64 {
-        self.parts.iter().filter(|part| part.is_demand()).map(|part| part.ns).sum()
+        self.sum(Part::is_demand)
     }
 
     /// Sum of the parts that this holds for, nanoseconds.
     pub fn sum(&self, holds: impl Fn(&Part) -> bool) -> f64 {
-        self.parts.iter().filter(|part| holds(part)).map(|part| part.ns).sum()
+        // Where there is none, `sum` would say -0.
+        self.parts.iter().filter(|part| holds(part)).fold(0.0, |sum, part| sum + part.ns)
     }
 
     /// The longest of the parts that this holds for.
