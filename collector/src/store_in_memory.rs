@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use chokepoint_analysis::profile::{Function, Module, ModuleKind, Unit};
+use chokepoint_analysis::profile::{Function, Module, Unit};
 use chokepoint_proto::stream::{self, Batch, Dictionary, Hello, Window};
 
 use crate::labels::Labels;
 use crate::store::{
     AgentStatus, Appended, Appender, FrameLocation, FrameNode, Frames, Holdings, Selection, SignalQuery,
-    SignalSeries, SignalValue, StackId, Store, StoreError, Sum, SumQuery, Sums, VerdictSpan,
+    SignalSeries, SignalValue, StackId, Store, StoreError, Sum, SumQuery, Sums, VerdictSpan, module_kind,
 };
 
 /// A frame by what it is: module, address, functions with their lines.
@@ -282,14 +282,7 @@ fn stack(known: &Dictionary, leaf: u32) -> Vec<Frame> {
     while let Some(at) = node {
         let location = &known.locations[known.stack_location[at] as usize];
         let module = &known.modules[location.module as usize];
-        let kind = match module.kind() {
-            stream::ModuleKind::Unknown => ModuleKind::Unknown,
-            stream::ModuleKind::Binary => ModuleKind::Binary,
-            stream::ModuleKind::Kernel => ModuleKind::Kernel,
-            stream::ModuleKind::Vdso => ModuleKind::Vdso,
-            stream::ModuleKind::Jit => ModuleKind::Jit,
-            stream::ModuleKind::Activity => ModuleKind::Activity,
-        };
+        let kind = module_kind(module.kind);
         let lines = location.lines.iter().map(|line| {
             let function = &known.functions[line.function as usize];
             (Function { name: text(function.name), file: text(function.file) }, line.line)

@@ -12,20 +12,18 @@ use prost::Message;
 const LEVEL: i32 = 19;
 /// Window of zstd, a power of two: all of it, for windows have most in common.
 const LOG_BYTES: u32 = 25;
-/// Directories that say where something was built.
-const PLACES: [&str; 4] = ["/root/", "/home/", "/work/", "/var/tmp/"];
 
 /// Writes the windows of an agent's state directory into a file.
 pub fn record(state: &Path, to: &Path) {
     let (mut spool, _) = Spool::open(state, Limits::default()).expect("a spool");
-    let mut bytes = Vec::new();
+    let (places, mut bytes) = (places(), Vec::new());
     let (mut last, mut processes) = (0, BTreeMap::<String, usize>::new());
     while let Some(next) = spool.next_after(last) {
         last = next;
         let Some(batch) = spool.read(next) else { continue };
         let window = zstd::stream::decode_all(batch.window.as_slice()).expect("it is whole");
         let mut window = Window::decode(window.as_slice()).expect("a window");
-        clean(&mut window);
+        clean(&mut window, &places);
         let dictionary = window.dictionary.as_ref().expect("it is whole");
         for subject in &dictionary.subjects {
             *processes.entry(dictionary.strings[subject.process as usize].clone()).or_default() += 1;
@@ -55,10 +53,18 @@ pub fn record(state: &Path, to: &Path) {
     fs::write(to, bytes).expect("it is written");
 }
 
-fn clean(window: &mut Window) {
+/// Directories that say where something was built: whose home it is, and where this is.
+fn places() -> Vec<String> {
+    let home = std::env::var("HOME").unwrap_or_default();
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new(""));
+    let places = [home, here.to_string_lossy().into_owned()].into_iter();
+    places.filter(|place| place.len() > 1).map(|place| format!("{place}/")).collect()
+}
+
+fn clean(window: &mut Window, places: &[String]) {
     for string in window.dictionary.iter_mut().flat_map(|dictionary| &mut dictionary.strings) {
-        for place in PLACES {
-            while let Some(at) = string.find(place) {
+        for place in places {
+            while let Some(at) = string.find(place.as_str()) {
                 // The next two parts of the path say whose it is.
                 let rest = &string[at + place.len()..];
                 let end = rest.match_indices('/').nth(1).map_or(rest.len(), |(end, _)| end);

@@ -24,24 +24,26 @@ pub fn only_for_callers(router: Router, access: Arc<Access>, counts: Arc<Counts>
         let result = caller(&access, &request);
         let (asks_for_tokens, counts) = (AsksForTokens(access.asks_for_tokens()), Arc::clone(&counts));
         async move {
-            match result {
+            let path = request.uri().path().to_owned();
+            let mut answer = match result {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     request.extensions_mut().insert(asks_for_tokens);
                     next.run(request).await
                 }
-                Err(denied) => {
-                    let is_unknown = denied.is_unauthenticated();
-                    counts.add(if is_unknown {
-                        Count::RequestsUnauthenticated
-                    } else {
-                        Count::RequestsForbidden
-                    });
-                    let path = request.uri().path();
-                    tracing::debug!(path, why = %denied, "a request is refused");
-                    response(Err(Refused::Denied(denied)))
-                }
+                Err(denied) => response(Err(Refused::Denied(denied))),
+            };
+            // Here, or by a handler that asks for more.
+            if let Some(denied) = answer.extensions_mut().remove::<Denied>() {
+                let is_unknown = denied.is_unauthenticated();
+                counts.add(if is_unknown {
+                    Count::RequestsUnauthenticated
+                } else {
+                    Count::RequestsForbidden
+                });
+                tracing::debug!(path, why = %denied, "a request is refused");
             }
+            answer
         }
     }))
 }

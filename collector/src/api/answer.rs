@@ -131,6 +131,10 @@ impl Write for Bounded {
 /// What goes out.
 pub(super) fn response(result: Result<Answer, Refused>) -> Response {
     let wanted = result.as_ref().err().and_then(wanted);
+    let denied = match &result {
+        Err(Refused::Denied(denied)) => Some(denied.clone()),
+        _ => None,
+    };
     let (status, answer) = match result {
         Ok(answer) => (StatusCode::OK, answer),
         Err(refused) => error(&refused),
@@ -138,6 +142,10 @@ pub(super) fn response(result: Result<Answer, Refused>) -> Response {
     let bytes = Bytes::from_owner(Unsent { bytes: answer.bytes, _room: answer.room });
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
+    // For who counts them.
+    if let Some(denied) = denied {
+        response.extensions_mut().insert(denied);
+    }
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
     if let Some(name) = answer.file_name

@@ -512,6 +512,14 @@ async fn answers_are_for_readers_where_tokens_are_asked_for() {
         }
     }
     assert_eq!((counts.get(Count::RequestsUnauthenticated), counts.get(Count::RequestsForbidden)), (10, 5));
+    // Only operators have something done; here there is no agent that could do it.
+    for (token, expected) in [("r", 403), ("o", 404)] {
+        let request = Request::post("/api/v1/profile").header("authorization", format!("Bearer {token}"));
+        let request = request.header("content-type", "application/json").body(Body::from(r#"{"pid": 7}"#));
+        let response = TowerToHyperService::new(router.clone()).call(request.expect("a request")).await;
+        assert_eq!(response.expect("an answer").status().as_u16(), expected, "{token}");
+    }
+    assert_eq!(counts.get(Count::RequestsForbidden), 6);
     // What anybody may ask: whether it lives, what is no answer of the API, and who one is.
     assert_eq!(ask_as("/healthz", "").await.0, 200);
     assert_eq!(ask_as("/", "").await.0, 404);

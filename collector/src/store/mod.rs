@@ -6,8 +6,8 @@
 //! - Stacks are kept once for all hosts: two hosts that run the same file have the same locations.
 //! - What is old goes, by age and by bytes; how much went is told.
 
-use chokepoint_analysis::profile::{Function, Module};
-use chokepoint_proto::stream::{Batch, Dictionary, Hello, Window};
+use chokepoint_analysis::profile::{Function, Module, ModuleKind};
+use chokepoint_proto::stream::{self, Batch, Dictionary, Hello, Window};
 use thiserror::Error;
 
 mod asker;
@@ -374,4 +374,16 @@ pub enum StoreError {
         /// Why it failed.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+/// The kind of a module as agents tell it. One that only a newer agent knows is an unknown one.
+pub(crate) fn module_kind(kind: i32) -> ModuleKind {
+    match stream::ModuleKind::try_from(kind).unwrap_or_default() {
+        stream::ModuleKind::Unknown => ModuleKind::Unknown,
+        stream::ModuleKind::Binary => ModuleKind::Binary,
+        stream::ModuleKind::Kernel => ModuleKind::Kernel,
+        stream::ModuleKind::Vdso => ModuleKind::Vdso,
+        stream::ModuleKind::Jit => ModuleKind::Jit,
+        stream::ModuleKind::Activity => ModuleKind::Activity,
+    }
 }

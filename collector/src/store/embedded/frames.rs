@@ -1,12 +1,11 @@
 //! What stacks are made of, read from the catalogue. What was named together has numbers near each other, so rows are read in runs.
 
-use chokepoint_analysis::profile::{Function, Module, ModuleKind};
-use chokepoint_proto::stream;
+use chokepoint_analysis::profile::{Function, Module};
 use hashbrown::HashMap;
 use rusqlite::{Connection, Row};
 
 use super::{Shared, failed, varint};
-use crate::store::{FrameLocation, FrameNode, Frames, StackId, StoreError};
+use crate::store::{FrameLocation, FrameNode, Frames, StackId, StoreError, module_kind};
 
 /// Nodes that are read at a time, by their numbers: callers come just before what they call.
 const BLOCK: u32 = 64;
@@ -222,18 +221,6 @@ impl<'a> Tree<'a> {
             nodes[(number - first) as usize] = (parent, location);
         }
         Ok(self.blocks.entry(block).or_insert(nodes)[at])
-    }
-}
-
-/// A kind that a newer agent knows is an unknown one.
-fn module_kind(kind: i32) -> ModuleKind {
-    match stream::ModuleKind::try_from(kind).unwrap_or_default() {
-        stream::ModuleKind::Unknown => ModuleKind::Unknown,
-        stream::ModuleKind::Binary => ModuleKind::Binary,
-        stream::ModuleKind::Kernel => ModuleKind::Kernel,
-        stream::ModuleKind::Vdso => ModuleKind::Vdso,
-        stream::ModuleKind::Jit => ModuleKind::Jit,
-        stream::ModuleKind::Activity => ModuleKind::Activity,
     }
 }
 
