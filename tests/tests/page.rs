@@ -1,7 +1,7 @@
 //! The collector's page in a real browser, with a real agent's data of workloads whose truth is known; one of them chose names to do harm.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chokepoint_tests::agent::Running;
@@ -98,8 +98,10 @@ fn people_see_what_limits_a_host_and_what_proves_it() {
     node.arg("tests/browser.mjs").arg(format!("http://{}", serving.http)).arg(&shots).arg(&host);
     node.arg(from.to_string()).arg(until.to_string()).current_dir(ui);
     workload::die_with_test(&mut node);
-    let status = node.status().expect("node can be run");
-    assert!(status.success(), "see above, and {}", shots.display());
+    // What failed is told at its end, on stderr: there is much between.
+    let output = node.stdout(Stdio::inherit()).output().expect("node can be run");
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{failed}\nScreenshots are in {}", shots.display());
 }
 
 #[test]

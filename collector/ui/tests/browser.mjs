@@ -26,7 +26,8 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"],
 });
 console.log(`Chromium ${browser.version()}`);
-let failed = 0;
+/** What failed, and why. */
+const failed = [];
 
 /** A tab with everything that may go wrong in it. */
 async function open(options = {}) {
@@ -94,12 +95,11 @@ for (const [name, { options, run, expected }] of Object.entries({ ...views.tests
     await tools.shot(page, `failed ${name.replaceAll("/", " ")}`).catch(() => {});
   }
   const unexpected = problems.filter((text) => !expected?.test(text));
-  const isGood = !problem && unexpected.length === 0;
-  failed += isGood ? 0 : 1;
-  console.log(`${isGood ? "ok    " : "FAILED"} ${name} (${Date.now() - start} ms)`);
-  if (problem) console.log(`  ${problem}`);
-  for (const text of unexpected) console.log(`  ${text}`);
+  const reasons = [...(problem ? [problem] : []), ...unexpected].map((reason) => `  ${reason}`);
+  console.log([`${reasons.length ? "FAILED" : "ok    "} ${name} (${Date.now() - start} ms)`, ...reasons].join("\n"));
+  if (reasons.length) failed.push([name, ...reasons].join("\n"));
   await context.close();
 }
 await browser.close();
-process.exitCode = failed ? 1 : 0;
+if (failed.length) console.error(failed.join("\n"));
+process.exitCode = failed.length ? 1 : 0;
