@@ -1,6 +1,7 @@
 // The flame graph as people use it: a canvas that only draws what is in view, with pointer, keys, a tip and a menu.
 
-import { useEffect, useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
+import { useHeld } from "../held";
 import { colour, useTheme } from "../theme";
 import { percent, points, weight } from "../units";
 import { colouring, type ColourBy } from "./colours";
@@ -46,7 +47,7 @@ export function Flame(props: FlameProps) {
   const [width, setWidth] = useState(0);
   const [scrolled, setScrolled] = useState(0);
   const [hovered, setHovered] = useState<{ node: number; x: number; y: number }>();
-  const [selected, setSelected] = useState<number>();
+  const [selected, setSelected] = useHeld<number | undefined>(graph, undefined);
   const [menu, setMenu] = useState<MenuAt>();
   const colours = useMemo(() => colouring(graph, props.colourBy), [graph, props.colourBy]);
   const rows = useMemo(() => rowCount(graph, zoom), [graph, zoom]);
@@ -69,7 +70,6 @@ export function Flame(props: FlameProps) {
     setScrolled(box.scrollTop);
     setHovered(undefined);
   }, [graph, isFlame, rows, zoom]);
-  useEffect(() => setSelected(undefined), [graph]);
 
   const look: Look = {
     zoom,

@@ -2,6 +2,7 @@
 
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { download, url } from "../api/client";
+import { useHeld } from "../held";
 import { Notice } from "../parts/states";
 import { percent, weight, whole } from "../units";
 import { Flame } from "./canvas";
@@ -143,10 +144,9 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, proo
 
 /** One half of a sandwich, which is zoomed by itself. */
 function Part({ graph, search, ...rest }: { graph: Graph; label: string; isFlame: boolean; search?: RegExp; colourBy: ColourBy; onSandwich: (frame: number) => void; onSearch: (name: string) => void }) {
-  const [zoom, setZoom] = useState(0);
-  useEffect(() => setZoom(0), [graph]);
+  const [zoom, setZoom] = useHeld(graph, 0);
   const found = useMemo(() => (search ? find(graph, search) : undefined), [graph, search]);
-  return <Flame graph={graph} found={found} zoom={zoom < graph.parent.length ? zoom : 0} onZoom={setZoom} maxRows={20} {...rest} />;
+  return <Flame graph={graph} found={found} zoom={zoom} onZoom={setZoom} maxRows={20} {...rest} />;
 }
 
 function SearchField({ value, onChange, error }: { value: string; onChange: (value: string) => void; error?: string }) {

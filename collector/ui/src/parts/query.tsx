@@ -1,7 +1,8 @@
 // What is asked for: a type of profile and matchers of labels, with completion of names and values.
 
-import { useEffect, useId, useMemo, useState } from "preact/hooks";
+import { useId, useMemo, useState } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
+import { useHeld } from "../held";
 import { quote, split, typing } from "../selector";
 
 /** Types that every collector knows; others are kinds of profiles that are stored. */
@@ -32,12 +33,13 @@ interface Props {
 
 export function QueryField({ query, from, until, label, onChange }: Props) {
   const { type, matchers } = split(query);
-  const [text, setText] = useState(matchers);
+  // Beside `useHeld`: what is given is what is typed, until something else is asked for.
+  const [typed, setTyped] = useState({ of: matchers, text: matchers });
+  const text = typed.of === matchers ? typed.text : matchers;
+  const setText = (next: string) => setTyped({ of: matchers, text: next });
   const [caret, setCaret] = useState(0);
   const [isOpen, setOpen] = useState(false);
-  const [chosen, setChosen] = useState(-1);
   const id = useId();
-  useEffect(() => setText(matchers), [matchers]);
 
   const now = useMemo(() => typing(text, caret), [text, caret]);
   const names = useAnswer<{ labels: { name: string }[] }>(isOpen && now.what === "label" ? url("/labels", { from, until }) : undefined);
@@ -50,10 +52,11 @@ export function QueryField({ query, from, until, label, onChange }: Props) {
     const wanted = now.prefix.toLowerCase();
     return all.filter((value) => value.toLowerCase().includes(wanted)).slice(0, MOST);
   }, [isOpen, now, names.answer, values.answer]);
-  useEffect(() => setChosen(-1), [offered]);
+  const [chosen, setChosen] = useHeld(offered, -1);
 
   const give = (next = text) => {
     setOpen(false);
+    setTyped({ of: next, text: next });
     onChange(`${type}{${next}}`);
   };
   const take = (value: string) => {
