@@ -67,7 +67,7 @@ function Verdict({ constraint, answer, glance, place }: { constraint: Constraint
           {` · confidence ${percent(constraint.confidence)}`}
           {found?.gain_upper_bound ? ` · at most ${found.gain_upper_bound.toFixed(1)} times the throughput without it` : ""}
         </p>
-        <h1>{sentence(constraint.summary)}</h1>
+        <h1>{sentence(constraint.summary || constraint.code)}</h1>
         {found && <Who found={found} />}
       </div>
       {glance && seen && <Strip spans={seen.history} fromMs={glance.from_unix_ms} untilMs={glance.until_unix_ms} label={`What limited ${host}`} />}
