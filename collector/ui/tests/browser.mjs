@@ -61,6 +61,10 @@ const tools = {
   async settled(page) {
     await page.waitForFunction(() => document.querySelector("main h1, main .panel, main .empty") && !document.querySelector('[aria-busy="true"]'));
   },
+  /** The address as the page has it: the browser tells changes of it to this side later than what else happens. */
+  async address(page) {
+    return new URL(await page.evaluate(() => location.href));
+  },
   async shot(page, name, fullPage = true) {
     await page.screenshot({ path: join(directory, `${name}.png`), fullPage });
   },

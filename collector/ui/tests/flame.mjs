@@ -64,7 +64,7 @@ const median = (lengths) => [...lengths].sort((a, b) => a - b)[lengths.length >>
 
 export const tests = {
   "200,000 nodes are drawn, zoomed and searched at once": {
-    async run(page, { visit, settled, assert, shot, url }) {
+    async run(page, { visit, address, settled, assert, shot, url }) {
       const tree = JSON.stringify(largeTree());
       await page.route("**/api/v1/flamegraph**", (route) => route.fulfill({ contentType: "application/json", body: tree }));
       const start = Date.now();
@@ -122,15 +122,15 @@ export const tests = {
         slow.push(`${turn} ${Date.now() - begin} ms`);
       }
       console.log(`  turned: ${slow.join(", ")}`);
-      assert(page.url().startsWith(url), "it is still there");
+      assert((await address(page)).href.startsWith(url), "it is still there");
     },
   },
 
   "the flame graph zooms, searches, turns and is a link": {
-    async run(page, { host, time, visit, settled, assert, shot }) {
+    async run(page, { host, time, visit, address, settled, assert, shot }) {
       await visit(page, `/explore?query=${encoded(`wall{host="${host}",class!="idle"}`)}&by=process&${time}`);
       const canvas = page.locator(".flame canvas");
-      const params = () => new URL(page.url()).searchParams;
+      const zoomed = async () => (await address(page)).searchParams.get("zoom");
       // By keyboard: to the widest below, in, and out again.
       await canvas.focus();
       await page.keyboard.press("ArrowDown");
@@ -138,10 +138,10 @@ export const tests = {
       await page.keyboard.press("Enter");
       await page.waitForFunction(() => new URL(location.href).searchParams.has("zoom"));
       assert((await page.locator(".flame [aria-live]").innerText()).includes("%"), "the frame is not told");
-      const zoom = params().get("zoom");
+      const zoom = await zoomed();
       await page.reload();
       await settled(page);
-      assert(params().get("zoom") === zoom, "the zoom is no link");
+      assert((await zoomed()) === zoom, "the zoom is no link");
       await page.locator(".flame canvas").press("Escape");
       await page.waitForFunction(() => !new URL(location.href).searchParams.has("zoom"));
       // Searching dims and sums.

@@ -1,5 +1,7 @@
 // The views, each opened, clicked and typed into.
 
+import { readFileSync } from "node:fs";
+
 const HOSTILE = "onerror";
 
 /** No markup was made of what processes chose. */
@@ -36,13 +38,117 @@ async function everyView(page, tools, name) {
   }
 }
 
+/** What an agent may say of a host at its worst for a layout: words without a place to break, many of everything, and nothing of what may be absent. */
+function verdictsOfAllKinds(real, classes) {
+  const word = "std::collections::hash_map::HashMap<K,V,S>::".repeat(4);
+  const many = Array.from({ length: 12 }, (_, at) => `${word}${at}`);
+  const fact = { what: `of the time, ${word}`, value: 1234567.891, unit: "%", source: `signal ${word}` };
+  const step = { action: `let ${word} be shorter`, impact: "high", effort: "low", risk: "medium" };
+  const found = real.diagnosis.verdict;
+  const large = {
+    ...found,
+    culprits: many,
+    processes: many,
+    functions: many,
+    path: many,
+    evidence: [fact, fact],
+    counter_evidence: [fact],
+    next_steps: [step, step],
+    hypothesis: `If ${word} is short`,
+    experiment: `Halve ${word}`,
+    shown_by: `chokepoint record -e ${word}`,
+  };
+  const small = { code: found.code, summary: found.summary };
+  const kinds = [];
+  /** Some of the classes at a time, so that each has room for its name. */
+  const some = (at) => Object.fromEntries(classes.filter((_, number) => number % 4 === at).map((name) => [name, 1]));
+  for (const severity of [0, 1, 2, 3]) {
+    const ranked = [large, { ...large, summary: word, severity: "warning" }, { ...large, summary: word, severity: "none" }];
+    const coverage = { ...real.diagnosis.coverage, lost: 12, missing: [word, "requests of block devices were not watched"] };
+    kinds.push({ ...real, severity, summary: `threads wait for ${word}`, diagnosis: { ...real.diagnosis, verdict: large, ranked, coverage, decomposition: some(severity) } });
+    kinds.push({ ...real, severity, summary: "healthy", diagnosis: { verdict: small } });
+  }
+  kinds.push({ ...real, code: "unknown", severity: 0, summary: "", diagnosis: "damaged", shows_in: [] });
+  return kinds;
+}
+
+async function everyVerdict(page, { url, host, time, visit, shot, accessible, equal }) {
+  const asked = async (path) => (await fetch(`${url}/api/v1/${path}`)).json();
+  const overview = await asked(`overview?${time}`);
+  const constraints = await asked(`constraints?query=${encoded(`{host="${host}"}`)}&by=host&diagnosis=true&${time}`);
+  const classes = JSON.parse(readFileSync(new URL("../src/classes.json", import.meta.url), "utf8")).map((known) => known.name);
+  let shown;
+  await page.route("**/api/v1/constraints?**", (route) => route.fulfill({ json: { ...constraints, scopes: [{ ...constraints.scopes[0], constraints: [shown, { ...shown, code: "io.device" }] }] } }));
+  await page.route("**/api/v1/overview?**", (route) => {
+    const [first] = overview.hosts;
+    const found = shown.diagnosis.verdict ?? {};
+    const verdict = { ...first.verdict, code: shown.code, severity: shown.severity, summary: shown.summary, processes: found.processes ?? [], culprits: found.culprits ?? [], next_step: found.next_steps?.[0]?.action ?? "" };
+    route.fulfill({ json: { ...overview, hosts: [{ ...first, verdict }, { ...first, labels: { ...first.labels, host: "a-host.with-a-long-name.".repeat(6) }, verdict }, { ...first, verdict: undefined }] } });
+  });
+  for (const [at, kind] of verdictsOfAllKinds(constraints.scopes[0].constraints[0], classes).entries()) {
+    shown = kind;
+    for (const [view, path] of [["overview", `/?${time}`], ["verdict", `/verdict?host=${encoded(host)}&${time}`]]) {
+      const where = `${view} of kind ${at}`;
+      await visit(page, path);
+      await shot(page, `${view}-kind-${at}-${page.viewportSize().width}`);
+      await accessible(page, where);
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      equal(Math.max(0, wide), 0, `${where}: pixels that the page is too wide`);
+    }
+  }
+}
+
+/** Every name that processes, people and devices chose, made long; what the collector itself calls by name stays. */
+function withLongNames(value, key) {
+  if (Array.isArray(value)) return value.map((item) => withLongNames(item, key));
+  if (typeof value === "object" && value !== null) {
+    const isLabels = key === "labels";
+    return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, isLabels && name !== "class" && name !== "host" ? `${item}${"/kubepods.slice-".repeat(8)}` : withLongNames(item, name)]));
+  }
+  const isChosen = key === "strings" || key === "module" || key === "kernel" || key === "program";
+  return isChosen && typeof value === "string" && value && !value.startsWith("[") ? `${value}::a_function<of, long, names>`.repeat(5) : value;
+}
+
+async function everyLongName(page, tools) {
+  await page.route(/\/api\/v1\/(overview|decomposition|series|signals|flamegraph|diff|constraints)\?/, async (route) => {
+    const answer = await route.fetch();
+    route.fulfill({ response: answer, json: withLongNames(await answer.json()) });
+  });
+  await everyView(page, tools, `long-${page.viewportSize().width}`);
+}
+
+/** Runs in the page: takes the first completion of a label, and the first of its values by keys that come as soon as there are any. */
+async function takeFirstValueAtOnce(field) {
+  const options = () => document.querySelectorAll(".combo [role=option]");
+  const press = (key) => field.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+  const label = options()[0];
+  const hasValues = new Promise((resolve) => {
+    const watch = new MutationObserver(() => {
+      if (!options().length || options()[0] === label) return;
+      watch.disconnect();
+      resolve();
+    });
+    watch.observe(document.querySelector(".combo"), { childList: true, subtree: true, attributes: true });
+  });
+  label.dispatchEvent(new PointerEvent("pointerdown", { bubbles: true, cancelable: true }));
+  await hasValues;
+  press("ArrowDown");
+  // What a key changes is shown before the next one comes, but nothing else needs to have happened.
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+  press("Enter");
+}
+
 export const tests = {
+  "long names have room in every view, 1280 px": { run: everyLongName },
+  "long names have room in every view, 400 px": { options: { viewport: { width: 400, height: 800 } }, run: everyLongName },
+  "verdicts of every kind have room, 1280 px": { run: everyVerdict },
+  "verdicts of every kind have room, 400 px, dark": { options: { viewport: { width: 400, height: 800 }, colorScheme: "dark" }, run: everyVerdict },
   "every view, light": { run: (page, tools) => everyView(page, tools, "light") },
   "every view, dark": { options: { colorScheme: "dark" }, run: (page, tools) => everyView(page, tools, "dark") },
   "every view, 400 px": { options: { viewport: { width: 400, height: 800 } }, run: (page, tools) => everyView(page, tools, "narrow") },
 
   "the overview answers what limits, where, since when, and what to do": {
-    async run(page, { url, host, time, settled, assert, equal }) {
+    async run(page, { url, host, time, address, settled, assert, equal }) {
       const answer = await (await fetch(`${url}/api/v1/overview?${time}`)).json();
       const { verdict } = answer.hosts.find((known) => known.labels.host === host);
       const start = Date.now();
@@ -55,11 +161,11 @@ export const tests = {
       // By keyboard alone.
       await page.getByPlaceholder("Find hosts").fill("no such host");
       await page.waitForSelector("text=No host matches");
-      assert(page.url().includes("find=no"), "what is sought is not in the address");
+      assert((await address(page)).searchParams.get("find") === "no such host", "what is sought is not in the address");
       await page.getByPlaceholder("Find hosts").fill(host.slice(0, 4));
       await page.waitForSelector(".hosts tbody tr");
       await page.locator(".code-count").first().click();
-      assert(new URL(page.url()).searchParams.get("code"), "the constraint is not in the address");
+      assert((await address(page)).searchParams.get("code"), "the constraint is not in the address");
       await page.getByRole("button", { name: "Since" }).click();
       equal(await page.locator("th[aria-sort=descending]").innerText(), "Since ↓".slice(0, 5), "sorted by");
       await page.locator(".hosts tbody tr").first().locator("a").first().focus();
@@ -71,7 +177,7 @@ export const tests = {
   },
 
   "the verdict proves what it says": {
-    async run(page, { url, host, time, visit, settled, assert }) {
+    async run(page, { url, host, time, visit, address, settled, assert }) {
       await visit(page, `/verdict?host=${encoded(host)}&${time}`);
       const query = encoded(`{host="${host}"}`);
       const answer = await (await fetch(`${url}/api/v1/constraints?query=${query}&by=host&diagnosis=true&${time}`)).json();
@@ -87,24 +193,22 @@ export const tests = {
       await page.getByRole("button", { name: "All threads" }).click();
       await settled(page);
       await page.waitForSelector(".flame canvas");
-      assert(page.url().includes("all=true"), "that all is shown is not in the address");
+      assert((await address(page)).searchParams.get("all") === "true", "that all is shown is not in the address");
       await page.getByRole("link", { name: "Explore" }).last().click();
       await page.waitForURL(/\/explore\?query=/);
     },
   },
 
   "a query is completed, a time is chosen by pulling, and both are in the address": {
-    async run(page, { host, time, visit, settled, assert }) {
+    async run(page, { host, time, visit, address, settled, assert }) {
       await visit(page, `/explore?${time}`);
       const field = page.getByRole("combobox", { name: "Query: labels" });
       const options = page.locator(".combo");
       await field.fill("ho");
-      await options.getByRole("option", { name: "host", exact: true }).click();
-      await options.getByRole("option", { name: host, exact: true }).waitFor();
-      await page.keyboard.press("ArrowDown");
-      await page.keyboard.press("Enter");
+      await options.getByRole("option", { name: "host", exact: true }).waitFor();
+      await field.evaluate(takeFirstValueAtOnce);
       await settled(page);
-      const query = new URL(page.url()).searchParams.get("query");
+      const query = (await address(page)).searchParams.get("query");
       assert(query === `wall{host="${host}"}`, `the address has ${query}`);
       await page.getByLabel("Query: type of profile").selectOption("cpu");
       await settled(page);
@@ -117,10 +221,10 @@ export const tests = {
       await page.mouse.up();
       await page.waitForFunction((before) => !location.search.includes(before), time);
       await settled(page);
-      const shown = page.url();
+      const shown = (await address(page)).href;
       await page.reload();
       await settled(page);
-      assert(page.url() === shown, "the address does not stay");
+      assert((await address(page)).href === shown, "the address does not stay");
       await page.getByLabel("Time", { exact: true }).selectOption("now-5m");
       await page.waitForURL(/from=now-5m/);
     },
@@ -184,7 +288,7 @@ export const tests = {
 
   "a token is asked for where the collector wants one": {
     expected: /401 \(Unauthorized\)/,
-    async run(page, { url, settled, assert, accessible }) {
+    async run(page, { url, address, settled, assert, accessible }) {
       const isKnown = (request) => request.headers().authorization === "Bearer sesame";
       await page.route("**/api/v1/**", (route) =>
         isKnown(route.request()) ? route.continue() : route.fulfill({ status: 401, json: { error: { code: "unauthorized", message: "a token is needed" } } }),
@@ -199,7 +303,7 @@ export const tests = {
       await page.keyboard.press("Enter");
       await page.waitForSelector(".hosts tbody tr");
       await settled(page);
-      assert(!page.url().includes("sesame"), "the token is in the address");
+      assert(!(await address(page)).href.includes("sesame"), "the token is in the address");
       assert((await page.evaluate(() => localStorage.length + document.cookie.length)) === 0, "the token is kept for longer than the tab");
     },
   },
