@@ -18,6 +18,7 @@ pub mod frames;
 pub mod interpreters;
 pub mod kernel_frames;
 pub mod memory;
+pub mod moments;
 pub mod names;
 pub mod part;
 pub mod profile;

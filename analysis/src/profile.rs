@@ -152,8 +152,10 @@ pub struct Sample {
 /// One sample at its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Since the start of the window, nanoseconds.
+    /// Since the start of the window, nanoseconds; of what lasted, its end.
     pub offset_ns: u64,
+    /// How long it lasted, nanoseconds; 0 of what was sampled at a moment, as running threads are.
+    pub length_ns: u64,
     /// The thread.
     pub thread: ThreadId,
     /// Its stack.
@@ -448,8 +450,26 @@ impl<T: Clone + Eq + Hash> Interner<T> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// A header of CPU time.
+    pub(crate) fn header() -> Header {
+        Header {
+            title: "CPU time".into(),
+            kind: "cpu".into(),
+            unit: Unit::Nanoseconds,
+            basis: Basis::Samples,
+            period: 1,
+            start_unix_ns: 0,
+            duration_ns: 1,
+            host: "h".into(),
+            target: "host".into(),
+            cpus: 2,
+            kernel: "6.1.0".into(),
+            program: "0.1.0".into(),
+        }
+    }
 
     #[test]
     fn equal_samples_add_up_and_dictionaries_hold_each_entry_once() {
@@ -468,21 +488,7 @@ mod tests {
             };
             builder.add(sample);
         }
-        let header = Header {
-            title: "CPU time".into(),
-            kind: "cpu".into(),
-            unit: Unit::Nanoseconds,
-            basis: Basis::Samples,
-            period: 1,
-            start_unix_ns: 0,
-            duration_ns: 1,
-            host: "h".into(),
-            target: "host".into(),
-            cpus: 2,
-            kernel: "6.1.0".into(),
-            program: "0.1.0".into(),
-        };
-        let profile = builder.finish(header, Coverage::default());
+        let profile = builder.finish(header(), Coverage::default());
         assert_eq!((profile.total_count(), profile.total_weight()), (2, 7));
         assert_eq!((profile.samples.len(), profile.modules.len(), profile.locations.len()), (1, 1, 1));
     }

@@ -93,11 +93,20 @@ pub struct Sum {
     pub weight: u64,
 }
 
+/// When something ended, and how long it lasted.
+#[derive(Clone, Copy)]
+struct When {
+    time_ns: u64,
+    length_ns: u64,
+}
+
 /// One sample at its time.
 #[derive(Clone, Copy, Debug)]
 pub struct RawMoment {
-    /// `CLOCK_MONOTONIC`, nanoseconds.
+    /// `CLOCK_MONOTONIC`, nanoseconds; of what lasted, its end.
     pub time_ns: u64,
+    /// How long it lasted, nanoseconds; 0 of a thread that was executing at that moment.
+    pub length_ns: u64,
     /// What of the thread's time it is.
     pub part: Part,
     /// Position in [`Aggregate::threads`].
@@ -130,7 +139,7 @@ pub struct Limits {
     pub sums: usize,
     /// Threads; about 100 bytes each.
     pub threads: usize,
-    /// Samples kept one by one; 48 bytes each. 0 keeps none.
+    /// Samples kept one by one; 64 bytes each. 0 keeps none.
     pub timeline: usize,
     /// Wake-ups whose waits are still to be told; 40 bytes each.
     pub wakes: usize,
@@ -207,7 +216,8 @@ impl Aggregate {
         let Some((thread, stack)) = self.place(sample) else {
             return;
         };
-        let has_room = self.add_to(Part::OnCpu, thread, stack, sample.header.time_ns, sample.header.weight);
+        let when = When { time_ns: sample.header.time_ns, length_ns: 0 };
+        let has_room = self.add_to(Part::OnCpu, (thread, stack), when, sample.header.weight);
         self.count(Origin::OnCpu, sample, has_room);
     }
 
@@ -284,10 +294,13 @@ impl Aggregate {
             (Part::Queued(State::Throttled), facts.throttled_ns),
             (Part::Queued(queued), facts.queued_ns),
         ];
-        let end_ns = facts.left_ns + facts.length_ns();
+        // One after the other.
+        let mut time_ns = facts.left_ns;
         let mut has_room = true;
         for (part, length_ns) in parts.into_iter().filter(|(_, length_ns)| *length_ns > 0) {
-            has_room &= self.add_to(part, thread, stack, end_ns, stands_for(facts, length_ns));
+            time_ns += length_ns;
+            let when = When { time_ns, length_ns };
+            has_room &= self.add_to(part, (thread, stack), when, stands_for(facts, length_ns));
         }
         self.count(Origin::Waits, sample, has_room);
     }
@@ -368,7 +381,7 @@ impl Aggregate {
     }
 
     /// Whether there was room.
-    fn add_to(&mut self, part: Part, thread: u32, stack: u32, time_ns: u64, weight: u64) -> bool {
+    fn add_to(&mut self, part: Part, (thread, stack): (u32, u32), when: When, weight: u64) -> bool {
         let sums_are_full = self.sums.len() >= self.limits.sums;
         let sum = match self.sums.entry((part, thread, stack)) {
             std::collections::hash_map::Entry::Vacant(_) if sums_are_full => return false,
@@ -377,7 +390,8 @@ impl Aggregate {
         sum.count += 1;
         sum.weight += weight;
         if self.timeline.len() < self.limits.timeline {
-            self.timeline.push(RawMoment { time_ns, part, thread, stack, weight });
+            let When { time_ns, length_ns } = when;
+            self.timeline.push(RawMoment { time_ns, length_ns, part, thread, stack, weight });
         } else if self.limits.timeline > 0 {
             self.dropped.timeline += 1;
         }

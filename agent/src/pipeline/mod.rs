@@ -28,8 +28,6 @@ pub use symbolizing::Symbolizing;
 use crate::aggregate::Limits;
 use crate::record::Options;
 
-/// Samples kept one by one where the format shows them at their times: 24 MB, three hours of one CPU at 99 Hz.
-const TIMELINE_SAMPLES: usize = 1_000_000;
 /// The ring buffer holds at least this much time at full rate, so that reading the mappings of a host full of new processes
 /// does not lose samples.
 const RING_TIME: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use chokepoint_ebpf::sched::MAX_THREADS;
 
-use super::{MIN_THREADS, PREPARED_PROCESSES, Sampling, TIMELINE_SAMPLES, WINDOW_LIMITS, ring_bytes};
+use super::{MIN_THREADS, PREPARED_PROCESSES, Sampling, WINDOW_LIMITS, ring_bytes};
 use crate::aggregate::{Aggregate, Limits};
 use crate::block_watch::{self, BlockWatch};
 use crate::drain::decode::Record;
@@ -179,7 +179,7 @@ impl Session {
     /// # Errors
     /// A [`Failure`] where the kernel refuses.
     pub fn start(self) -> Result<Sampling, Failure> {
-        let timeline = if self.options.timeline { TIMELINE_SAMPLES } else { 0 };
+        let timeline = self.options.timeline;
         self.start_with(Limits { timeline, ..Limits::default() })
     }
 

@@ -38,8 +38,8 @@ pub struct Options {
     pub frequency_hz: u32,
     /// Which stacks are kept.
     pub stacks: Stacks,
-    /// Whether each sample is kept with its time.
-    pub timeline: bool,
+    /// Samples that are kept one by one, with their times, at most; 64 bytes each. Those beyond are counted, and in the sums all the same.
+    pub timeline: usize,
     /// Whether it is told how long threads queue and who runs meanwhile. It costs a little at every switch of the host.
     pub run_queues: bool,
     /// What unwind tables may cost.
@@ -118,7 +118,7 @@ impl Default for Options {
             events: vec![Event::Cpu],
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             stacks: Stacks { user: true, kernel: true },
-            timeline: false,
+            timeline: 0,
             run_queues: false,
             unwind: unwind::Options::default(),
             inlined: true,

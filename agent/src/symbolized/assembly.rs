@@ -115,6 +115,7 @@ impl<'a> Assembly<'a> {
             let stack = self.stack(Some(moment.stack), leaf);
             self.builder.add_moment(Moment {
                 offset_ns: moment.time_ns.saturating_sub(window_start_ns),
+                length_ns: moment.length_ns,
                 thread,
                 stack,
                 weight: moment.weight,

@@ -73,7 +73,7 @@ impl Recording {
         self.builder.add(Sample { thread, stack, count, weight: count * PERIOD_NS });
         for n in 0..count {
             let offset_ns = (self.captured + n) * PERIOD_NS;
-            self.builder.add_moment(Moment { offset_ns, thread, stack, weight: PERIOD_NS });
+            self.builder.add_moment(Moment { offset_ns, length_ns: 0, thread, stack, weight: PERIOD_NS });
         }
         self.captured += count;
     }
@@ -83,7 +83,13 @@ impl Recording {
         let stack = root_first.iter().rev().map(|code| self.location(code)).collect();
         let stack = self.builder.stack(stack);
         self.builder.add(Sample { thread, stack, count, weight });
-        self.builder.add_moment(Moment { offset_ns: self.captured * PERIOD_NS, thread, stack, weight });
+        self.builder.add_moment(Moment {
+            offset_ns: self.captured * PERIOD_NS,
+            length_ns: 0,
+            thread,
+            stack,
+            weight,
+        });
         self.captured += count;
     }
 

@@ -166,9 +166,16 @@ struct Wake {
 #[derive(Serialize, Deserialize)]
 struct Moment {
     offset_ns: u64,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    length_ns: u64,
     thread: u32,
     stack: u32,
     weight: u64,
+}
+
+/// Most samples are of running threads, and those have no length.
+fn is_zero(length_ns: &u64) -> bool {
+    *length_ns == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -457,6 +464,7 @@ impl<'p> From<&'p Profile> for File<'p> {
                 .iter()
                 .map(|moment| Moment {
                     offset_ns: moment.offset_ns,
+                    length_ns: moment.length_ns,
                     thread: wire(moment.thread.index()),
                     stack: wire(moment.stack.index()),
                     weight: moment.weight,

@@ -140,10 +140,10 @@ impl File<'_> {
             let thread = entry(&threads, "threads", thread)?;
             builder.add(profile::Sample { thread, stack: entry(&stacks, "stacks", stack)?, count, weight });
         }
-        for Moment { offset_ns, thread, stack, weight } in self.timeline {
+        for Moment { offset_ns, length_ns, thread, stack, weight } in self.timeline {
             let thread = entry(&threads, "threads", thread)?;
             let stack = entry(&stacks, "stacks", stack)?;
-            builder.add_moment(profile::Moment { offset_ns, thread, stack, weight });
+            builder.add_moment(profile::Moment { offset_ns, length_ns, thread, stack, weight });
         }
         for Wake { thread, stack, waker, waker_stack, count, weight } in self.wakes {
             builder.add_wake(profile::Wake {
