@@ -60,15 +60,7 @@ fn change(measure: &Measure, before: &Baseline, after: &Baseline, per_work: bool
     let per_work = per_work && is_for_work(measure);
     let values = [before, after].map(|baseline| values(measure, baseline, per_work));
     let [one, other] = &values;
-    let [before, after]: [Estimate; 2] = [one.estimate()?, other.estimate()?];
-    if before.mean == 0.0 && after.mean == 0.0 {
-        return None;
-    }
-    let change = after.mean - before.mean;
-    let tested = difference(&before, &after).map(|tested| {
-        let is_rounding = change.abs() <= RESOLUTION * before.mean.abs().max(after.mean.abs());
-        Difference { p: if is_rounding { 1.0 } else { tested.p }, ..tested }
-    });
+    let Tested { before, after, change, relative, difference } = tested(one, other)?;
     let of_windows = |ratio: &Ratio| -> Vec<f64> {
         ratio.windows.iter().filter(|(_, by)| *by > 0.0).map(|(counted, by)| counted / by).collect()
     };
@@ -78,15 +70,44 @@ fn change(measure: &Measure, before: &Baseline, after: &Baseline, per_work: bool
         instance: measure.instance.clone(),
         unit: measure.unit,
         per_work,
-        before: before.mean,
-        after: after.mean,
+        before,
+        after,
         change,
-        relative: (before.mean != 0.0).then(|| change / before.mean.abs()),
-        interval: tested.map(|tested| tested.interval.into()),
-        p: tested.map(|tested| tested.p),
-        superiority: tested.and_then(|_| superiority(&of_windows(one), &of_windows(other))),
+        relative,
+        interval: difference.map(|tested| tested.interval.into()),
+        p: difference.map(|tested| tested.p),
+        superiority: difference.and_then(|_| superiority(&of_windows(one), &of_windows(other))),
         effect: Effect::Unknown,
     })
+}
+
+/// Two series compared by their means.
+pub(super) struct Tested {
+    /// Mean of the first.
+    pub(super) before: f64,
+    /// Mean of the second.
+    pub(super) after: f64,
+    /// The second less the first.
+    pub(super) change: f64,
+    /// The change by the first; `None` where that is nothing.
+    pub(super) relative: Option<f64>,
+    /// How sure it is; `None` of too few windows.
+    pub(super) difference: Option<Difference>,
+}
+
+/// Compares two series; `None` where there is nothing in either, or one has no windows.
+pub(super) fn tested(before: &Ratio, after: &Ratio) -> Option<Tested> {
+    let [before, after]: [Estimate; 2] = [before.estimate()?, after.estimate()?];
+    if before.mean == 0.0 && after.mean == 0.0 {
+        return None;
+    }
+    let change = after.mean - before.mean;
+    let difference = difference(&before, &after).map(|tested| {
+        let is_rounding = change.abs() <= RESOLUTION * before.mean.abs().max(after.mean.abs());
+        Difference { p: if is_rounding { 1.0 } else { tested.p }, ..tested }
+    });
+    let relative = (before.mean != 0.0).then(|| change / before.mean.abs());
+    Some(Tested { before: before.mean, after: after.mean, change, relative, difference })
 }
 
 /// Whether there is more of it where more work is done: time, and what resources do.

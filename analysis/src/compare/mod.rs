@@ -8,6 +8,7 @@ mod decision;
 pub mod flame;
 pub mod functions;
 mod measured;
+pub mod selections;
 pub mod statistics;
 pub mod text;
 

@@ -7,6 +7,7 @@
 
 mod audit;
 mod before_after;
+pub mod comparison;
 mod coverage;
 mod diagnosis;
 pub mod document;
