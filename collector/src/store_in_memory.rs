@@ -332,6 +332,16 @@ pub(crate) mod fleet {
         store
     }
 
+    /// One host whose threads take so many seconds of CPU time and of waiting for a lock in each of its windows.
+    pub(crate) fn store_of(windows: &[(u64, u64)]) -> InMemory {
+        let store = InMemory::default();
+        for (number, (running_s, waiting_s)) in (1..).zip(windows) {
+            let rows = [(0, 2, 0, 10, *running_s), (0, 5, 2, 1, *waiting_s)];
+            append(&store, "a", number, &window(number, &rows, ("none.healthy", 0, 0.0)));
+        }
+        store
+    }
+
     fn append(store: &InMemory, host: &str, sequence: u64, window: &Window) {
         let hello = Hello {
             agent: vec![host.as_bytes()[0]; 16],

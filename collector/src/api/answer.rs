@@ -12,7 +12,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::endpoints::{JSON, SVG};
+use super::endpoints::{HTML, JSON, SVG};
 use crate::access::Denied;
 use crate::control::Refusal;
 use crate::query::QueryError;
@@ -20,7 +20,7 @@ use crate::query::limits::Limits;
 
 /// Nothing in an answer is to be run or loaded by a browser that shows it.
 const NOTHING_RUNS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
-/// A picture runs the script by which a click zooms in, as a page of no origin: it reaches nothing here.
+/// A picture runs the script by which a click zooms in, as a page of no origin: it reaches nothing here. Reports have pictures.
 const PICTURE_RUNS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox allow-scripts; \
     script-src 'unsafe-inline'; style-src 'unsafe-inline'";
 /// Seconds after which to ask again where too much is asked.
@@ -153,7 +153,7 @@ pub(super) fn response(result: Result<Answer, Refused>) -> Response {
     {
         headers.insert(CONTENT_DISPOSITION, value);
     }
-    let policy = if answer.content_type == SVG { PICTURE_RUNS } else { NOTHING_RUNS };
+    let policy = if [SVG, HTML].contains(&answer.content_type) { PICTURE_RUNS } else { NOTHING_RUNS };
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

@@ -2,6 +2,7 @@
 //! so that none of them tells something else.
 
 use chokepoint_analysis::export::Format;
+use chokepoint_analysis::report;
 use serde::Serialize;
 
 use super::answer::{Answer, json};
@@ -11,12 +12,13 @@ use super::parameters::{
 };
 use super::profiles::ACTIONS;
 use crate::query::{
-    QueryError, catalogue, constraints, decomposition, diff, export, flame, overview, series, signals, table,
+    QueryError, catalogue, compare, constraints, decomposition, diff, export, flame, overview, series,
+    signals, table,
 };
 use crate::store::Store;
 
 /// Nodes of a flame graph where nobody says how many: as many as a screen can show.
-const USUAL_NODES: usize = 20_000;
+pub(super) const USUAL_NODES: usize = 20_000;
 /// Functions of a table where nobody says how many.
 const USUAL_FUNCTIONS: usize = 100;
 /// Series or scopes where nobody says how many.
@@ -41,8 +43,14 @@ pub(super) const SVG: &str = "image/svg+xml";
 pub(super) const BINARY: &str = "application/octet-stream";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
+pub(super) const HTML: &str = "text/html; charset=utf-8";
+pub(super) const MARKDOWN: &str = "text/markdown; charset=utf-8";
+
+/// What a comparison is asked with.
+const COMPARED: &[Parameter] = &[QUERY, FROM, UNTIL, BEFORE_QUERY, BEFORE_FROM, BEFORE_UNTIL, LIMIT];
+
 /// All of them.
-pub(super) const ENDPOINTS: [Endpoint; 15] = [
+pub(super) const ENDPOINTS: [Endpoint; 18] = [
     Endpoint {
         path: "/flamegraph",
         summary: "A merged flame graph, as columns of nodes and a dictionary of frames",
@@ -109,6 +117,27 @@ pub(super) const ENDPOINTS: [Endpoint; 15] = [
                 asked.limits,
             )
         },
+    },
+    Endpoint {
+        path: "/compare",
+        summary: "Two selections compared step by step: what changed, and whether it is more than chance",
+        content_type: JSON,
+        parameters: COMPARED,
+        answer: |store, asked| json(&compared(store, asked)?, asked.limits),
+    },
+    Endpoint {
+        path: "/compare.html",
+        summary: "The same as a report: a page",
+        content_type: HTML,
+        parameters: COMPARED,
+        answer: |store, asked| report(store, asked, report::Format::Html, HTML),
+    },
+    Endpoint {
+        path: "/compare.md",
+        summary: "The same as a report: Markdown",
+        content_type: MARKDOWN,
+        parameters: COMPARED,
+        answer: |store, asked| report(store, asked, report::Format::Markdown, MARKDOWN),
     },
     Endpoint {
         path: "/signals",
@@ -210,6 +239,21 @@ fn file(
         return Err(super::answer::too_long(asked.limits));
     }
     Ok(Answer { content_type, file_name: Some(format!("profile.{format}")), bytes, room: None })
+}
+
+fn compared(store: &dyn Store, asked: &Asked<'_>) -> Result<compare::Comparison, QueryError> {
+    let functions = asked.count(LIMIT, USUAL_FUNCTIONS, asked.limits.max_functions)?;
+    compare::compare(store, &asked.question_before()?, &asked.question()?, functions, asked.limits)
+}
+
+fn report(
+    store: &dyn Store,
+    asked: &Asked<'_>,
+    format: report::Format,
+    content_type: &'static str,
+) -> Result<Answer, QueryError> {
+    let bytes = compare::report(&compared(store, asked)?, format)?;
+    Ok(Answer { content_type, file_name: Some(format!("comparison.{format}")), bytes, room: None })
 }
 
 /// The description of the API, by OpenAPI 3.1.

@@ -68,6 +68,13 @@ pub(super) const WAIT: Parameter = optional(
     "how long to wait for the end before answering: up to 30s; not at all where absent",
     "10s",
 );
+pub(super) const FROM_MS: Parameter = optional(
+    "from_ms",
+    "of a stretch alone, with until_ms: milliseconds since the recording's start",
+    "1200",
+);
+pub(super) const UNTIL_MS: Parameter =
+    optional("until_ms", "up to when, exclusive: milliseconds since the recording's start", "1400");
 pub(super) const BEFORE_QUERY: Parameter = optional(
     "before_query",
     "what to compare with; the same query where absent",
@@ -171,6 +178,12 @@ impl<'l> Asked<'l> {
             )));
         }
         Ok(count)
+    }
+
+    /// A number, where there is one.
+    pub(super) fn number(&self, parameter: Parameter) -> Result<Option<u64>, QueryError> {
+        let bad = |text: &str| QueryError::bad(format!("{}={text:?} is no whole number", parameter.name));
+        self.get(parameter).map(|text| u64::from_str(text).map_err(|_| bad(text))).transpose()
     }
 
     pub(super) fn class_frames(&self) -> Result<Option<ClassFrames>, QueryError> {

@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -12,19 +13,22 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter};
 use chokepoint_analysis::export::Format;
+use chokepoint_analysis::moments::Stretch;
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::answer::{Answer, Refused, json as answer_json, response};
 use super::caller::{not_from_elsewhere, operator};
-use super::endpoints::{BINARY, JSON, SVG, TEXT};
-use super::parameters::{Asked, Parameter, TYPE, WAIT};
+use super::endpoints::{BINARY, JSON, SVG, TEXT, USUAL_NODES};
+use super::parameters::{Asked, FROM_MS, LIMIT, NODES, Parameter, TYPE, UNTIL_MS, WAIT};
 use super::{BASE, Door};
 use crate::clock::now_unix_ns;
 use crate::control::ask::Ask;
+use crate::control::result::type_of;
 use crate::control::{Shown, whereabouts};
-use crate::query::time;
+use crate::query::question::MS_NS;
+use crate::query::{QueryError, recording, time};
 use crate::store::Asker;
 
 /// Bytes of what is asked for.
@@ -36,6 +40,9 @@ const MAX_WAIT: Duration = Duration::from_secs(30);
 /// The part of a recording that files have where nobody says.
 const USUAL_TYPE: &str = "cpu";
 
+/// Threads of a time line where nobody says how many: as many as a screen has lines for.
+const USUAL_THREADS: usize = 50;
+
 /// What is done.
 #[derive(Clone, Copy, Debug)]
 enum Does {
@@ -44,6 +51,9 @@ enum Does {
     Look,
     Cancel,
     File(Format),
+    Flame,
+    Timeline,
+    Bursts,
     /// The recording as it came.
     Whole,
 }
@@ -69,8 +79,17 @@ const fn file(
     Action { method: "get", path, summary, content_type, parameters: &[TYPE], does: Does::File(format) }
 }
 
+const fn shows(
+    path: &'static str,
+    summary: &'static str,
+    parameters: &'static [Parameter],
+    does: Does,
+) -> Action {
+    Action { method: "get", path, summary, content_type: JSON, parameters, does }
+}
+
 /// All of them.
-pub(super) const ACTIONS: [Action; 9] = [
+pub(super) const ACTIONS: [Action; 12] = [
     Action {
         method: "post",
         path: "/profile",
@@ -107,6 +126,14 @@ pub(super) const ACTIONS: [Action; 9] = [
     file("/profile/{id}/profile.pb.gz", "It for pprof: go tool pprof URL", BINARY, Format::Pprof),
     file("/profile/{id}/folded", "Its folded stacks, a line each", TEXT, Format::Folded),
     file("/profile/{id}/speedscope", "It for speedscope", JSON, Format::Speedscope),
+    shows(
+        "/profile/{id}/flamegraph",
+        "Its flame graph as columns, of all of it or of a stretch",
+        &[TYPE, FROM_MS, UNTIL_MS, NODES],
+        Does::Flame,
+    ),
+    shows("/profile/{id}/timeline", "What its threads did, and when", &[TYPE, LIMIT], Does::Timeline),
+    shows("/profile/{id}/bursts", "How its time is spread within seconds", &[TYPE], Does::Bursts),
     Action {
         method: "get",
         path: "/profile/{id}/profile.json",
@@ -135,6 +162,18 @@ pub(super) fn add_to(mut router: Router, door: &Door) -> Router {
         router = router.route(&format!("{BASE}{path}"), route.fallback(refuse));
     }
     router
+}
+
+/// The stretch that is asked for, if any.
+fn stretch(asked: &Asked<'_>) -> Result<Option<Stretch>, QueryError> {
+    match (asked.number(FROM_MS)?, asked.number(UNTIL_MS)?) {
+        (None, None) => Ok(None),
+        (Some(from), Some(until)) if from < until => {
+            let ns = |ms: u64| ms.saturating_mul(MS_NS);
+            Ok(Some(Stretch { from_ns: ns(from), until_ns: ns(until) }))
+        }
+        _ => Err(QueryError::bad("a stretch has from_ms and until_ms, the first below the second")),
+    }
 }
 
 impl Action {
@@ -221,12 +260,38 @@ impl Door {
                 let export = move || finished.export(&profile_type, format).map_err(Refused::Demand);
                 self.file(action, name, export).await
             }
+            Does::Flame | Does::Timeline | Does::Bursts => self.show(action, &asked).await,
             Does::Whole => {
                 let finished = self.control.finished(id).map_err(Refused::Demand)?;
                 let whole = move || finished.json().map_err(Refused::Demand);
                 self.file(action, "profile.json".to_owned(), whole).await
             }
         }
+    }
+
+    /// What is in a recording, as the page draws it.
+    async fn show(&self, action: Action, asked: &Asked<'_>) -> Result<Answer, Refused> {
+        let finished = self.control.finished(&asked.name).map_err(Refused::Demand)?;
+        let kind = type_of(asked.text(TYPE).unwrap_or(USUAL_TYPE)).map_err(Refused::Demand)?;
+        let nodes = asked.count(NODES, USUAL_NODES, self.limits.max_nodes).map_err(Refused::Query)?;
+        let threads = asked.count(LIMIT, USUAL_THREADS, self.limits.max_series).map_err(Refused::Query)?;
+        let stretch = stretch(asked).map_err(Refused::Query)?;
+        let limits = Arc::clone(&self.limits);
+        let show = move || {
+            let profile = finished.profile().map_err(Refused::Demand)?;
+            match action.does {
+                Does::Timeline => {
+                    recording::timeline(profile, &kind, threads).and_then(|of| answer_json(&of, &limits))
+                }
+                Does::Bursts => recording::bursts(profile, &kind).and_then(|of| answer_json(&of, &limits)),
+                _ => {
+                    recording::flame(profile, &kind, stretch, nodes).and_then(|of| answer_json(&of, &limits))
+                }
+            }
+            .map_err(Refused::Query)
+        };
+        let answer = self.in_turn(show).await?;
+        self.with_room(answer)
     }
 
     async fn begin(&self, body: Bytes, operator: String) -> Result<Shown, Refused> {

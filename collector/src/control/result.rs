@@ -58,23 +58,36 @@ impl Finished {
     /// # Errors
     /// There is no such type or format of a recording.
     pub fn export(&self, profile_type: &str, format: Format) -> Result<Vec<u8>, Refusal> {
-        let bad = |message: String| Refusal::Bad(message);
-        let selector = selector::parse(profile_type).map_err(|error| bad(format!("bad type: {error}")))?;
-        let asked = ProfileType::of(&selector).map_err(|error| bad(error.to_string()))?;
-        if !asked.is_of_time() || !selector.matchers.is_empty() {
-            return Err(bad(format!(
-                "type={profile_type:?}: a recording has wall, cpu, offcpu, blocked, queue, io, memory, lock, net, wait and idle"
-            )));
-        }
-        let profile = read(&self.compressed, self.uncompressed_limit).map_err(Refusal::NotDone)?;
-        let profile = part::of_classes(profile, &asked.name, &asked.title, |class| {
-            asked.classes.as_ref().is_none_or(|classes| classes.contains(&class))
-        });
+        let asked = type_of(profile_type)?;
+        let profile = part::of_classes(self.profile()?, &asked.name, &asked.title, |class| asked.has(class));
         let mut file = Vec::new();
         export::write(&profile, format, &Options::default(), &mut file)
-            .map_err(|error| bad(error.to_string()))?;
+            .map_err(|error| Refusal::Bad(error.to_string()))?;
         Ok(file)
     }
+
+    /// All of it.
+    ///
+    /// # Errors
+    /// It cannot be read again, which should not happen.
+    pub fn profile(&self) -> Result<Profile, Refusal> {
+        read(&self.compressed, self.uncompressed_limit).map_err(Refusal::NotDone)
+    }
+}
+
+/// A part that recordings have: a type of thread time.
+///
+/// # Errors
+/// There is no such type, or it is of no time.
+pub fn type_of(name: &str) -> Result<ProfileType, Refusal> {
+    let selector = selector::parse(name).map_err(|error| Refusal::Bad(format!("bad type: {error}")))?;
+    let asked = ProfileType::of(&selector).map_err(|error| Refusal::Bad(error.to_string()))?;
+    if !asked.is_of_time() || !selector.matchers.is_empty() {
+        return Err(Refusal::Bad(format!(
+            "type={name:?}: a recording has wall, cpu, offcpu, blocked, queue, io, memory, lock, net, wait and idle"
+        )));
+    }
+    Ok(asked)
 }
 
 fn read(compressed: &[u8], limit: u64) -> Result<Profile, String> {

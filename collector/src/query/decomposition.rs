@@ -42,7 +42,7 @@ pub struct ClassShown {
 }
 
 impl ClassShown {
-    fn of(name: &str) -> Self {
+    pub(super) fn of(name: &str) -> Self {
         /// As for time of which nothing is known.
         const UNKNOWN: [u8; 3] = [205, 205, 205];
         let class = Class::from_name(name);

@@ -172,6 +172,28 @@ pub fn flame(
     Ok(graph(subject, &merged, &[&sums], &question.by, class_frames, max_nodes.min(limits.max_nodes)))
 }
 
+/// The flame graph of a recording, with its processes as the outermost frames.
+#[must_use]
+pub(super) fn of_recording(subject: Subject, profile: &Profile, max_nodes: usize) -> FlameGraph {
+    let frames = Frames::new(profile);
+    let mut dictionary = FrameDictionary::new(profile, &frames);
+    let mut tree = Tree::new(dictionary.root);
+    for sample in &profile.samples {
+        let process = dictionary.label("process", &profile.thread(sample.thread).process_name);
+        let mut node = tree.callee(0, process);
+        let walked: Vec<usize> = frames.root_first(profile.stack(sample.stack)).collect();
+        if let Some((leaf, callers)) = walked.split_last() {
+            for frame in callers {
+                node = tree.callee(node, dictionary.of_profile(*frame));
+            }
+            // What ended a stack is seen however deep it is.
+            node = tree.last(node, dictionary.of_profile(*leaf));
+        }
+        tree.add(0, node, sample.weight);
+    }
+    drawn(subject, tree, dictionary, &[profile.total_count()], max_nodes)
+}
+
 /// The tree of one or two answers of the store.
 pub(super) fn graph(
     subject: Subject,
@@ -213,6 +235,21 @@ pub(super) fn graph(
             }
         }
     }
+    let samples: Vec<u64> = sides
+        .iter()
+        .map(|sums| sums.sums.iter().fold(0, |all: u64, sum| all.saturating_add(sum.count)))
+        .collect();
+    drawn(subject, tree, dictionary, &samples, max_nodes)
+}
+
+/// A tree as it is answered; `samples` are those of each side.
+fn drawn(
+    subject: Subject,
+    mut tree: Tree,
+    dictionary: FrameDictionary,
+    samples: &[u64],
+    max_nodes: usize,
+) -> FlameGraph {
     tree.add_up();
     let merged_frame = dictionary.merged;
     let merged_nodes = tree.merge_lightest(max_nodes, merged_frame);
@@ -221,11 +258,11 @@ pub(super) fn graph(
     let columns = |value: fn(&super::tree::Node, usize) -> u64, side| {
         nodes.iter().map(|node| value(node, side)).collect()
     };
-    let sides = sides
+    let sides = samples
         .iter()
         .enumerate()
-        .map(|(side, sums)| Side {
-            samples: sums.sums.iter().fold(0, |all: u64, sum| all.saturating_add(sum.count)),
+        .map(|(side, samples)| Side {
+            samples: *samples,
             weight: nodes[0].total[side],
             own: columns(|node, side| node.own[side], side),
             total: columns(|node, side| node.total[side], side),

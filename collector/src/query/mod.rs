@@ -2,6 +2,7 @@
 //! [`Store`](crate::store::Store), and the time is told by the caller.
 
 pub mod catalogue;
+pub mod compare;
 pub mod constraints;
 pub mod decomposition;
 pub mod diff;
@@ -12,6 +13,7 @@ mod merged;
 pub mod overview;
 pub mod profile_type;
 pub mod question;
+pub mod recording;
 pub mod selector;
 pub mod series;
 pub mod signals;

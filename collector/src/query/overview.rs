@@ -11,7 +11,7 @@ use super::constraints::shows_in;
 use super::limits::Limits;
 use super::question::{MS_NS, Question};
 use crate::labels::Labels;
-use crate::store::{AgentStatus, Selection, SignalQuery, Store, VerdictSpan};
+use crate::store::{AgentStatus, Selection, SignalQuery, Store, StoreError, VerdictSpan};
 
 /// The label that tells hosts apart.
 const HOST: &str = "host";
@@ -19,6 +19,8 @@ const HOST: &str = "host";
 const CPU: &str = "cpu.utilization";
 /// How far back from the end of the time the newest value of that is looked for: some windows.
 const RECENT_NS: u64 = 120_000_000_000;
+/// Where all of the time is too much, the newest such part of it is asked for, and of that again.
+const LESS: u64 = 4;
 /// Spans of a host that are told, the newest: as many as a strip of them has room for.
 const MAX_SPANS: usize = 240;
 
@@ -29,6 +31,8 @@ pub struct Overview {
     pub from_unix_ms: u64,
     /// Up to here, exclusive.
     pub until_unix_ms: u64,
+    /// From here on it is told what limited hosts: later than `from_unix_ms` where that was too much for one answer.
+    pub told_from_unix_ms: u64,
     /// The hosts: the worst first, then by name.
     pub hosts: Vec<Host>,
     /// How many hosts there are beside these.
@@ -133,7 +137,7 @@ pub fn overview(store: &dyn Store, question: &Question, limits: &Limits) -> Resu
             take_agent(host, agent);
         }
     }
-    let spans = store.verdicts(&selection)?;
+    let (spans, told_from_unix_ns) = spans(store, &selection)?;
     let mut last: BTreeMap<String, &VerdictSpan> = BTreeMap::new();
     for span in &spans {
         let host = hosts.entry(name(&span.labels)).or_default();
@@ -176,9 +180,24 @@ pub fn overview(store: &dyn Store, question: &Question, limits: &Limits) -> Resu
     Ok(Overview {
         from_unix_ms: question.range.from_unix_ns / MS_NS,
         until_unix_ms: question.range.until_unix_ns / MS_NS,
+        told_from_unix_ms: told_from_unix_ns / MS_NS,
         hosts,
         left_out,
     })
+}
+
+/// What limited hosts in the time, or in the newest part of it that is not too much for one answer, and since when that is.
+fn spans(store: &dyn Store, selection: &Selection) -> Result<(Vec<VerdictSpan>, u64), QueryError> {
+    let mut from_unix_ns = selection.from_unix_ns;
+    loop {
+        let length_ns = selection.until_unix_ns.saturating_sub(from_unix_ns);
+        match store.verdicts(&Selection { from_unix_ns, ..selection.clone() }) {
+            Err(StoreError::TooLarge { .. }) if length_ns > RECENT_NS => {
+                from_unix_ns = selection.until_unix_ns - (length_ns / LESS).max(RECENT_NS);
+            }
+            found => return Ok((found?, from_unix_ns)),
+        }
+    }
 }
 
 fn name(labels: &Labels) -> String {
@@ -220,7 +239,69 @@ fn verdict(span: &VerdictSpan) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::question::Range;
     use super::*;
+    use crate::store::{Appender, Frames, Holdings, SignalSeries, StackId, SumQuery, Sums};
+    use crate::store_in_memory::InMemory;
+    use crate::store_in_memory::fleet::{self, START_NS};
+    use chokepoint_proto::stream::Hello;
+
+    /// A store that has too much to tell of more than so long a time.
+    struct Full(InMemory, u64);
+
+    impl Store for Full {
+        fn verdicts(&self, selection: &Selection) -> Result<Vec<VerdictSpan>, StoreError> {
+            if selection.until_unix_ns - selection.from_unix_ns > self.1 {
+                return Err(StoreError::TooLarge { what: "bytes of verdicts", limit: 1 });
+            }
+            self.0.verdicts(selection)
+        }
+        fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
+            self.0.agents()
+        }
+        fn signals(&self, query: &SignalQuery) -> Result<Vec<SignalSeries>, StoreError> {
+            self.0.signals(query)
+        }
+        fn appender(&self, hello: &Hello, identity: Option<&str>) -> Result<Box<dyn Appender>, StoreError> {
+            self.0.appender(hello, identity)
+        }
+        fn sums(&self, query: &SumQuery) -> Result<Sums, StoreError> {
+            self.0.sums(query)
+        }
+        fn frames(&self, stacks: &[StackId]) -> Result<Frames, StoreError> {
+            self.0.frames(stacks)
+        }
+        fn labels(&self, of: &Selection, most: usize) -> Result<Vec<(String, Vec<String>)>, StoreError> {
+            self.0.labels(of, most)
+        }
+        fn holdings(&self) -> Result<Holdings, StoreError> {
+            self.0.holdings()
+        }
+        fn maintain(&self, now_unix_ns: u64) -> Result<bool, StoreError> {
+            self.0.maintain(now_unix_ns)
+        }
+    }
+
+    #[test]
+    fn what_is_too_much_is_told_of_its_newest_part_and_from_when_on() {
+        let limits = Limits::default();
+        let hour_ns = 3_600_000_000_000;
+        let range = Range {
+            from_unix_ns: START_NS + 20_000_000_000 - hour_ns,
+            until_unix_ns: START_NS + 20_000_000_000,
+        };
+        let question = Question::new("{}", range, Vec::new(), &limits).expect("a question");
+        let all = overview(&fleet::store(), &question, &limits).expect("an answer");
+        assert_eq!(all.told_from_unix_ms, all.from_unix_ms);
+        let part = overview(&Full(fleet::store(), hour_ns / 10), &question, &limits).expect("an answer");
+        assert_eq!(part.told_from_unix_ms, (range.until_unix_ns - hour_ns / 16) / MS_NS);
+        // What limits them now is in it.
+        assert_eq!(part.hosts, all.hosts);
+        assert!(matches!(
+            overview(&Full(fleet::store(), 0), &question, &limits),
+            Err(QueryError::TooLarge(_))
+        ));
+    }
 
     #[test]
     fn what_a_diagnosis_says_is_told_and_what_it_lacks_is_left_out() {

@@ -91,6 +91,12 @@ impl ProfileType {
         self.classes.iter().flatten().map(|class| class.name().to_owned()).collect()
     }
 
+    /// Whether time of this class is part of it.
+    #[must_use]
+    pub fn has(&self, class: Class) -> bool {
+        self.classes.as_ref().is_none_or(|classes| classes.contains(&class))
+    }
+
     /// Whether it is time of threads, which has classes.
     #[must_use]
     pub fn is_of_time(&self) -> bool {

@@ -106,10 +106,54 @@ async fn a_profile_is_asked_for_followed_and_fetched() {
             String::from_utf8_lossy(&body)
         );
     }
+    let (status, flame) = door.json("GET", &format!("{path}/flamegraph?type=wall"), "").await;
+    let weight = flame["sides"][0]["weight"].as_u64();
+    assert!(status == 200 && weight > Some(0), "{flame}");
+    // It was made before recordings had the times of their samples.
+    for without in ["timeline", "bursts", "flamegraph?from_ms=1&until_ms=2"] {
+        let (status, answer) = door.json("GET", &format!("{path}/{without}"), "").await;
+        assert!(status == 404 && answer["error"]["message"].to_string().contains("no times"), "{answer}");
+    }
     let (_, list) = door.json("GET", "/profile", "").await;
     assert_eq!(list["profiles"].as_array().map(Vec::len), Some(1));
     assert_eq!(door.json("DELETE", &path, "").await.0, 200);
     assert_eq!(door.json("GET", &path, "").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_recording_with_times_is_shown_over_time() {
+    let door = Door::new();
+    let (_, begun) = door.json("POST", "/profile", r#"{"pid": 7, "duration": "1s"}"#).await;
+    let path = format!("/profile/{}", begun["id"].as_str().expect("an id"));
+    let mut recording: Value = serde_json::from_slice(RECORDING).expect("JSON");
+    let sample = recording["samples"][0].clone();
+    let moment = |offset_ms: u64, length_ms: u64| {
+        json!({"offset_ns": offset_ms * 1_000_000, "length_ns": length_ms * 1_000_000, "thread": sample["thread"],
+            "stack": sample["stack"], "weight": length_ms * 1_000_000})
+    };
+    recording["timeline"] = json!([moment(100, 50), moment(400, 200)]);
+    let command = door.commands.lock().expect("no panic")[0];
+    let bytes = zstd::bulk::compress(recording.to_string().as_bytes(), 1).expect("it can be");
+    door.link.take(CommandUpdate { id: command, what: Some(What::Part(Part { bytes, is_last: true })) });
+    assert_eq!(door.json("GET", &format!("{path}?wait=20s"), "").await.1["state"], "done");
+
+    let (_, lines) = door.json("GET", &format!("{path}/timeline?type=wall"), "").await;
+    assert_eq!(lines["threads"][0]["end_ns"], json!([100_000_000, 400_000_000]), "{lines}");
+    assert_eq!(lines["threads"][0]["length_ns"], json!([50_000_000, 200_000_000]));
+    assert_eq!(lines["classes"].as_array().map(Vec::len), Some(1));
+    // All other samples have no time.
+    assert!(lines["missing"].as_u64() > Some(0), "{lines}");
+    let (_, bursts) = door.json("GET", &format!("{path}/bursts?type=wall"), "").await;
+    let columns: Vec<Vec<u64>> = serde_json::from_value(bursts["columns"].clone()).expect("numbers");
+    assert_eq!(columns.iter().flatten().sum::<u64>(), 250_000_000, "{bursts}");
+    let (_, stretch) =
+        door.json("GET", &format!("{path}/flamegraph?type=wall&from_ms=300&until_ms=350"), "").await;
+    assert_eq!(stretch["sides"][0]["weight"], 50_000_000, "{stretch}");
+    for bad in
+        ["flamegraph?from_ms=5", "flamegraph?from_ms=5&until_ms=5", "timeline?type=faults", "bursts?type=no("]
+    {
+        assert_eq!(door.json("GET", &format!("{path}/{bad}"), "").await.0, 400, "{bad}");
+    }
 }
 
 #[tokio::test]
