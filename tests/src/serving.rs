@@ -62,6 +62,16 @@ impl Serving {
         Self::begin(store, grpc, http, "http", &[], Vec::new())
     }
 
+    /// Begins with these arguments, and is asked with those.
+    ///
+    /// # Panics
+    /// As for [`Serving::start`].
+    #[must_use]
+    pub fn start_with(store: &Path, arguments: &[&str], asking: &[&str]) -> Self {
+        let asking = asking.iter().map(|argument| (*argument).to_owned()).collect();
+        Self::begin(store, ANY_PORT, ANY_PORT, "http", arguments, asking)
+    }
+
     /// Begins with TLS for `localhost`, with these arguments, and is asked with those.
     ///
     /// # Panics

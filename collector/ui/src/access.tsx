@@ -8,13 +8,19 @@ export function token(): string {
   return sessionStorage.getItem(KEY) ?? "";
 }
 
+/** Has the dialog ask for another token. */
+export function askForToken(): void {
+  dispatchEvent(new CustomEvent("tokenwanted"));
+}
+
 /** Asks for a token, once the collector has refused an answer without one. */
 export function TokenDialog() {
   const dialog = useRef<HTMLDialogElement>(null);
   const [wasRefused, setRefused] = useState(false);
   useEffect(() => {
-    const wanted = () => {
-      setRefused(token() !== "");
+    const wanted = (event: Event) => {
+      // A reader who wants to be somebody else was not refused.
+      setRefused(token() !== "" && !(event instanceof CustomEvent));
       if (!dialog.current?.open) dialog.current?.showModal();
     };
     addEventListener("tokenwanted", wanted);
@@ -36,7 +42,10 @@ export function TokenDialog() {
         <label for="token">Token</label>
         <input id="token" name="token" type="password" autocomplete="off" required />
         <p>
-          <button type="submit">Continue</button>
+          <button type="submit">Continue</button>{" "}
+          <button type="button" class="link" onClick={() => dialog.current?.close()}>
+            Not now
+          </button>
         </p>
       </form>
     </dialog>

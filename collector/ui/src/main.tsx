@@ -12,12 +12,14 @@ import { Compare } from "./views/compare";
 import { Explore } from "./views/explore";
 import { HostView } from "./views/host";
 import { Overview } from "./views/overview";
+import { ProfileView } from "./views/profile";
 import { VerdictView } from "./views/verdict";
 
 const NAMES: [View, string][] = [
   ["/", "Overview"],
   ["/explore", "Explore"],
   ["/compare", "Compare"],
+  ["/profile", "Profile now"],
 ];
 
 function Shown({ place }: { place: Place }) {
@@ -32,6 +34,8 @@ function Shown({ place }: { place: Place }) {
       return <HostView place={place} />;
     case "/compare":
       return <Compare place={place} />;
+    case "/profile":
+      return <ProfileView place={place} />;
   }
 }
 
@@ -53,7 +57,7 @@ function Page() {
         <span class="brand">Chokepoint</span>
         <nav aria-label="Views">
           {NAMES.map(([view, name]) => (
-            <Link key={view} view={view} params={{ from, until }} current={place.view === view}>
+            <Link key={view} view={view} params={view === "/profile" ? { host, from, until } : { from, until }} current={place.view === view}>
               {name}
             </Link>
           ))}

@@ -51,6 +51,24 @@ export function and(matchers: string, matcher: Matcher): string {
   return before ? `${before},${written(matcher)}` : written(matcher);
 }
 
+/** The matchers that stand between braces, as they are written. A value may have commas. */
+function parts(matchers: string): string[] {
+  return (matchers.match(/(?:"(?:[^"\\]|\\.)*"|[^",])+/g) ?? []).map((part) => part.trim()).filter(Boolean);
+}
+
+/** The label of a matcher as it is written. */
+function labelOf(matcher: string): string {
+  const name = /^("(?:[^"\\]|\\.)*"|[A-Za-z0-9_]*)/.exec(matcher)![0];
+  return name.startsWith('"') ? name.slice(1, -1).replace(/\\(.)/g, "$1") : name;
+}
+
+/** The same query with this value of the label: whatever it said of that is replaced. */
+export function against(query: string, label: string, value: string): string {
+  const { type, matchers } = split(query);
+  const others = parts(matchers).filter((matcher) => labelOf(matcher) !== label);
+  return `${type}{${[...others, written(is(label, value))].join(",")}}`;
+}
+
 /** What is being typed at a place between the braces, for completion. */
 export type Typing =
   | { what: "label"; prefix: string; from: number }

@@ -1,11 +1,10 @@
 /// <reference types="node" />
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { and, escapeRegex, is, oneOf, quote, selector, split, typing } from "./selector";
+import { against, and, escapeRegex, is, oneOf, quote, selector, split, typing } from "./selector";
 import { bytes, count, duration, measured, percent, points, span } from "./units";
 import { address, read } from "./url";
 import { lengthMs, stepFor } from "./time";
-import { standardErrors } from "./statistics";
 
 test("numbers have three digits that matter and a unit", () => {
   assert.deepEqual([0, 999, 1500, 2.5e6, 12_340_000_000, 90e9, 7200e9].map(duration), ["0 ns", "999 ns", "1.50 µs", "2.50 ms", "12.3 s", "1.50 min", "2.00 h"]);
@@ -25,6 +24,12 @@ test("what processes chose cannot leave a selector's string", () => {
   assert.equal(selector("", [oneOf("process", ["a.b", "c"])]), '{process=~"a\\\\.b|c"}');
   assert.deepEqual(split('wall{host="a}"}'), { type: "wall", matchers: 'host="a}"' });
   assert.equal(and('host="a",', is("pod", "b")), 'host="a",pod="b"');
+});
+
+test("a label's values are set against each other in one query", () => {
+  assert.equal(against('cpu{service="web",version="1"}', "version", "2"), 'cpu{service="web",version="2"}');
+  assert.equal(against('cpu{version=~"1|2",zone="a,}"}', "version", "2"), 'cpu{zone="a,}",version="2"}');
+  assert.equal(against("wall{}", "app.kubernetes.io/name", 'x"y'), 'wall{"app.kubernetes.io/name"="x\\"y"}');
 });
 
 test("completion knows what is being typed", () => {
@@ -49,10 +54,4 @@ test("steps are as long as a graph has room for", () => {
   assert.equal(stepFor(lengthMs("1000", "87400")), "600s");
   assert.equal(lengthMs("yesterday", "now"), 3600e3);
   assert.equal(lengthMs("now-1h30m", "now-30m"), 3600e3);
-});
-
-test("a change is weighed by its samples", () => {
-  assert.ok(standardErrors(0.1, 1000, 0.2, 1000) > 6);
-  assert.ok(standardErrors(0.1, 20, 0.2, 20) < 1);
-  assert.equal(standardErrors(0.1, 0, 0.2, 100), 0);
 });

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 /** Views by their path. The collector answers each of these with the page. */
-export const VIEWS = ["/", "/verdict", "/explore", "/host", "/compare"] as const;
+export const VIEWS = ["/", "/verdict", "/explore", "/host", "/compare", "/profile"] as const;
 export type View = (typeof VIEWS)[number];
 
 export type Params = Record<string, string | undefined>;

@@ -3,6 +3,8 @@
 //
 //     node tests/browser.mjs URL DIRECTORY HOST FROM UNTIL
 //
+// Where READER_TOKEN and OPERATOR_TOKEN are set, its collector asks for tokens, its agent runs, and profiles of the process TARGET_PID are made.
+//
 // FROM and UNTIL are Unix seconds of what is looked at. Screenshots go into the directory. `tests/tests/page.rs` starts this, with data from a real agent.
 
 import { mkdirSync, readFileSync } from "node:fs";
@@ -10,6 +12,7 @@ import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 import * as flame from "./flame.mjs";
+import * as profile from "./profile.mjs";
 import * as views from "./views.mjs";
 
 const [url, directory, host, from, until] = process.argv.slice(2);
@@ -87,7 +90,8 @@ const tools = {
 };
 
 const only = process.env.ONLY;
-for (const [name, { options, run, expected }] of Object.entries({ ...views.tests, ...flame.tests })) {
+const tests = process.env.OPERATOR_TOKEN ? profile.tests : { ...views.tests, ...flame.tests };
+for (const [name, { options, run, expected }] of Object.entries(tests)) {
   if (only && !name.includes(only)) continue;
   const { context, page, problems } = await open(options);
   const start = Date.now();

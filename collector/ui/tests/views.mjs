@@ -12,7 +12,27 @@ async function harmless(page, { assert }) {
 
 const encoded = (text) => encodeURIComponent(text);
 
+/** What a collector answers of latencies and retransmits, from the same seed each time. */
+async function withLatencies(page, { from, until }) {
+  const bounds = [...Array.from({ length: 24 }, (_, at) => 1000 * 2 ** at), null];
+  const steps = Math.max(2, Math.floor((until - from) / 10));
+  const instances = (names) =>
+    names.map((instance, kind) => ({
+      instance,
+      labels: {},
+      times: Array.from({ length: steps }, (_, step) => (from + step * 10) * 1000),
+      counts: Array.from({ length: steps }, (_, step) => bounds.map((_, at) => Math.max(0, Math.round(400 * Math.exp(-(((at - 8 - 3 * kind - (step % 5)) / 2) ** 2)))))),
+    }));
+  await page.route("**/api/v1/latencies**", (route) => {
+    const of = new URL(route.request().url()).searchParams.get("of");
+    return route.fulfill({ json: { of, unit: "ns", bounds, instances: instances(of === "disk" ? ["vda read", "vda write"] : ["web.service"]) } });
+  });
+  const peers = [{ local: "10.0.0.1", remote: "10.0.0.5:5432", count: 1212, labels: { host: "a" } }, { local: "10.0.0.1", remote: "[fd00::7]:443", count: 3, labels: { host: "a" } }];
+  await page.route("**/api/v1/retransmits**", (route) => route.fulfill({ json: { peers, others: 7 } }));
+}
+
 async function everyView(page, tools, name) {
+  await withLatencies(page, tools);
   const { host, time, from, until, visit, settled, shot, accessible, equal } = tools;
   const middle = Math.round((from + until) / 2);
   const query = `wall{host="${host}",class!="idle"}`;
@@ -21,6 +41,7 @@ async function everyView(page, tools, name) {
     verdict: `/verdict?host=${encoded(host)}&${time}`,
     explore: `/explore?query=${encoded(query)}&by=process&${time}`,
     host: `/host?host=${encoded(host)}&${time}`,
+    "profile-empty": `/profile?host=${encoded(host)}`,
     compare: `/compare?query=${encoded(query)}&by=process&from=${middle}&until=${until}&before_from=${from}&before_until=${middle}`,
   };
   for (const [view, path] of Object.entries(paths)) {
@@ -275,6 +296,70 @@ export const tests = {
     },
   },
 
+  "latencies are heatmaps, retransmits are told by peer, and what does not answer says so": {
+    expected: /404 \(Not Found\)/,
+    async run(page, tools) {
+      const { host, time, visit, settled, assert } = tools;
+      await withLatencies(page, tools);
+      const path = `/host?host=${encoded(host)}&${time}`;
+      await visit(page, path);
+      const disk = page.getByRole("region", { name: "Disk latency" });
+      await disk.getByLabel("of", { exact: true }).selectOption("vda write");
+      await disk.locator("canvas").focus();
+      await page.keyboard.press("ArrowRight");
+      await page.keyboard.press("ArrowUp");
+      const told = await disk.locator("output").innerText();
+      assert(/: \d+ of .+ to .+s/.test(told), `the cell says ${told}`);
+      const peers = await page.getByRole("region", { name: "Retransmits by peer" }).innerText();
+      for (const text of ["1,212", "10.0.0.5:5432", "7 more segments"]) assert(peers.includes(text), `${text} is missing: ${peers}`);
+      await page.unrouteAll();
+      await page.route(/\/api\/v1\/(latencies|retransmits)/, (route) => route.fulfill({ status: 404, json: { error: { code: "not_found", message: "there is no such path" } } }));
+      await visit(page, path);
+      await settled(page);
+      for (const what of ["Run-queue latency", "Disk latency", "Retransmits"]) await page.waitForSelector(`[role=alert]:has-text("${what}: there is no such path")`);
+      assert((await page.locator(".use tbody tr").count()) > 0, "the rest of the view is gone");
+    },
+  },
+
+  "two selections are compared, label with label too, and the report is kept": {
+    async run(page, { from, until, time, visit, address, settled, assert, equal }) {
+      const middle = Math.round((from + until) / 2);
+      await visit(page, `/compare?query=${encoded("wall{class!=\"idle\"}")}&from=${middle}&until=${until}&before_from=${from}&before_until=${middle}`);
+      await page.getByRole("heading", { name: "What changed, and whether it is real" }).waitFor();
+      // So short a time has too few steps, and the page says so instead of guessing.
+      await page.getByText("whole steps of").waitFor();
+      assert((await page.getByRole("region", { name: "Classes of time" }).innerText()).includes("too few steps"), "chance is told of too few steps");
+      for (const [name, end] of [["HTML", "html"], ["Markdown", "md"]]) {
+        const download = page.waitForEvent("download");
+        await page.getByRole("button", { name, exact: true }).click();
+        equal((await download).suggestedFilename(), `comparison.${end}`, name);
+      }
+      await visit(page, `/compare?${time}`);
+      await page.getByLabel("Or label against label").selectOption("service");
+      const values = await page.getByLabel("before", { exact: true }).locator("option").allInnerTexts();
+      assert(values.length > 2, `services: ${values}`);
+      await page.getByLabel("before", { exact: true }).selectOption(values[1]);
+      await page.getByLabel("after", { exact: true }).selectOption(values[2]);
+      await page.getByRole("button", { name: "Compare, of the same time" }).click();
+      await settled(page);
+      const params = (await address(page)).searchParams;
+      assert(params.get("query") !== params.get("before_query") && params.get("before_from") === String(from), `the address has ${params}`);
+      const sides = await page.getByRole("region", { name: "Sides" }).innerText();
+      assert(sides.includes(`service="${values[1]}"`) && sides.includes(`service="${values[2]}"`), sides);
+    },
+  },
+
+  "a fleet of which too much was diagnosed says of which time it tells": {
+    async run(page, { time, visit }) {
+      await page.route("**/api/v1/overview**", async (route) => {
+        const answer = await (await route.fetch()).json();
+        await route.fulfill({ json: { ...answer, told_from_unix_ms: answer.from_unix_ms + 1000 } });
+      });
+      await visit(page, `/?${time}`);
+      await page.waitForSelector("[role=note]:has-text('is not shown')");
+    },
+  },
+
   "light and dark are chosen and kept": {
     async run(page, { visit, assert }) {
       await visit(page, "/");
@@ -283,28 +368,6 @@ export const tests = {
       assert((await theme()) === "dark", "it is not dark");
       await page.reload();
       assert((await theme()) === "dark", "it does not stay dark");
-    },
-  },
-
-  "a token is asked for where the collector wants one": {
-    expected: /401 \(Unauthorized\)/,
-    async run(page, { url, address, settled, assert, accessible }) {
-      const isKnown = (request) => request.headers().authorization === "Bearer sesame";
-      await page.route("**/api/v1/**", (route) =>
-        isKnown(route.request()) ? route.continue() : route.fulfill({ status: 401, json: { error: { code: "unauthorized", message: "a token is needed" } } }),
-      );
-      await page.goto(url);
-      await page.waitForSelector("dialog[open]");
-      await accessible(page, "token");
-      await page.getByRole("textbox", { name: "Token" }).fill("wrong");
-      await page.keyboard.press("Enter");
-      await page.waitForSelector("dialog[open] >> text=does not accept");
-      await page.getByRole("textbox", { name: "Token" }).fill("sesame");
-      await page.keyboard.press("Enter");
-      await page.waitForSelector(".hosts tbody tr");
-      await settled(page);
-      assert(!(await address(page)).href.includes("sesame"), "the token is in the address");
-      assert((await page.evaluate(() => localStorage.length + document.cookie.length)) === 0, "the token is kept for longer than the tab");
     },
   },
 

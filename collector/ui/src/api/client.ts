@@ -38,14 +38,22 @@ async function refused(answer: Response): Promise<Refused> {
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Asks, with the token that was given. */
-async function request(address: string, signal?: AbortSignal): Promise<Response> {
+/** What is asked for beside looking. */
+interface Sent {
+  method: "POST" | "DELETE";
+  body?: unknown;
+}
+
+/** Asks, with the token that was given. What changes something is asked once: it may have been done though no answer came. */
+async function request(address: string, signal?: AbortSignal, sent?: Sent): Promise<Response> {
   const known = token();
   const headers: Record<string, string> = known ? { authorization: `Bearer ${known}` } : {};
+  if (sent?.body !== undefined) headers["content-type"] = "application/json";
+  const body = sent?.body === undefined ? undefined : JSON.stringify(sent.body);
   for (let tries = 1; ; tries++) {
     let answer: Response;
     try {
-      answer = await fetch(address, { headers, signal, credentials: "omit" });
+      answer = await fetch(address, { method: sent?.method, body, headers, signal, credentials: "omit" });
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Refused(0, "away", "the collector does not answer: is it running, and can this browser reach it?");
@@ -53,13 +61,18 @@ async function request(address: string, signal?: AbortSignal): Promise<Response>
     if (answer.ok) return answer;
     const why = await refused(answer);
     if (why.status === 401) dispatchEvent(new Event("tokenwanted"));
-    if (why.status !== 503 || tries >= TRIES) throw why;
+    if (why.status !== 503 || tries >= TRIES || sent) throw why;
     await pause(PAUSE_MS);
   }
 }
 
 export async function ask<T>(address: string, signal?: AbortSignal): Promise<T> {
   return (await (await request(address, signal)).json()) as T;
+}
+
+/** Has something done. */
+export async function have<T>(address: string, sent: Sent): Promise<T> {
+  return (await (await request(address, undefined, sent)).json()) as T;
 }
 
 /** Has the browser keep an answer as a file. A link would not send the token. */

@@ -13,6 +13,7 @@ export interface Subject {
 export interface Overview {
   from_unix_ms: number;
   until_unix_ms: number;
+  told_from_unix_ms: number;
   hosts: Host[];
   left_out: number;
 }
@@ -160,6 +161,32 @@ export interface SignalValue {
   level: number;
 }
 
+/** Two selections compared step by step. */
+export interface Comparison {
+  before: Subject & { steps: number };
+  after: Subject & { steps: number };
+  step_ms: number;
+  total: Compared[];
+  classes: Compared[];
+  functions: Compared[];
+  functions_left_out: number;
+  signals: Compared[];
+  notes: string[];
+}
+
+export interface Compared {
+  name: string;
+  instance: string;
+  unit: string;
+  before: number;
+  after: number;
+  change: number;
+  relative: number | null;
+  interval: [number, number] | null;
+  p: number | null;
+  is: "grew" | "shrank" | "chance" | "unknown";
+}
+
 export interface Change {
   name: string;
   module: string;
@@ -171,4 +198,68 @@ export interface Change {
 
 export interface Agents {
   agents: { labels: Labels; last_window_unix_ms: number; dropped_batches: number }[];
+}
+
+/** Who asks: without tokens everybody has every role. */
+export interface Access {
+  asks_for_tokens: boolean;
+  name: string | null;
+  roles: string[];
+}
+
+/** A profile on demand, from the question to its end. */
+export interface OnDemand {
+  id: string;
+  state: "asked" | "recording" | "receiving" | "reading" | "done" | "failed" | "cancelled";
+  host: string;
+  agent: string;
+  target: string;
+  frequency_hz: number;
+  duration_ms: number;
+  asked_unix_ms: number;
+  taken_ms: number;
+  recorded_ms: number;
+  samples: number;
+  bytes: number;
+  error: string | null;
+  outcome: { window_ms: number; captured: number; lost: number; coverage: string[]; verdict: { code: string; severity: string; confidence: number; share: number; summary: string; next_step: string }; diagnosis: Diagnosis | null } | null;
+}
+
+export interface Timeline {
+  duration_ns: number;
+  classes: { name: string; group: string; colour: string }[];
+  threads: TimelineThread[];
+  left_out: number;
+  missing: number;
+  last_ns: number;
+}
+
+export interface TimelineThread {
+  pid: number;
+  tid: number;
+  process: string;
+  thread: string;
+  end_ns: number[];
+  length_ns: number[];
+  class: number[];
+}
+
+export interface Bursts {
+  duration_ns: number;
+  column_ns: number;
+  columns: number[][];
+  missing: number;
+}
+
+/** Lengths of something over time: how many of each in each step. */
+export interface Latencies {
+  of: string;
+  unit: string;
+  bounds: (number | null)[];
+  instances: { instance: string; labels: Labels; times: number[]; counts: number[][] }[];
+}
+
+export interface Retransmits {
+  peers: { local: string; remote: string; count: number; labels: Labels }[];
+  others: number;
 }

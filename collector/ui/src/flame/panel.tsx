@@ -31,6 +31,8 @@ interface Props {
   onChange: (shown: Shown) => void;
   /** What was asked, for its files; none of a diff. */
   file?: Record<string, string | undefined>;
+  /** The files themselves, where they are not those of a query. */
+  files?: readonly [path: string, end: string, name: string][];
   /** The node that is zoomed to where the address names none. */
   proof?: number;
 }
@@ -45,7 +47,7 @@ const FILES: [path: string, end: string, name: string][] = [
 /** Waits for a pause in typing. */
 const TYPING_MS = 120;
 
-export function FlamePanel({ graph: measured, label, shown, onChange, file, proof }: Props) {
+export function FlamePanel({ graph: measured, label, shown, onChange, file, files = FILES, proof }: Props) {
   const isDiff = measured.sides.length > 1;
   const hasClasses = useMemo(() => measured.frames.kind.includes("class"), [measured]);
   const colourBy = (shown.colour as ColourBy) || (isDiff ? "diff" : hasClasses ? "class" : "kind");
@@ -104,7 +106,7 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, proo
         <label class="check">
           <input type="checkbox" checked={folds.includes("module")} onChange={() => fold("module")} /> Modules
         </label>
-        {file && <Files asked={file} />}
+        {file && <Files asked={file} files={files} />}
       </div>
       <p class="quiet facts">
         {weight(last.weight, measured.unit)} in {whole(last.samples)} samples · {whole(graph.parent.length)} nodes
@@ -203,7 +205,7 @@ export function Choice({ label, value, options, onChange }: { label: string; val
   );
 }
 
-function Files({ asked }: { asked: Record<string, string | undefined> }) {
+function Files({ asked, files }: { asked: Record<string, string | undefined>; files: readonly [path: string, end: string, name: string][] }) {
   const [problem, setProblem] = useState<string>();
   const keep = (path: string, end: string) => {
     setProblem(undefined);
@@ -211,7 +213,7 @@ function Files({ asked }: { asked: Record<string, string | undefined> }) {
   };
   return (
     <span class="files">
-      {FILES.map(([path, end, name]) => (
+      {files.map(([path, end, name]) => (
         <button key={path} type="button" onClick={() => keep(path, end)} title={`Download as ${name}`}>
           {name}
         </button>

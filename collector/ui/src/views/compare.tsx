@@ -1,18 +1,19 @@
 // Two selections: what one has more of than the other.
 
-import { useMemo } from "preact/hooks";
-import { url, useAnswer } from "../api/client";
+import { useMemo, useState } from "preact/hooks";
+import { download, url, useAnswer } from "../api/client";
+import type { Compared, Comparison } from "../api/types";
 import { read, type DiffAnswer } from "../flame/graph";
-import { FlamePanel, type Shown } from "../flame/panel";
+import { Choice, FlamePanel, type Shown } from "../flame/panel";
 import { QueryField } from "../parts/query";
 import { Answered, Notice } from "../parts/states";
-import { standardErrors } from "../statistics";
-import { moment, percent, points, span, weight, whole } from "../units";
+import { against } from "../selector";
+import { measured, moment, points, span, weight, whole } from "../units";
 import { change, range, type Params, type Place } from "../url";
 import { USUAL_QUERY } from "./explore";
 
-/** Functions of the list above the graph. */
-const LISTED = 6;
+/** Rows of a list: the report has them all. */
+const LISTED = 8;
 /** Below so many samples of a side a share's error is above a twentieth: 0.5 / sqrt(100). */
 const FEW = 100;
 
@@ -23,6 +24,8 @@ export function Compare({ place }: { place: Place }) {
   const asked = useAnswer<DiffAnswer>(
     url("/diff", { query, from, until, by: place.params.by, before_query: before.query, before_from: before.from, before_until: before.until, limit: "100" }),
   );
+  const compared = { query, from, until, before_query: before.query, before_from: before.from, before_until: before.until };
+  const tested = useAnswer<Comparison>(url("/compare", { ...compared, limit: "200" }));
   const graph = useMemo(() => asked.answer && read(asked.answer.flame), [asked.answer]);
   const { search, zoom, colour, turn, show, of, fold } = place.params;
   const shown: Shown = { search, zoom, colour, turn, show, of, fold };
@@ -43,6 +46,9 @@ export function Compare({ place }: { place: Place }) {
             <span aria-hidden="true">–</span>
             <input name="until" aria-label="Before, until" key={`u${before.until}`} defaultValue={before.until} size={10} />
             <button type="submit">Show</button>
+            <button type="button" class="link" onClick={() => change({ before_from: from, before_until: until, zoom: undefined })}>
+              Same time as after
+            </button>
           </form>
         </div>
       </fieldset>
@@ -53,7 +59,12 @@ export function Compare({ place }: { place: Place }) {
           <span class="quiet">its time is that of the page, above</span>
         </div>
       </fieldset>
-      <Answered asked={asked} what="The comparison">
+      <LabelAgainstLabel query={query} from={from} until={until} />
+      <Report asks={compared} />
+      <Answered asked={tested} what="Whether it is real">
+        {(answer) => <Reality answer={answer} />}
+      </Answered>
+      <Answered asked={asked} what="The flame graph of both">
         {(answer) => {
           if (!graph || graph.parent.length <= 1) return <p class="quiet">Neither has samples.</p>;
           const [one, other] = graph.sides;
@@ -62,7 +73,6 @@ export function Compare({ place }: { place: Place }) {
               {(one.samples === 0 || other.samples === 0) && <Notice>{`Nothing is stored of the time ${one.samples === 0 ? "before" : "after"}: all seems new.`}</Notice>}
               {(one.samples < FEW || other.samples < FEW) && one.samples > 0 && other.samples > 0 && <Notice>{`Few samples (${one.samples} and ${other.samples}): small changes are chance.`}</Notice>}
               <Sides answer={answer} graph={graph} />
-              <Changes answer={answer} beforeSamples={one.samples} afterSamples={other.samples} />
               <FlamePanel graph={graph} label="Both, by how much shares changed" shown={shown} onChange={(next) => change(next as Params, true)} />
             </>
           );
@@ -75,7 +85,7 @@ export function Compare({ place }: { place: Place }) {
 function Sides({ answer, graph }: { answer: DiffAnswer; graph: ReturnType<typeof read> }) {
   const subjects = [answer.before, answer.flame];
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Sides">
+    <div class="scroll sides" tabIndex={0} role="region" aria-label="Sides">
       <table class="data">
         <thead>
           <tr>
@@ -107,46 +117,133 @@ function Sides({ answer, graph }: { answer: DiffAnswer; graph: ReturnType<typeof
   );
 }
 
-/** What changed most, and whether it is more than chance. */
-function Changes({ answer, beforeSamples, afterSamples }: { answer: DiffAnswer; beforeSamples: number; afterSamples: number }) {
-  const rows = answer.functions.slice(0, LISTED).filter((change) => change.self_share !== change.self_share_before);
-  if (rows.length === 0) return <p>No function's share changed.</p>;
+const KINDS: [key: "total" | "classes" | "functions" | "signals", name: string][] = [
+  ["total", "All of it"],
+  ["classes", "Classes of time"],
+  ["functions", "Functions, without what they called"],
+  ["signals", "Signals of the hosts"],
+];
+const WORDS: Record<Compared["is"], string> = { grew: "▲ grew", shrank: "▼ shrank", chance: "may be chance", unknown: "too few steps" };
+
+function Reality({ answer }: { answer: Comparison }) {
+  const all = [...answer.classes, ...answer.functions];
+  const real = all.filter((change) => change.is === "grew" || change.is === "shrank").length;
+  const [total] = answer.total;
   return (
     <section>
-      <h2>What changed most</h2>
-      <div class="scroll" tabIndex={0} role="region" aria-label="What changed most">
+      <h2>
+        What changed, and whether it is real{" "}
+        <span class="quiet">{`${answer.before.steps} and ${answer.after.steps} steps of ${span(answer.step_ms)}; chances are corrected for the number of comparisons`}</span>
+      </h2>
+      <p>
+        {total
+          ? `All of it: ${quantity(total.before, total.unit)} before, ${quantity(total.after, total.unit)} after, ${relative(total)}: ${WORDS[total.is]}. `
+          : "Nothing is stored of either. "}
+        {total && total.is !== "unknown" && (real > 0 ? `${real} of ${all.length} classes and functions changed.` : "No class and no function is sure to have changed.")}
+      </p>
+      {answer.notes.map((note) => (
+        <Notice key={note}>{note}</Notice>
+      ))}
+      {KINDS.slice(1).map(([key, name]) => answer[key].length > 0 && <Changes key={key} name={name} changes={answer[key]} isCode={key === "functions"} />)}
+    </section>
+  );
+}
+
+/** A value of a unit. Threads at a time are small where a process waits most of its time. */
+const quantity = (value: number, unit: string) => (unit === "threads" ? `${value.toFixed(3)} threads` : measured(value, unit));
+
+function relative({ relative }: Compared): string {
+  return relative === null ? "new" : points(relative);
+}
+
+function Changes({ name, changes, isCode }: { name: string; changes: Compared[]; isCode: boolean }) {
+  const shown = changes.slice(0, LISTED);
+  return (
+    <>
+      <h3>{name}</h3>
+      <div class="scroll" tabIndex={0} role="region" aria-label={name}>
         <table class="data">
           <thead>
             <tr>
+              <th scope="col">Real</th>
               <th scope="col" class="number">Change</th>
+              <th scope="col" class="number" title="What holds the true change with a confidence of 95 %">95 %</th>
               <th scope="col" class="number">Before</th>
               <th scope="col" class="number">After</th>
-              <th scope="col" class="number" title="Standard errors of a share of so many samples; above 3 is hardly chance">Errors</th>
-              <th scope="col">Function</th>
+              <th scope="col" class="number" title="How likely so great a change is where there is none">Chance</th>
+              <th scope="col" class="wide">What</th>
             </tr>
           </thead>
           <tbody>
-            {rows.map((row, at) => {
-              const errors = standardErrors(row.self_share_before, beforeSamples, row.self_share, afterSamples);
-              const grew = row.self_share - row.self_share_before;
-              return (
-                <tr key={at}>
-                  <td class={`number ${grew > 0 ? "grew" : "shrank"}`}>{points(grew)}</td>
-                  <td class="number">{percent(row.self_share_before)}</td>
-                  <td class="number">{percent(row.self_share)}</td>
-                  <td class="number">{errors >= 3 ? errors.toFixed(1) : `${errors.toFixed(1)}, may be chance`}</td>
-                  <td>
+            {shown.map((row) => (
+              <tr key={`${row.name} ${row.instance}`} class={row.is === "chance" || row.is === "unknown" ? "quiet" : undefined}>
+                <td class={row.is}>{WORDS[row.is]}</td>
+                <td class={`number ${row.is}`}>{relative(row)}</td>
+                <td class="number">{row.interval && row.before !== 0 ? `${points(row.interval[0] / row.before)} to ${points(row.interval[1] / row.before)}` : "–"}</td>
+                <td class="number">{quantity(row.before, row.unit)}</td>
+                <td class="number">{quantity(row.after, row.unit)}</td>
+                <td class="number">{row.p === null ? "–" : row.p < 0.0001 ? "< 0.0001" : row.p.toFixed(4)}</td>
+                <td>
+                  {isCode ? (
                     <button type="button" class="link code" onClick={() => change({ of: row.name })}>
                       {row.name}
-                    </button>{" "}
-                    <span class="quiet code">{row.module}</span>
-                  </td>
-                </tr>
-              );
-            })}
+                    </button>
+                  ) : (
+                    <span class="code">{row.name}</span>
+                  )}{" "}
+                  <span class="quiet code">{row.instance}</span>
+                </td>
+              </tr>
+            ))}
           </tbody>
         </table>
       </div>
-    </section>
+      {changes.length > LISTED && <p class="quiet">{`and ${changes.length - LISTED} more, which the report has`}</p>}
+    </>
+  );
+}
+
+/** Two values of one label against each other, of the same time. */
+function LabelAgainstLabel({ query, from, until }: { query: string; from: string; until: string }) {
+  const [label, setLabel] = useState("");
+  const [values, setValues] = useState<[string, string]>(["", ""]);
+  const names = useAnswer<{ labels: { name: string }[] }>(url("/labels", { from, until }));
+  const known = useAnswer<{ values: string[] }>(label ? url(`/label/${encodeURIComponent(label)}/values`, { from, until }) : undefined);
+  const give = (event: SubmitEvent) => {
+    event.preventDefault();
+    change({ before_query: against(query, label, values[0]), query: against(query, label, values[1]), before_from: from, before_until: until, zoom: undefined });
+  };
+  const options = (empty: string): [string, string][] => [["", empty], ...(known.answer?.values ?? []).map((value): [string, string] => [value, value])];
+  return (
+    <form class="asked" onSubmit={give} aria-label="One label's value against another">
+      <Choice label="Or label against label" value={label} options={[["", "choose a label"], ...(names.answer?.labels ?? []).filter(({ name }) => name !== "class").map(({ name }): [string, string] => [name, name])]} onChange={(label) => (setLabel(label), setValues(["", ""]))} />
+      {label && <Choice label="before" value={values[0]} options={options("its value")} onChange={(value) => setValues([value, values[1]])} />}
+      {label && <Choice label="after" value={values[1]} options={options("its value")} onChange={(value) => setValues([values[0], value])} />}
+      {label && (
+        <button type="submit" disabled={!values[0] || !values[1]}>
+          Compare, of the same time
+        </button>
+      )}
+    </form>
+  );
+}
+
+function Report({ asks }: { asks: Record<string, string | undefined> }) {
+  const [problem, setProblem] = useState("");
+  const keep = (end: string) => {
+    setProblem("");
+    download(url(`/compare.${end}`, asks), `comparison.${end}`).catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
+  };
+  return (
+    <p class="asked">
+      Report{" "}
+      <button type="button" onClick={() => keep("html")}>
+        HTML
+      </button>
+      <button type="button" onClick={() => keep("md")}>
+        Markdown
+      </button>
+      {problem && <span class="bad" role="alert">{problem}</span>}
+    </p>
   );
 }

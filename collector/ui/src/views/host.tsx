@@ -13,7 +13,7 @@ import { is, selector } from "../selector";
 import { lengthMs, stepFor } from "../time";
 import { measured, moment, span, whole } from "../units";
 import { address, change, go, range, type Place } from "../url";
-
+import { LatencyMaps, RetransmitPeers } from "./latencies";
 
 const KINDS: [string, string][] = [
   ["utilization", "Utilization"],
@@ -54,7 +54,10 @@ export function HostView({ place }: { place: Place }) {
           <Link view="/verdict" params={{ host, from: place.params.from, until: place.params.until }} class="as-text">
             <Severity severity={seen.verdict.severity} code={seen.verdict.code} /> <b class="code">{seen.verdict.code}</b>
           </Link>
-        )}
+        )}{" "}
+        <Link view="/profile" params={{ host }} class="as-text">
+          Profile now
+        </Link>
       </h1>
       <Answered asked={glance} what={host}>
         {(answer) =>
@@ -103,6 +106,8 @@ export function HostView({ place }: { place: Place }) {
           }
         </Answered>
       </section>
+      <LatencyMaps query={only} from={from} until={until} step={step} />
+      <RetransmitPeers query={only} from={from} until={until} />
       <Answered asked={signals} what="Signals">
         {(answer) => <Resources answer={answer} />}
       </Answered>

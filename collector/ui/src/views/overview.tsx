@@ -123,6 +123,7 @@ function Hosts({ answer, place, isNow }: { answer: Answer; place: Place; isNow: 
       <h1 class={`headline ${level(said.severity).name}`}>{said.text}</h1>
       {silent.length > 0 && <Problem>{`Silent for more than ${SILENT_MS / 1000} s: ${silent.slice(0, 5).map(nameOf).join(", ")}${silent.length > 5 ? ` and ${silent.length - 5} more` : ""}. What is told of them is old.`}</Problem>}
       {answer.left_out > 0 && <Notice>{`${answer.left_out} more hosts are not shown: search by a label, or ask for fewer.`}</Notice>}
+      {answer.told_from_unix_ms > answer.from_unix_ms && <Notice>{`More was diagnosed in this time than one answer holds: what limited hosts before ${moment(answer.told_from_unix_ms)} is not shown. Ask for less time, or for fewer hosts.`}</Notice>}
       <div class="codes" role="group" aria-label="Constraints">
         {codes.map(([name, entry]) => (
           <button key={name} type="button" class="code-count" aria-pressed={code === name} onClick={() => change({ code: code === name ? undefined : name }, true)}>

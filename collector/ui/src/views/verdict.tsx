@@ -1,18 +1,17 @@
 // One host's verdict: the constraint in a sentence, the numbers for and against it, what to test and to do, and the flame graph that shows it.
 
-import { useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
-import type { Constraint, Constraints, Diagnosis, Fact, Finding, Host, Overview } from "../api/types";
-import { classOf, meaning } from "../classes";
+import type { Constraint, Constraints, Diagnosis, Finding, Host, Overview } from "../api/types";
 import { read, widestOf, type FlameAnswer, type Graph } from "../flame/graph";
 import { FlamePanel, type Shown } from "../flame/panel";
-import { ClassBar, ordered } from "../parts/bar";
+import { Coverage, Facts, sentence, Steps, TimeBar, Who } from "../parts/finding";
 import { Link } from "../parts/link";
 import { levelOf, Severity } from "../parts/severity";
-import { Answered, Notice } from "../parts/states";
+import { Answered } from "../parts/states";
 import { Strip } from "../parts/strip";
 import { is, oneOf, selector } from "../selector";
-import { duration, measured, moment, percent, span } from "../units";
+import { moment, percent, span } from "../units";
 import { change, range, type Params, type Place } from "../url";
 
 const EVERY_MS = 10_000;
@@ -119,137 +118,6 @@ function Verdict({ constraint, answer, glance, place }: { constraint: Constraint
   );
 }
 
-/** With a capital letter and a full stop. */
-function sentence(text: string): string {
-  return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : text;
-}
-
-function Who({ found }: { found: Finding }) {
-  const lists: [string, string[] | undefined][] = [
-    ["caused by", found.culprits],
-    ["hits", found.processes],
-    ["in", found.functions],
-  ];
-  return (
-    <>
-      <dl class="who">
-        {lists
-          .filter(([, names]) => names?.length)
-          .map(([what, names]) => (
-            <div key={what}>
-              <dt>{what}</dt>
-              <dd class="code">{names!.join(", ")}</dd>
-            </div>
-          ))}
-      </dl>
-      {(found.path?.length ?? 0) > 1 && (
-        <ol class="path" aria-label="From the wait that is seen to what is behind it">
-          {found.path!.map((step, at) => (
-            <li key={at} class="code">
-              {step}
-            </li>
-          ))}
-        </ol>
-      )}
-    </>
-  );
-}
-
-function FactRows({ facts, sign }: { facts: Fact[]; sign: string }) {
-  return (
-    <>
-      {facts.map((fact, at) => (
-        <tr key={at}>
-          <td class={sign === "+" ? "sign for" : "sign against"}>
-            <span class="visually-hidden">{sign === "+" ? "for it" : "against it"}</span>
-            <span aria-hidden="true">{sign}</span>
-          </td>
-          <td class="number">{measured(fact.value, fact.unit)}</td>
-          <td>
-            {fact.what} <span class="quiet source">{fact.source}</span>
-          </td>
-        </tr>
-      ))}
-    </>
-  );
-}
-
-function Facts({ found }: { found: Finding }) {
-  return (
-    <section>
-      <h2>Evidence</h2>
-      <table class="facts">
-        <tbody>
-          <FactRows facts={found.evidence ?? []} sign="+" />
-          <FactRows facts={found.counter_evidence ?? []} sign="−" />
-        </tbody>
-      </table>
-      {!found.counter_evidence?.length && <p class="quiet">Nothing that was measured speaks against it.</p>}
-    </section>
-  );
-}
-
-function Steps({ found }: { found: Finding }) {
-  return (
-    <section>
-      <h2>What to do</h2>
-      {(found.next_steps?.length ?? 0) > 0 ? (
-        <ol class="steps">
-          {found.next_steps!.map((step, at) => (
-            <li key={at}>
-              {step.action} <span class="quiet">{`impact ${step.impact}, effort ${step.effort}, risk ${step.risk}`}</span>
-            </li>
-          ))}
-        </ol>
-      ) : (
-        <p class="quiet">Nothing has to be done.</p>
-      )}
-      {found.hypothesis && (
-        <>
-          <h3>Hypothesis</h3>
-          <p>{found.hypothesis}</p>
-        </>
-      )}
-      {found.experiment && (
-        <>
-          <h3>The test that would prove it wrong</h3>
-          <p>{found.experiment}</p>
-        </>
-      )}
-    </section>
-  );
-}
-
-function TimeBar({ diagnosis }: { diagnosis: Diagnosis }) {
-  const [withIdle, setWithIdle] = useState(false);
-  const parts = Object.entries(diagnosis.decomposition ?? {}).map(([name, weight]) => ({ name, weight }));
-  const shown = ordered(parts.filter((part) => withIdle || classOf(part.name).group !== "idle"));
-  const all = shown.reduce((sum, part) => sum + part.weight, 0);
-  if (all <= 0) return null;
-  return (
-    <section>
-      <h2>
-        Where the threads' time went{" "}
-        <label class="check">
-          <input type="checkbox" checked={withIdle} onChange={() => setWithIdle(!withIdle)} /> with idle
-        </label>
-      </h2>
-      <ClassBar parts={shown} label="Time of the host's threads" tall />
-      <ul class="legend">
-        {[...shown]
-          .sort((a, b) => b.weight - a.weight)
-          .slice(0, 8)
-          .map((part) => (
-            <li key={part.name} title={meaning(part.name)}>
-              <span class="swatch" style={{ background: classOf(part.name).colour }} />
-              {part.name} <span class="number">{percent(part.weight / all)}</span> <span class="quiet">{duration(part.weight * 1e9)}</span>
-            </li>
-          ))}
-      </ul>
-    </section>
-  );
-}
-
 /** The flame graph of the classes and the processes that the verdict is about, of the time in which it holds. */
 function Proof({ constraint, found, place }: { constraint: Constraint; found?: Finding; place: Place }) {
   const host = place.params.host ?? "";
@@ -315,28 +183,4 @@ function provedBy(graph: Graph, functions: string[], processes: string[]): numbe
     if (graph.width[process] >= WORTH) return process;
   }
   return 0;
-}
-
-function Coverage({ coverage, windowS }: { coverage: NonNullable<Diagnosis["coverage"]>; windowS?: number }) {
-  const rows = [
-    windowS !== undefined ? `the last window of ${windowS.toFixed(1)} s` : "",
-    `${coverage.threads} threads`,
-    `${coverage.samples} samples`,
-    coverage.lost > 0 ? `${coverage.lost} samples lost` : "none lost",
-    `what ended it is known of ${percent(coverage.ends_known)} of the waiting time`,
-  ];
-  return (
-    <section>
-      <h2>What this rests on</h2>
-      <p>{rows.filter(Boolean).join(" · ")}</p>
-      {coverage.lost > 0 && <Notice>{`${coverage.lost} samples were lost: what is shown is less than what happened.`}</Notice>}
-      {(coverage.missing?.length ?? 0) > 0 && (
-        <ul class="missing" aria-label="What is missing">
-          {coverage.missing.map((missing, at) => (
-            <li key={at}>{missing}</li>
-          ))}
-        </ul>
-      )}
-    </section>
-  );
 }
