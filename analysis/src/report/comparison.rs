@@ -49,7 +49,7 @@ pub fn document(sides: &[Side; 2], kinds: &[(Kind, &[Compared])], notes: &[Strin
         about: format!("What changed from {} to {}.", sides[0].query, sides[1].query),
         sections: vec![
             section("What changed", answer),
-            section("Selections", vec![facts("before", &sides[0]), facts("after", &sides[1])].concat()),
+            section("Selections", [facts("before", &sides[0]), facts("after", &sides[1])].concat()),
             section(
                 "Classes of time",
                 table("Classes of time", "thread time that agents stored", of(Kind::Class)),
