@@ -5,6 +5,7 @@
 //! it, also when it fails: [`Workload`] and [`agent::Running`] kill what they started when dropped, and the kernel does
 //! it when the test itself is killed.
 
+pub mod accounts;
 pub mod agent;
 pub mod block;
 pub mod bottlenecks;
