@@ -2,6 +2,19 @@
 
 use crate::COMM_LEN;
 
+/// How much of run queues is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum QueueDetail {
+    /// Nothing but the time that threads queued.
+    #[default]
+    Nothing = 0,
+    /// Latencies, too.
+    Latencies = 1,
+    /// And who ran meanwhile.
+    WhoRan = 2,
+}
+
 /// Buckets of a thread's run-queue latencies: two an octave, from 250 ns to 3.1 s and more. The powers of two of a microsecond are
 /// among their bounds.
 pub const LATENCY_BUCKETS: usize = 48;

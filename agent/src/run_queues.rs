@@ -60,6 +60,15 @@ impl RunQueues {
         self.groups.entry(if is_room { group } else { 0 }).or_default().add(clock, queued_ns);
     }
 
+    /// Each process's queueing without who ran meanwhile, in no order: its id, 0 for all that were too many, its name, the time, and how
+    /// long each was.
+    pub fn processes(&self) -> impl Iterator<Item = (u32, &str, u64, Durations)> {
+        self.processes.iter().map(|(pid, process)| {
+            let Tally { queued_ns, .. } = process.tally;
+            (*pid, process.name.as_str(), queued_ns, process.tally.latencies())
+        })
+    }
+
     /// What all of it comes to.
     #[must_use]
     pub fn finish(&self, pairs: &[(QueuePair, Behind)], hierarchy: Option<&Hierarchy>) -> RunQueue {

@@ -7,14 +7,15 @@
 
 use std::collections::HashMap;
 
+use chokepoint_ebpf::run_queue::{LATENCY_BUCKETS, latency_bucket_begin_ns};
 use chokepoint_ebpf::sched::{RunningThread, State, ThreadClock, ThreadRecord};
 
 /// How old the kernel's count of what a thread on a CPU has run may be: the longest tick there is. Of a turn that is not over, only
 /// more than that counts as taken away.
 const LONGEST_TICK_NS: u64 = 10_000_000;
 
-/// What was told of one thread. About 130 bytes with its key.
-#[derive(Clone, Copy, Debug)]
+/// What was told of one thread. About 140 bytes with its key, and 200 more where it queued and its latencies are counted.
+#[derive(Clone, Debug)]
 struct Mark {
     /// Tells threads apart whose key is the same because one came after the other.
     begin_ns: u64,
@@ -25,6 +26,9 @@ struct Mark {
     switches: u64,
     user_ns: u64,
     system_ns: u64,
+    longest_queue_ns: u64,
+    /// Its run-queue latencies; `None` before the first.
+    latencies: Option<Box<[u32; LATENCY_BUCKETS]>>,
     /// The look that told of it last.
     look: u64,
 }
@@ -74,6 +78,13 @@ impl ThreadMarks {
             switches: record.clock.switches,
             user_ns: record.user_ns,
             system_ns: record.system_ns,
+            longest_queue_ns: record.clock.longest_queue_ns,
+            latencies: record
+                .clock
+                .latencies
+                .iter()
+                .any(|count| *count > 0)
+                .then(|| Box::new(record.clock.latencies)),
             look: self.look,
         };
         let earlier = self.marks.insert(record.key, mark);
@@ -181,13 +192,34 @@ fn since_mark(
         return told;
     };
     let spent_ns = difference(total, mark.spent_ns);
+    let (latencies, longest_queue_ns) = latencies_since(clock, mark);
     ThreadClock {
+        latencies,
+        longest_queue_ns,
         ran_ns: ran_ns(&spent_ns, stolen_ns.saturating_sub(mark.stolen_ns)),
         spent_ns,
         begin_ns: mark.until_ns,
         switches: clock.switches.saturating_sub(mark.switches),
         ..told
     }
+}
+
+/// The run-queue latencies since a mark, and the longest of them: exact where it is the longest of all so far, else what its bucket
+/// allows.
+fn latencies_since(clock: &ThreadClock, mark: &Mark) -> ([u32; LATENCY_BUCKETS], u64) {
+    let mut latencies = clock.latencies;
+    for (count, told) in latencies.iter_mut().zip(mark.latencies.iter().flat_map(|told| told.iter())) {
+        *count = count.saturating_sub(*told);
+    }
+    if clock.longest_queue_ns > mark.longest_queue_ns {
+        return (latencies, clock.longest_queue_ns);
+    }
+    let longest = latencies.iter().rposition(|count| *count > 0);
+    let longest_ns = longest.map_or(0, |bucket| match bucket + 1 {
+        LATENCY_BUCKETS => clock.longest_queue_ns,
+        next => (latency_bucket_begin_ns(next) - 1).min(clock.longest_queue_ns),
+    });
+    (latencies, longest_ns)
 }
 
 /// Time by state since a mark. What was told as of one state and turned out to be of another, which happens where a host hides
@@ -316,6 +348,26 @@ mod tests {
         // It had left its CPU unseen and slept all the time.
         let slept = marks.living(&record(State::OnCpu, 2_900, [0, 0, 0, 0, 1_900, 0, 0, 0], 0), 3_000);
         assert_eq!(slept.clock.spent_ns.iter().sum::<u64>(), 1_000);
+    }
+
+    #[test]
+    fn each_window_has_its_own_run_queue_latencies() {
+        let mut marks = ThreadMarks::default();
+        let mut clock = record(State::Blocked, 1_300, [300, 0, 0, 0, 0, 0, 0, 0], 1);
+        let mut window = |latencies: &[(usize, u32)], longest_ns, end_ns| {
+            for (bucket, count) in latencies {
+                clock.clock.latencies[*bucket] += count;
+            }
+            clock.clock.longest_queue_ns = longest_ns;
+            let told = marks.living(&clock, end_ns).clock;
+            (told.latencies.iter().sum::<u32>(), told.longest_queue_ns)
+        };
+        // Buckets from 4 and 64 µs on.
+        assert_eq!(window(&[(8, 2), (16, 1)], 70_000, 2_000), (3, 70_000));
+        assert_eq!(window(&[], 70_000, 3_000), (0, 0));
+        assert_eq!(window(&[(8, 3)], 70_000, 4_000), (3, latency_bucket_begin_ns(9) - 1));
+        assert_eq!(window(&[(16, 1)], 70_000, 5_000), (1, 70_000));
+        assert_eq!(window(&[(16, 1)], 90_000, 6_000), (1, 90_000));
     }
 
     #[test]

@@ -89,6 +89,12 @@ impl ThreadTimes {
         self.run_queue = Some(self.queues.finish(pairs, hierarchy));
     }
 
+    /// The queueing of processes, before it is added up.
+    #[must_use]
+    pub fn queues(&self) -> &RunQueues {
+        &self.queues
+    }
+
     /// How long threads queued, and who ran meanwhile; `None` before all of it was added up.
     #[must_use]
     pub fn run_queue(&self) -> Option<&RunQueue> {

@@ -40,8 +40,8 @@ globals! {
     CPU_CONTROLLER: u32 = u32::MAX;
     /// 1 to take stacks of waits.
     WANT_WAITS: u8 = 0;
-    /// 1 to count run-queue latencies and remember who ran.
-    WANT_RUN_QUEUES: u8 = 0;
+    /// A `run_queue::QueueDetail`.
+    RUN_QUEUE_DETAIL: u8 = 0;
 
     TASK_GROUP_LEADER: u32 = 0;
     TASK_COMM: u32 = 0;

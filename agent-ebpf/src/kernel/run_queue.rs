@@ -11,7 +11,7 @@
 use super::{
     config::{
         CGROUP_KN, CPU_CONTROLLER, CSS_CGROUP, CSS_SET_DFL_CGRP, CSS_SET_SUBSYS, KERNFS_NODE_ID,
-        TASK_CGROUPS, TASK_COMM, TASK_TGID, WANT_RUN_QUEUES,
+        RUN_QUEUE_DETAIL, TASK_CGROUPS, TASK_COMM, TASK_TGID,
     },
     counters::count,
     trusted::Trusted,
@@ -27,7 +27,8 @@ use chokepoint_ebpf::{
     counters::Counter,
     gate::CGROUP_V2,
     run_queue::{
-        Behind, LATENCY_BUCKETS, QUEUE_PERIOD_NS, QueuePair, REMEMBERED_TURNS, UNKNOWN_RUNNER, latency_bucket,
+        Behind, LATENCY_BUCKETS, QUEUE_PERIOD_NS, QueueDetail, QueuePair, REMEMBERED_TURNS, UNKNOWN_RUNNER,
+        latency_bucket,
     },
     sched::{State, ThreadClock, is_chosen},
 };
@@ -43,7 +44,7 @@ struct Turn {
     reserved: u32,
 }
 
-/// The last turns of a CPU; the latest is that before `next`. Where run queues are not wanted, only when that began.
+/// The last turns of a CPU; the latest is that before `next`. Where nobody asks who ran, only when that began.
 #[repr(C)]
 struct Turns {
     latest_ns: u64,
@@ -99,7 +100,7 @@ pub fn begin_turn(task: Trusted, now: u64) {
     // SAFETY: this CPU's, and the scheduler does not interrupt itself.
     let turns = unsafe { &mut *turns };
     turns.latest_ns = now;
-    if WANT_RUN_QUEUES.load() == 0 {
+    if RUN_QUEUE_DETAIL.load() < QueueDetail::WhoRan as u8 {
         return;
     }
     let turn = &mut turns.turns[turns.next as usize & (REMEMBERED_TURNS - 1)];
@@ -133,7 +134,7 @@ pub fn this_cpu() -> u32 {
 /// A thread comes to a CPU that has been in `state` since `since`, and was held back by its group's quota for some of that time.
 #[inline(always)]
 pub fn over(task: Trusted, clock: &mut ThreadClock, state: u32, since: u64, held_ns: u64, now: u64) {
-    if WANT_RUN_QUEUES.load() == 0 {
+    if RUN_QUEUE_DETAIL.load() < QueueDetail::Latencies as u8 {
         return;
     }
     // Where the accounting began in the midst of it, nobody knows how long it was. Throttled time is no run-queue latency.
@@ -152,7 +153,7 @@ pub fn over(task: Trusted, clock: &mut ThreadClock, state: u32, since: u64, held
     if latency_ns > clock.longest_queue_ns {
         clock.longest_queue_ns = latency_ns;
     }
-    if is_chosen(since, latency_ns, QUEUE_PERIOD_NS) {
+    if RUN_QUEUE_DETAIL.load() >= QueueDetail::WhoRan as u8 && is_chosen(since, latency_ns, QUEUE_PERIOD_NS) {
         tell(task, clock.queue_cpu, since, now);
     }
 }

@@ -10,6 +10,7 @@ use chokepoint_analysis::report::{self, Recorded};
 use chokepoint_analysis::verdict::confirm::{Confirmation, SecondLook};
 use chokepoint_analysis::verdict::text::{Style, page};
 use chokepoint_analysis::verdict::{Diagnosis, diagnose};
+use chokepoint_ebpf::run_queue::QueueDetail;
 use clap::Args;
 
 use super::recorded;
@@ -88,7 +89,7 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
             target,
             duration: arguments.duration.or(arguments.command.is_empty().then_some(DEFAULT_DURATION)),
             events: vec![Event::All],
-            run_queues: true,
+            run_queues: QueueDetail::WhoRan,
             unwind: unwind::Options::cached(),
             // A verdict names functions, not lines.
             inlined: false,

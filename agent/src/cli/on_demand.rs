@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use chokepoint_analysis::export::{self, Format};
 use chokepoint_analysis::profile::Profile;
+use chokepoint_ebpf::run_queue::QueueDetail;
 use clap::Args;
 
 use super::recording;
@@ -57,7 +58,7 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
         events: vec![Event::All],
         frequency_hz: arguments.frequency,
         timeline: TIMELINE_SAMPLES,
-        run_queues: true,
+        run_queues: QueueDetail::WhoRan,
         unwind: unwind::Options::cached(),
         // Reading lines would take as much memory as there is debug information.
         inlined: false,

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chokepoint_analysis::export::{self, Format};
+use chokepoint_ebpf::run_queue::QueueDetail;
 use clap::Args;
 
 use super::recording;
@@ -123,7 +124,11 @@ impl Arguments {
         Options {
             target,
             duration,
-            run_queues: events.iter().any(|event| event.shows_run_queue()),
+            run_queues: if events.iter().any(|event| event.shows_run_queue()) {
+                QueueDetail::WhoRan
+            } else {
+                QueueDetail::Nothing
+            },
             events,
             frequency_hz: self.frequency,
             stacks: Stacks { user: !self.kernel_only, kernel: !self.user_only },

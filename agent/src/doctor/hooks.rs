@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use chokepoint_ebpf::run_queue::QueueDetail;
+
 use super::Check;
 use crate::failure::{Failure, Kind};
 use crate::host;
@@ -97,7 +99,7 @@ fn scheduler(layout: &KernelLayout) -> Check {
                 threads: 1_024,
                 waits: true,
                 wakers: true,
-                run_queues: true,
+                run_queues: QueueDetail::WhoRan,
                 cpu_controller: None,
             }),
             possible_cpus: host::possible_cpus().map_err(|error| Failure::unexpected(&error))?,

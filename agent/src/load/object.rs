@@ -8,7 +8,7 @@ use chokepoint_ebpf::block::{
 use chokepoint_ebpf::failed_calls::MAX_FAILED_CALLS;
 use chokepoint_ebpf::gate::{CGROUP_V2, Rule};
 use chokepoint_ebpf::memory::{MAX_PROCESSES, MAX_RECLAIMING};
-use chokepoint_ebpf::run_queue::MAX_QUEUE_PAIRS;
+use chokepoint_ebpf::run_queue::{MAX_QUEUE_PAIRS, QueueDetail};
 use chokepoint_ebpf::sample::{MAX_KERNEL_FRAMES, Source};
 use chokepoint_ebpf::tcp::MAX_SOCKETS;
 
@@ -40,7 +40,7 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
     let victim_task = u8::from(layout.has_victim_task);
     let memory_controller = layout.controller("memory").unwrap_or(u32::MAX);
     let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
-    let want_run_queues = u8::from(options.sched.is_some_and(|sched| sched.run_queues));
+    let run_queue_detail = options.sched.map_or(QueueDetail::Nothing, |sched| sched.run_queues) as u8;
     let cpu_controller = options.sched.and_then(|sched| sched.cpu_controller).unwrap_or(CGROUP_V2);
     let gate_by_group = u8::from(options.block.is_some_and(|block| block.gate_by_group));
     let block_globals = layout.block_globals();
@@ -72,14 +72,14 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
         .override_global("AYA_LOG_LEVEL", &log_level, true)
         .override_global("TASK_IOWAIT_MASK", &layout.iowait_mask, true)
         .override_global("WANT_WAITS", &want_waits, true)
-        .override_global("WANT_RUN_QUEUES", &want_run_queues, true)
+        .override_global("RUN_QUEUE_DETAIL", &run_queue_detail, true)
         .override_global("CPU_CONTROLLER", &cpu_controller, true);
     if let Some(sched) = &options.sched {
         loader
             .map_max_entries("SCHED_THREADS", sched.threads)
             .map_max_entries("CPU_TURNS", options.possible_cpus)
             .map_max_entries("WAIT_INTERRUPTS", options.possible_cpus);
-        if sched.run_queues {
+        if sched.run_queues == QueueDetail::WhoRan {
             loader.map_max_entries("QUEUE_PAIRS", MAX_QUEUE_PAIRS);
         }
     }

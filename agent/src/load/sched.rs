@@ -7,7 +7,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf}
 use aya::programs::Iter;
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use chokepoint_ebpf::run_queue::{Behind, QueuePair};
+use chokepoint_ebpf::run_queue::{Behind, QueueDetail, QueuePair};
 use chokepoint_ebpf::sched::{EarlierLook, INTERRUPTS_BYTES, ThreadClock};
 
 use super::LoadError;
@@ -23,8 +23,8 @@ pub struct SchedOptions {
     pub waits: bool,
     /// Whether stacks of what ends them are taken.
     pub wakers: bool,
-    /// Whether latencies of run queues are counted, and who ran meanwhile.
-    pub run_queues: bool,
+    /// What is told of run queues.
+    pub run_queues: QueueDetail,
     /// Index of the controller of CPUs where it is a version 1 one.
     pub cpu_controller: Option<u32>,
 }

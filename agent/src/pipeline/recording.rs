@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chokepoint_ebpf::counters::Counter;
+use chokepoint_ebpf::run_queue::QueueDetail;
 
 use super::Sampling;
 use super::looks::Look;
@@ -109,7 +110,7 @@ impl Sampling {
             end_ns,
             goes_on: false,
         })?;
-        if self.session.options.takes_sched() && self.session.options.run_queues {
+        if self.session.options.takes_sched() && self.session.options.run_queues == QueueDetail::WhoRan {
             self.sums.times.finish_run_queue(&queue_pairs, cgroups::controlled_by("cpu").as_ref());
         }
         // Files that this last look was the first to meet.

@@ -15,6 +15,8 @@ pub mod workload;
 
 use std::time::Duration;
 
+use chokepoint_ebpf::run_queue::QueueDetail;
+
 use crate::load::Stacks;
 use crate::target::Target;
 use crate::unwind;
@@ -40,8 +42,8 @@ pub struct Options {
     pub stacks: Stacks,
     /// Samples that are kept one by one, with their times, at most; 64 bytes each. Those beyond are counted, and in the sums all the same.
     pub timeline: usize,
-    /// Whether it is told how long threads queue and who runs meanwhile. It costs a little at every switch of the host.
-    pub run_queues: bool,
+    /// What is told of how long threads queue, and of who runs meanwhile. It costs a little at every switch of the host.
+    pub run_queues: QueueDetail,
     /// What unwind tables may cost.
     pub unwind: unwind::Options,
     /// Whether inlined functions become frames of their own.
@@ -119,7 +121,7 @@ impl Default for Options {
             frequency_hz: DEFAULT_FREQUENCY_HZ,
             stacks: Stacks { user: true, kernel: true },
             timeline: 0,
-            run_queues: false,
+            run_queues: QueueDetail::Nothing,
             unwind: unwind::Options::default(),
             inlined: true,
             kernel_log: false,
