@@ -29,17 +29,21 @@ pub fn groups(maps: &BlockMaps) -> HashSet<u64> {
     keys.map(|key| key.cgroup_id).filter(|id| *id != 0).collect()
 }
 
-/// Counts the requests that seem to be under way and are not: that ended, or whose place another one took, without being seen. How
-/// many there were.
+/// Takes out the requests that seem to be under way and are not: that ended, or whose place another one took, without being seen.
+pub fn take_ended_unseen(
+    maps: &mut BlockMaps,
+    memory: &mut impl KernelMemory,
+    layout: RequestFields,
+) -> Vec<Request> {
+    let has_ended = |(address, request): &mut (u64, Request)| !layout.is_under_way(memory, *address, request);
+    maps.requests.extract_if(.., has_ended).map(|(_, request)| request).collect()
+}
+
+/// Counts the requests that seem to be under way and are not. How many there were.
 pub fn settle(maps: &mut BlockMaps, memory: &mut impl KernelMemory, layout: RequestFields) -> u64 {
-    let requests = std::mem::take(&mut maps.requests);
-    let mut settled = 0;
-    for (address, request) in requests {
-        if layout.is_under_way(memory, address, &request) {
-            maps.requests.push((address, request));
-            continue;
-        }
-        settled += 1;
+    let ended = take_ended_unseen(maps, memory, layout);
+    let settled = ended.len() as u64;
+    for request in ended {
         let position = maps.sums.iter().position(|(key, _)| *key == request.key).unwrap_or_else(|| {
             maps.sums.push((request.key, Sums { comm: request.comm, ..NO_SUMS }));
             maps.sums.len() - 1

@@ -1,22 +1,27 @@
 //! The block source over a window: looks at bios that limits hold back, and what the window came to in the end.
 
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use chokepoint_analysis::block::Block;
 
 use crate::block_devices::{self, RequestFields};
+use crate::block_windows::BlockWindows;
 use crate::failure::Failure;
 use crate::held_bios::{Fields, HeldBios};
 use crate::host::clock::monotonic_ns;
 use crate::host::devices::Devices;
 use crate::host::io_groups;
-use crate::load::block::BlockOptions;
+use crate::load::block::{BlockMaps, BlockOptions};
 use crate::load::layout::KernelLayout;
 use crate::load::{Gate, Programs};
 
 /// Time between two looks at bios that limits hold back, while there are any. The kernel counts these waits in ticks, of which this
 /// is one to ten.
 pub const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Groups whose paths are remembered, about 100 bytes each. Of more, all are forgotten and looked for again.
+const MAX_GROUPS: usize = 20_000;
 
 /// See the module's documentation.
 pub struct BlockWatch {
@@ -28,6 +33,9 @@ pub struct BlockWatch {
     has_target: bool,
     held: HeldBios,
     looked: Instant,
+    windows: BlockWindows,
+    /// Paths of groups by their ids, which are never given to others; `None` of those that were gone when they were looked for.
+    groups: HashMap<u64, Option<String>>,
 }
 
 /// What a window came to.
@@ -58,6 +66,8 @@ impl BlockWatch {
             has_target: *gate != Gate::Everything,
             held: HeldBios::default(),
             looked: Instant::now(),
+            windows: BlockWindows::default(),
+            groups: HashMap::new(),
         }
     }
 
@@ -90,40 +100,89 @@ impl BlockWatch {
         looks.map(|(mut memory, fields)| self.held.look(&mut memory, fields, now_ns)).is_some()
     }
 
+    /// What a window came to that another follows.
+    ///
+    /// # Errors
+    /// A [`Failure`] where the kernel refuses.
+    pub fn close_window(&mut self, programs: &mut Programs, end_ns: u64) -> Result<BlockSeen, Failure> {
+        let has_looked = self.look_until(programs, end_ns);
+        if let Some(seen) = unseen(programs) {
+            return Ok(seen);
+        }
+        let mut maps = programs.read_block()?;
+        // They are counted when their places are taken.
+        if let Some(mut memory) = programs.peek() {
+            drop(block_devices::take_ended_unseen(&mut maps, &mut memory, self.request_fields));
+        }
+        if has_looked {
+            (maps.holds, maps.held) = self.held.close_window();
+        }
+        let idle = self.windows.close(&mut maps, has_looked);
+        programs.forget_block(&idle)?;
+        let block = self.named(maps, has_looked, end_ns);
+        Ok(BlockSeen {
+            block: Some(block),
+            refused: None,
+            ended_unseen: 0,
+            short_looks: self.held.take_short(),
+        })
+    }
+
     /// What the window came to, after the programs have stopped. `has_looked` is what [`Self::end`] said.
     ///
     /// # Errors
     /// A [`Failure`] where the kernel refuses.
     pub fn finish(
-        self,
+        mut self,
         programs: &mut Programs,
         has_looked: bool,
         end_ns: u64,
     ) -> Result<BlockSeen, Failure> {
-        let refused = match programs.block() {
-            Some(Ok(_)) => None,
-            Some(Err(reason)) => Some(reason.to_owned()),
-            None => return Ok(BlockSeen::default()),
-        };
-        if refused.is_some() {
-            return Ok(BlockSeen { refused, ..BlockSeen::default() });
+        if let Some(seen) = unseen(programs) {
+            return Ok(seen);
         }
         let mut maps = programs.read_block()?;
         let ended_unseen = programs
             .peek()
             .map_or(0, |mut memory| block_devices::settle(&mut maps, &mut memory, self.request_fields));
-        let short_looks = self.held.short();
+        let short_looks = self.held.take_short();
         if has_looked {
-            (maps.holds, maps.held) = self.held.finish();
+            (maps.holds, maps.held) = self.held.close_window();
         }
+        let block = self.named(maps, has_looked, end_ns);
+        Ok(BlockSeen { block: Some(block), refused: None, ended_unseen, short_looks })
+    }
+
+    fn named(&mut self, mut maps: BlockMaps, has_looked: bool, end_ns: u64) -> Block {
         let mut ids = block_devices::groups(&maps);
         ids.extend(self.target_group);
-        let groups = io_groups::paths(&ids);
+        let groups = self.paths(&ids);
         if has_looked {
             block_devices::mark_target(&mut maps, &groups, self.has_target, self.target_group);
         }
-        let block = block_devices::block(&maps, &mut Devices::default(), &groups, self.has_target, end_ns);
-        Ok(BlockSeen { block: Some(block), refused: None, ended_unseen, short_looks })
+        block_devices::block(&maps, &mut Devices::default(), &groups, self.has_target, end_ns)
+    }
+
+    /// The paths of groups. All groups of the host are gone through only for one that was never looked for.
+    fn paths(&mut self, ids: &HashSet<u64>) -> HashMap<u64, String> {
+        if ids.iter().any(|id| !self.groups.contains_key(id)) {
+            let mut found = io_groups::paths(ids);
+            if self.groups.len() > MAX_GROUPS {
+                self.groups.clear();
+            }
+            self.groups.extend(ids.iter().map(|id| (*id, found.remove(id))));
+        }
+        let known = |id: &u64| Some((*id, self.groups.get(id)?.clone()?));
+        ids.iter().filter_map(known).collect()
+    }
+}
+
+/// What a window came to of a source that this kernel refuses, or that nobody asked for; `None` where there is one.
+fn unseen(programs: &Programs) -> Option<BlockSeen> {
+    match programs.block() {
+        Some(Ok(_)) => None,
+        Some(Err(reason)) => Some(BlockSeen { refused: Some(reason.to_owned()), ..BlockSeen::default() }),
+        None => Some(BlockSeen::default()),
     }
 }
 

@@ -330,24 +330,23 @@ impl HeldBios {
         self.last_found_ns != 0 && now_ns.saturating_sub(self.last_found_ns) < FREQUENT_NS
     }
 
-    /// Looks that did not see all.
-    #[must_use]
-    pub fn short(&self) -> u64 {
-        self.short
+    /// Looks that did not see all, since this was asked last.
+    pub fn take_short(&mut self) -> u64 {
+        std::mem::take(&mut self.short)
     }
 
-    /// What was held and is not any more, and what the last look has found.
+    /// What was held and is not any more since the last window, and what the last look has found.
     #[must_use]
-    pub fn finish(self) -> (Vec<(Key, Holds)>, Vec<HeldBio>) {
-        let held = self.now.into_iter().map(|((_, key), bio)| HeldBio {
-            key,
+    pub fn close_window(&mut self) -> (Vec<(Key, Holds)>, Vec<HeldBio>) {
+        let held = self.now.iter().map(|((_, key), bio)| HeldBio {
+            key: *key,
             since_ns: bio.since_ns,
             sector: bio.sector,
             bytes: bio.bytes,
             returned: 0,
             comm: [0; chokepoint_ebpf::COMM_LEN],
         });
-        (self.holds.into_iter().collect(), held.collect())
+        (self.holds.drain().collect(), held.collect())
     }
 }
 
@@ -370,7 +369,7 @@ mod tests {
         bios.add(&[found(1, 0), found(2, 8)], 120);
         bios.add(&[found(2, 8)], 130);
         assert!(bios.is_pressing(140));
-        let (holds, held) = bios.finish();
+        let (holds, held) = bios.close_window();
         let [(KEY, holds)] = holds.as_slice() else { panic!("{holds:?}") };
         assert_eq!((holds.bios, holds.bytes, holds.held_ns, holds.held_max_ns), (1, 512, 20, 20));
         assert_eq!(held.iter().map(|bio| (bio.since_ns, bio.sector)).collect::<Vec<_>>(), [(110, 8)]);
@@ -381,7 +380,7 @@ mod tests {
         let mut bios = HeldBios::default();
         bios.add(&[found(1, 0)], 10);
         bios.add(&[found(1, 64)], 20);
-        let (_, held) = bios.finish();
+        let (_, held) = bios.close_window();
         assert_eq!(held[0].since_ns, 10);
         assert_eq!(held[0].sector, 64);
     }

@@ -10,6 +10,7 @@ pub mod amounts;
 pub mod baseline;
 pub mod block_devices;
 pub mod block_watch;
+pub mod block_windows;
 pub mod cli;
 pub mod connections;
 pub mod containers;

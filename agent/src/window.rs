@@ -39,7 +39,7 @@ pub struct Window {
     /// TCP connections with their statistics; empty where nobody asked, and in windows that another follows unless the event of the
     /// network was asked for.
     pub sockets: SocketsSeen,
-    /// What block devices did in a recording; empty where nobody asked, and in windows that another follows.
+    /// What block devices did; empty where nobody asked, and in windows that another follows unless their event was asked for.
     pub block: BlockSeen,
     /// Calls that failed for want of something limited; empty where nobody asked.
     pub calls: CallsSeen,

@@ -9,6 +9,7 @@ use super::LoadError;
 use super::layout::KernelLayout;
 use super::pod::readable;
 use super::programs::{attach, load, program, tried, unload};
+use crate::block_windows::Idle;
 use crate::held_bios::KernelMemory;
 
 /// Programs that are named as their tracepoints are, in the order in which they are attached: what ends a request first, so that
@@ -26,6 +27,9 @@ const LIMIT_FUNCTIONS: [&str; 2] = ["__blk_throtl_bio", "blk_throtl_bio"];
 /// What shows the agent the kernel's memory.
 const PEEK: &str = "block_peek";
 const PEEKED: &str = "BLOCK_PEEK";
+/// What is over, by owner.
+const SUMS: &str = "BLOCK_SUMS";
+const HOLDS: &str = "BLOCK_HOLDS";
 
 /// What the block source is loaded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,10 +127,10 @@ impl Block {
 
     /// What the programs have summed up so far, and what is under way.
     pub(super) fn read(ebpf: &Ebpf) -> Result<BlockMaps, LoadError> {
-        let sums = entries::<KeyBytes, SumsBytes>(ebpf, "BLOCK_SUMS")?;
+        let sums = entries::<KeyBytes, SumsBytes>(ebpf, SUMS)?;
         let devices = entries::<KeyBytes, SumsBytes>(ebpf, "BLOCK_DEVICES")?;
         let requests = entries::<u64, RequestBytes>(ebpf, "BLOCK_REQUESTS")?;
-        let holds = entries::<KeyBytes, HoldsBytes>(ebpf, "BLOCK_HOLDS")?;
+        let holds = entries::<KeyBytes, HoldsBytes>(ebpf, HOLDS)?;
         let held = entries::<u64, HeldBytes>(ebpf, "BLOCK_HELD")?;
         Ok(BlockMaps {
             sums: sums.into_iter().chain(devices).map(|(key, sums)| (key.0, sums.0)).collect(),
@@ -134,6 +138,12 @@ impl Block {
             holds: holds.into_iter().map(|(key, holds)| (key.0, holds.0)).collect(),
             held: held.into_iter().map(|(_, bio)| bio.0).collect(),
         })
+    }
+
+    /// Makes room in the sums for others, by those of these keys. What a program is adding to one at that moment is lost.
+    pub(super) fn forget(ebpf: &mut Ebpf, idle: &Idle) -> Result<(), LoadError> {
+        forget::<SumsBytes>(ebpf, SUMS, &idle.sums)?;
+        forget::<HoldsBytes>(ebpf, HOLDS, &idle.holds)
     }
 }
 
@@ -170,6 +180,19 @@ fn entries<K: aya::Pod, V: aya::Pod>(ebpf: &Ebpf, name: &'static str) -> Result<
     let map = ebpf.map(name).ok_or(LoadError::Missing(name))?;
     let map: HashMap<&MapData, K, V> = HashMap::try_from(map).map_err(unusable)?;
     map.iter().collect::<Result<_, _>>().map_err(unusable)
+}
+
+fn forget<V: aya::Pod>(ebpf: &mut Ebpf, name: &'static str, keys: &[Key]) -> Result<(), LoadError> {
+    let unusable = |source| LoadError::Map { name, source };
+    let map = ebpf.map_mut(name).ok_or(LoadError::Missing(name))?;
+    let mut map: HashMap<&mut MapData, KeyBytes, V> = HashMap::try_from(map).map_err(unusable)?;
+    for key in keys {
+        match map.remove(&KeyBytes(*key)) {
+            Ok(()) => {}
+            Err(error) => return Err(unusable(error)),
+        }
+    }
+    Ok(())
 }
 
 fn load_limit(ebpf: &mut Ebpf, function: &str, btf: &Btf) -> Result<(), LoadError> {

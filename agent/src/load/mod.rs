@@ -35,6 +35,7 @@ pub use error::LoadError;
 pub use on_cpu::OnCpuEvent;
 pub use options::{Gate, LoadOptions, Stacks};
 
+use crate::block_windows::Idle;
 use crate::held_bios::KernelMemory;
 use block::{Block, BlockMaps, Peeking, SeesHolds};
 use failed_calls::{FailedCalls, Looking};
@@ -253,6 +254,17 @@ impl Programs {
         match &self.block {
             Some(Ok(_)) => Block::read(&self.ebpf),
             Some(Err(_)) | None => Ok(BlockMaps::default()),
+        }
+    }
+
+    /// Makes room in the block source's sums for others than those of these keys; nothing without it.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn forget_block(&mut self, idle: &Idle) -> Result<(), LoadError> {
+        match &self.block {
+            Some(Ok(_)) => Block::forget(&mut self.ebpf, idle),
+            Some(Err(_)) | None => Ok(()),
         }
     }
 

@@ -138,8 +138,13 @@ impl Sampling {
             }
             _ => SocketsSeen::default(),
         };
+        let Session { block, programs, options, .. } = &mut self.session;
+        let block = match block {
+            Some(block) if options.has(Event::Io) => block.close_window(programs, end_ns)?,
+            _ => BlockSeen::default(),
+        };
         let mut window = self.close(end_ns, open_waits, 0)?;
-        window.sockets = sockets;
+        (window.sockets, window.block) = (sockets, block);
         Ok(window)
     }
 
