@@ -8,6 +8,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
+use crate::cgroup::Cgroup;
+
 /// What reads and writes past the page cache are aligned to.
 const ALIGNMENT: usize = 4096;
 
@@ -97,6 +99,102 @@ impl LoopDevice {
 impl Drop for LoopDevice {
     fn drop(&mut self) {
         let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
+    }
+}
+
+/// A group whose use of devices can be limited.
+pub struct IoGroup {
+    group: Cgroup,
+    is_version_2: bool,
+}
+
+impl IoGroup {
+    /// Makes one in the hierarchy of the controller of block devices; `None` where no group can be made.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        if let Some(group) = Cgroup::new(Path::new("/sys/fs/cgroup/blkio"), name) {
+            return Some(Self { group, is_version_2: false });
+        }
+        let mount = Cgroup::v2_mount()?;
+        let _ = fs::write(mount.join("cgroup.subtree_control"), "+io +memory");
+        Some(Self { group: Cgroup::new(&mount, name)?, is_version_2: true })
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.group.path()
+    }
+
+    /// Its path in its hierarchy.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("/{}", self.path().file_name().expect("it has a name").to_string_lossy())
+    }
+
+    /// Whether what its processes dirty is charged to it when it is written: where memory and devices are controlled by version 2.
+    #[must_use]
+    pub fn is_charged_with_writeback(&self) -> bool {
+        self.is_version_2 && ["io.stat", "memory.stat"].iter().all(|file| self.path().join(file).exists())
+    }
+
+    /// A limit of it for a device; none until it is set.
+    #[must_use]
+    pub fn limit(&self, device: &LoopDevice, limited: Limited) -> Limit {
+        let (version_1, kind) = match limited {
+            Limited::ReadsPerSecond => ("blkio.throttle.read_iops_device", "riops"),
+            Limited::ReadBytesPerSecond => ("blkio.throttle.read_bps_device", "rbps"),
+        };
+        Limit {
+            file: self.path().join(if self.is_version_2 { "io.max" } else { version_1 }),
+            device: device.numbers(),
+            is_version_2: self.is_version_2,
+            kind,
+        }
+    }
+}
+
+/// What a limit is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// Requests.
+    ReadsPerSecond,
+    /// What they read.
+    ReadBytesPerSecond,
+}
+
+/// A limit of a group for a device; removed when dropped.
+pub struct Limit {
+    file: PathBuf,
+    device: String,
+    is_version_2: bool,
+    kind: &'static str,
+}
+
+impl Limit {
+    /// Whether the kernel has it.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.file.exists()
+    }
+
+    /// Sets it; 0 removes it.
+    pub fn set(&self, number: u64) {
+        let text = match (self.is_version_2, number) {
+            (false, number) => format!("{} {number}", self.device),
+            (true, 0) => format!("{} {}=max", self.device, self.kind),
+            (true, number) => format!("{} {}={number}", self.device, self.kind),
+        };
+        fs::write(&self.file, text).expect("a limit can be set");
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        // Or what is held would keep its process from ending.
+        if self.is_there() {
+            self.set(0);
+        }
     }
 }
 

@@ -93,3 +93,13 @@ fn perf_events() -> usize {
         .filter(|target| target.as_os_str() == "anon_inode:[perf_event]")
         .count()
 }
+
+/// Programs of this name that are attached, of whatever tool; of a long name the kernel keeps the beginning.
+#[must_use]
+pub fn attached(name: &str) -> usize {
+    let is_it = |program: &ProgramInfo| {
+        program.name_as_str().is_some_and(|own| own.starts_with(&name[..name.len().min(14)]))
+    };
+    let programs: Vec<u32> = loaded_programs().flatten().filter(is_it).map(|program| program.id()).collect();
+    loaded_links().flatten().filter(|link| programs.contains(&link.program_id())).count()
+}

@@ -6,26 +6,16 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
-use chokepoint_analysis::block::{Block, Operation, Totals};
+use chokepoint_analysis::block::{Block, Operation, Requests, Totals};
 use chokepoint_tests::agent::Running;
-use chokepoint_tests::block::LoopDevice;
-use chokepoint_tests::cgroup::Cgroup;
+use chokepoint_tests::block::{IoGroup, Limited, LoopDevice};
+use chokepoint_tests::bpf::attached;
 use chokepoint_tests::workload::{eventually, on_path};
 use chokepoint_tests::{Agent, live, skip_if};
 
 const DEVICE_BYTES: u64 = 32 << 20;
 /// Of requests whose times this host may hide, since it hides some threads from tracing: two in a hundred.
 const UNTIMED_SHARE: f64 = 0.02;
-
-/// Programs at these tracepoints that are attached, of whatever tool.
-fn attached(name: &str) -> usize {
-    let sees = |program: &ProgramInfo| {
-        program.name_as_str().is_some_and(|own| own.starts_with(&name[..name.len().min(14)]))
-    };
-    let programs: Vec<u32> = loaded_programs().flatten().filter(sees).map(|program| program.id()).collect();
-    loaded_links().flatten().filter(|link| programs.contains(&link.program_id())).count()
-}
 
 fn record(arguments: &[&str]) -> Running {
     let before = attached("block_rq_insert");
@@ -127,6 +117,49 @@ fn histogram(text: &str, disk: &str) -> Vec<(u64, u64)> {
         .collect()
 }
 
+/// Times of a disk's requests with the device that biosnoop tells of, nanoseconds, in lines such as
+/// `0.000123    dd             4242    loop0   R  4096    4096    0.115`.
+fn snooped(text: &str, disk: &str) -> Vec<u64> {
+    let time = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let of_disk = words.contains(&disk);
+        words.last().filter(|_| of_disk)?.parse().ok().map(|ms: f64| (ms * 1e6) as u64)
+    };
+    text.lines().filter_map(time).collect()
+}
+
+/// Starts a tool of Debian's libbpf-tools, and waits until it sees requests; `None` where it is not installed, or this kernel refuses its
+/// programs.
+fn peer(name: &str, arguments: &[&str]) -> Option<Process> {
+    if !on_path(name) {
+        eprintln!("skipped: {name} is not installed");
+        return None;
+    }
+    let before = attached("block_rq_complete");
+    let mut command = Command::new(name);
+    command.args(arguments).stdout(Stdio::piped()).stderr(Stdio::null());
+    chokepoint_tests::workload::die_with_test(&mut command);
+    let mut child = Process(command.spawn().expect("it can be run"));
+    let sees = eventually(name, || {
+        let has_ended = child.0.try_wait().expect("it can be asked for").is_some();
+        if has_ended { Some(false) } else { (attached("block_rq_complete") > before).then_some(true) }
+    });
+    if !sees {
+        eprintln!("skipped: this kernel refuses the programs of {name}");
+    }
+    sees.then_some(child)
+}
+
+/// What a tool has written, which is told to end.
+fn said(peer: &mut Process) -> String {
+    // SAFETY: the child has not been waited for, so the number is still its own.
+    unsafe { libc::kill(peer.0.id() as i32, libc::SIGINT) };
+    let mut text = String::new();
+    let mut stdout = peer.0.stdout.take().expect("it is a pipe");
+    std::io::Read::read_to_string(&mut stdout, &mut text).expect("it tells");
+    text
+}
+
 #[test]
 fn requests_are_those_that_the_kernel_counts() {
     let _live = live();
@@ -135,13 +168,8 @@ fn requests_are_those_that_the_kernel_counts() {
     };
     let direct = device.open();
     let events = Events::new();
-    let biolatency = on_path("biolatency").then(|| {
-        let before = attached("block_rq_complete");
-        let child = Command::new("biolatency").args(["-D", "600", "1"]).stdout(Stdio::piped()).spawn();
-        let child = Process(child.expect("biolatency can be run"));
-        eventually("biolatency", || (attached("block_rq_complete") > before).then_some(()));
-        child
-    });
+    let biolatency = peer("biolatency", &["-D", "600", "1"]);
+    let biosnoop = peer("biosnoop", &["-d", &device.name()]);
     let agent = record(&["-d", "5m"]);
     let before = device.statistics();
     for page in 0..500 {
@@ -204,11 +232,7 @@ fn requests_are_those_that_the_kernel_counts() {
         assert!(timed_ns.abs_diff(sum_ns) <= tolerance_ns, "{timed_ns} and {sum_ns}");
     }
     if let Some(mut biolatency) = biolatency {
-        // SAFETY: the child has not been waited for, so the number is still its own.
-        unsafe { libc::kill(biolatency.0.id() as i32, libc::SIGINT) };
-        let mut text = String::new();
-        let mut stdout = biolatency.0.stdout.take().expect("it is a pipe");
-        std::io::Read::read_to_string(&mut stdout, &mut text).expect("biolatency tells");
+        let text = said(&mut biolatency);
         let buckets = histogram(&text, &device.name());
         let number: u64 = buckets.iter().map(|(_, count)| count).sum();
         let mut all = reads.clone();
@@ -231,6 +255,20 @@ fn requests_are_those_that_the_kernel_counts() {
         eprintln!("measured: median of biolatency {from_us} µs and more, of chokepoint up to {own_us} µs");
         // Its bucket is as wide as its lower end, ours a quarter of that.
         assert!(own_us + 2 >= from_us * 3 / 4 && own_us <= 2 * from_us * 5 / 4 + 2, "{text}");
+    }
+    if let Some(mut biosnoop) = biosnoop {
+        let text = said(&mut biosnoop);
+        let times = snooped(&text, &device.name());
+        let (sum_ns, number) = (times.iter().sum::<u64>(), times.len() as u64);
+        let requests = reads.requests + writes.requests + flushed.requests;
+        let own_ns = timed_ns + flushed.device.total_ns;
+        eprintln!(
+            "measured: biosnoop {number} requests in {sum_ns} ns, chokepoint {requests} in {own_ns} ns"
+        );
+        let slack = (requests as f64 * UNTIMED_SHARE) as u64 + 1;
+        assert!(number.abs_diff(requests) <= slack, "{text}");
+        // As with the kernel's events, and it tells whole microseconds.
+        assert!(own_ns.abs_diff(sum_ns) <= sum_ns / 10 + 6_000 * number, "{text}");
     }
 }
 
@@ -303,54 +341,17 @@ fn the_targets_requests_are_told_apart_from_the_devices() {
     assert!(finished.stderr.contains("whole device, for comparison"), "{}", finished.stderr);
 }
 
-/// Sets and removes limits of a group for a device.
-struct Limit {
-    file: PathBuf,
-    device: String,
-    is_version_2: bool,
-    kind: &'static str,
-}
-
-impl Limit {
-    fn set(&self, number: u64) {
-        let text = match (self.is_version_2, number) {
-            (false, number) => format!("{} {number}", self.device),
-            (true, 0) => format!("{} {}=max", self.device, self.kind),
-            (true, number) => format!("{} {}={number}", self.device, self.kind),
-        };
-        fs::write(&self.file, text).expect("a limit can be set");
-    }
-}
-
-impl Drop for Limit {
-    fn drop(&mut self) {
-        // Or what is held would keep its process from ending.
-        self.set(0);
-    }
-}
-
 #[test]
 fn what_a_limit_holds_back_is_told() {
     let _live = live();
     let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
         return eprintln!("skipped: this machine has no loop devices");
     };
-    let version_1 = Cgroup::new(Path::new("/sys/fs/cgroup/blkio"), "chokepoint-io");
-    let is_version_2 = version_1.is_none();
-    let group = version_1.or_else(|| {
-        let mount = Cgroup::v2_mount()?;
-        let _ = fs::write(mount.join("cgroup.subtree_control"), "+io");
-        Cgroup::new(&mount, "chokepoint-io")
-    });
-    let Some(group) = group else { return eprintln!("skipped: no group can be made") };
-    let limit = |version_1: &str, kind| Limit {
-        file: group.path().join(if is_version_2 { "io.max" } else { version_1 }),
-        device: device.numbers(),
-        is_version_2,
-        kind,
+    let Some(group) = IoGroup::new("chokepoint-io") else {
+        return eprintln!("skipped: no group can be made");
     };
-    let operations = limit("blkio.throttle.read_iops_device", "riops");
-    skip_if!(!operations.file.exists(), "this kernel has no limits for block devices");
+    let operations = group.limit(&device, Limited::ReadsPerSecond);
+    skip_if!(!operations.is_there(), "this kernel has no limits for block devices");
     operations.set(50);
     let agent = record(&["-d", "5m"]);
     let start = Instant::now();
@@ -360,7 +361,7 @@ fn what_a_limit_holds_back_is_told() {
     let elapsed_ns = start.elapsed().as_nanos() as u64;
     operations.set(0);
     // What waits for longer than the recording takes: 64 kB at 1 kB a second.
-    let bytes = limit("blkio.throttle.read_bps_device", "rbps");
+    let bytes = group.limit(&device, Limited::ReadBytesPerSecond);
     bytes.set(1_024);
     let start = Instant::now();
     let stuck =
@@ -372,7 +373,7 @@ fn what_a_limit_holds_back_is_told() {
     drop(stuck);
     eprintln!("{summary}");
 
-    let own = format!("/{}", group.path().file_name().expect("it has a name").to_string_lossy());
+    let own = group.name();
     let reads = of_device(&block, &device.name(), Operation::Read);
     assert_eq!(reads.requests, 150, "what is held back does not reach the device: {summary}");
     let holds: Vec<_> = block.holds.iter().filter(|hold| hold.key.device.name == device.name()).collect();
@@ -396,4 +397,46 @@ fn what_a_limit_holds_back_is_told() {
     assert_eq!((held.bios, held.bytes, held.key.owner.cgroup.as_str()), (1, 65_536, own.as_str()));
     assert!(held.held_ns >= 1_000_000_000 && held.held_ns <= at_most_ns + 200_000_000, "{held:?}");
     assert!(summary.contains("still held back by a limit"), "{summary}");
+}
+
+#[test]
+fn writeback_is_told_as_of_the_group_that_dirtied() {
+    let _live = live();
+    let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let Some(group) = IoGroup::new("chokepoint-dirty") else {
+        return eprintln!("skipped: no group can be made");
+    };
+    // As long as it is open, nothing is written because somebody closes it.
+    let open = fs::File::options().write(true).open(device.path()).expect("the device can be opened");
+    const WRITTEN: u64 = 8 << 20;
+    let script = format!(
+        "echo $$ > {}/cgroup.procs && exec dd if=/dev/zero of={} bs=64k count={} conv=notrunc status=none",
+        group.path().display(),
+        device.path().display(),
+        WRITTEN >> 16
+    );
+    let agent = record(&["-d", "5m"]);
+    let status = Command::new("sh").args(["-c", &script]).status().expect("a shell can be run");
+    assert!(status.success());
+    // Another process, of another group, has it written.
+    open.sync_all().expect("it is written");
+    let (block, summary) = finish(agent);
+    let is_write = |requests: &&Requests| {
+        requests.key.device.name == device.name() && requests.key.operation == Operation::Write
+    };
+    let writes: Vec<_> = block.requests.iter().filter(is_write).collect();
+    let bytes: u64 = writes.iter().map(|requests| requests.totals.bytes).sum();
+    assert_eq!(bytes, WRITTEN, "{summary}");
+    let of_group = writes.iter().filter(|requests| requests.key.owner.cgroup == group.name());
+    let charged: u64 = of_group.map(|requests| requests.totals.bytes).sum();
+    eprintln!("measured: {charged} of {bytes} bytes charged to the group that dirtied them");
+    if group.is_charged_with_writeback() {
+        // Pages whose inode changes hands meanwhile are the other's.
+        assert!(charged >= WRITTEN * 9 / 10, "{summary}");
+    } else {
+        // Version 1 charges whoever has it written.
+        assert_eq!(charged, 0, "{summary}");
+    }
 }
