@@ -2,12 +2,17 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
 use aya::maps::loaded_maps;
 use aya::programs::{loaded_links, loaded_programs};
 use chokepoint_tests::agent::program;
+use chokepoint_tests::block::{IoGroup, Limited, LoopDevice};
+use chokepoint_tests::bpf::attached;
+use chokepoint_tests::cgroup::Cgroup;
+use chokepoint_tests::containers::Containerd;
 use chokepoint_tests::net::{SERVER_4, Wire};
 use chokepoint_tests::tmux::Terminal;
 use chokepoint_tests::workload::{eventually, on_path, path};
@@ -63,6 +68,45 @@ fn rows<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Row> {
 
 fn screen_rows(lines: &[String]) -> Vec<Row> {
     rows(lines.iter().map(String::as_str))
+}
+
+/// Titles of the tables of latencies; times of devices have two words.
+const QUEUE_TITLES: &str = "RUNQ N/s P50 P95 P99 P99.9 MAX";
+const QUEUE_COLUMNS: usize = 7;
+const DISK_TITLES: &str = "REQ/s MB/s Q P50 Q P99 D P50 D P99 MAX HELD";
+const DISK_COLUMNS: usize = 8;
+
+/// Lines of a table below the heading that ends with these titles: what each is of, and its columns.
+fn table<'a>(
+    lines: impl IntoIterator<Item = &'a str>,
+    titles: &str,
+    columns: usize,
+) -> Vec<(String, Vec<String>)> {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let below = lines.into_iter().skip_while(|line| !words(line).ends_with(titles)).skip(1);
+    below
+        .map_while(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (name, columns) = words.split_at_checked(words.len().checked_sub(columns)?)?;
+            Some((name.join(" "), columns.iter().map(|&column| column.to_owned()).collect()))
+        })
+        .collect()
+}
+
+fn screen_table(lines: &[String], titles: &str, columns: usize) -> Vec<(String, Vec<String>)> {
+    table(lines.iter().map(String::as_str), titles, columns)
+}
+
+/// A time of a table, nanoseconds; 0 for none.
+fn ns(text: &str) -> f64 {
+    let (number, unit) = text.split_at(text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len()));
+    let factor = match unit {
+        "µs" => 1e3,
+        "ms" => 1e6,
+        "s" => 1e9,
+        _ => return 0.0,
+    };
+    number.parse::<f64>().expect("a number is before the unit") * factor
 }
 
 /// On a screen of this size.
@@ -241,10 +285,10 @@ fn retransmits_of_all_windows_are_the_connections_own() {
         let table = fs::read_to_string(format!("/proc/{}/net/tcp6", sink.pid())).ok()?;
         table.contains(&format!(":{:04X} ", PORT.parse::<u16>().unwrap())).then_some(())
     });
+    let others = attached("block_rq_insert");
     let agent = Agent::new(["top", "-b", "-d", "500ms", "--comm", "tcp_c", "--rows", "1000"]).start();
-    // What it writes first is a window.
-    eventually("the programs", || (loaded_by(agent.pid()).len() > 30).then_some(()));
-    sleep(Duration::from_secs(1));
+    // The last one to be attached.
+    eventually("the programs to be attached", || (attached("block_rq_insert") > others).then_some(()));
     wire.lose(5, 1, 2);
     let done = directory.path().join("done");
     let mut client = wire.client(&path("tcp_c"));
@@ -268,6 +312,183 @@ fn retransmits_of_all_windows_are_the_connections_own() {
         .collect();
     assert!(truth > 20, "only {truth} segments were lost");
     assert_eq!(told.iter().sum::<u64>(), truth, "{told:?}\n{}", finished.stdout);
+}
+
+#[test]
+fn the_screen_shows_how_long_threads_queue() {
+    skip_if!(in_vm() || !on_path("tmux"), "there is no tmux");
+    let _live = live();
+    let pinned = || {
+        Workload::start_program(Command::new("taskset").args(["-c", "0"]).arg(path("waits_c")).arg("spin"))
+    };
+    let pair = [pinned(), pinned()];
+    let terminal = top(&["--comm", "waits_c", "--view", "queue"], 80, 24);
+    for spinner in &pair {
+        terminal.until("the half of its time that it queues, and for how long", |lines| {
+            let rows = screen_table(lines, QUEUE_TITLES, QUEUE_COLUMNS);
+            let (_, columns) = rows.iter().find(|(name, _)| *name == format!("{} waits_c", spinner.pid()))?;
+            let queued_pct: f64 = columns[0].parse().ok()?;
+            let often: f64 = columns[1].parse().ok()?;
+            let times: Vec<f64> = columns[2..].iter().map(|time| ns(time)).collect();
+            // Whatever others take comes on top. A scheduler has turns of milliseconds, so waits are as long, and there are no more of
+            // them than the queued time has room for.
+            let is_half = queued_pct >= 35.0 && times[1] > 500e3;
+            let grow = times.is_sorted() && times[0] > 0.0;
+            (is_half && grow && often > 0.0 && often * times[0] <= 2e9).then_some(())
+        });
+    }
+    let lines = terminal.lines();
+    assert!(lines.len() == 24 && lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+    terminal.press(&["c"]);
+    // Both are in the same group.
+    let group = terminal.until("the group", |lines| {
+        let rows = screen_table(lines, QUEUE_TITLES, QUEUE_COLUMNS);
+        let both = rows.first().filter(|(_, columns)| columns[0].parse().is_ok_and(|pct: f64| pct >= 70.0));
+        let is_group = lines.iter().any(|line| line.trim_start().starts_with("CGROUP"));
+        both.filter(|_| is_group).map(|(name, _)| name.clone())
+    });
+    assert!(!group.is_empty());
+    terminal.press(&["q"]);
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn the_screen_shows_how_long_requests_take_and_what_a_limit_holds_back() {
+    skip_if!(in_vm() || !on_path("tmux"), "there is no tmux");
+    let _live = live();
+    let Some(device) = LoopDevice::new(32 << 20) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let Some(group) = IoGroup::new("chokepoint-top") else {
+        return eprintln!("skipped: no group can be made");
+    };
+    let limit = group.limit(&device, Limited::ReadsPerSecond);
+    skip_if!(!limit.is_there(), "this kernel has no limits for block devices");
+    const READS_PER_S: f64 = 40.0;
+    limit.set(READS_PER_S as u64);
+    let script = format!(
+        "echo $$ > {}/cgroup.procs && exec dd if={} of=/dev/null bs=4k iflag=direct status=none",
+        group.path().display(),
+        device.path().display()
+    );
+    let reader = Workload::start_program(Command::new("sh").args(["-c", &script]));
+    let terminal = top(&[], 80, 24);
+    terminal.press(&["6"]);
+    // One at a time, and each held until the next fortieth of a second: no more than the limit allows, over any second a quarter more
+    // because what it saved up counts. Where others have the CPUs, there may be less.
+    let is_limited = |columns: &[String]| {
+        let per_s =
+            columns[0].parse::<f64>().is_ok_and(|rate| rate > 0.0 && rate <= 1.25 * READS_PER_S + 1.0);
+        per_s && ns(&columns[4]) > 0.0 && ns(&columns[4]) <= ns(&columns[6])
+    };
+    let is_held = |columns: &[String]| ns(&columns[7]) >= 1e9 / READS_PER_S / 2.0;
+    let found = |lines: &[String], name: &str, is_it: &dyn Fn(&[String]) -> bool| {
+        let rows = screen_table(lines, DISK_TITLES, DISK_COLUMNS);
+        rows.into_iter().find(|(found, columns)| found == name && is_it(columns)).map(|_| ())
+    };
+    let both = |columns: &[String]| is_limited(columns) && is_held(columns);
+    let of_device = format!("{} read", device.name());
+    terminal.until("the device", |lines| found(lines, &of_device, &both));
+    let lines = terminal.lines();
+    assert!(lines.len() == 24 && lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+    terminal.press(&["c"]);
+    let of_process = format!("{} dd", reader.pid());
+    terminal.until("the process", |lines| found(lines, &of_process, &is_limited));
+    // Where the agent itself looks at what is held, nobody knows whose it is.
+    terminal.until("what is held", |lines| {
+        let of_nobody = found(lines, "0 [no process]", &is_held);
+        of_nobody.or_else(|| found(lines, &of_process, &is_held))
+    });
+    terminal.press(&["c"]);
+    // What the file behind the device takes of its own disk counts for the group, too.
+    terminal.until("the group", |lines| {
+        let name = group.name();
+        // Of a name that is too long the end is there.
+        let rows = screen_table(lines, DISK_TITLES, DISK_COLUMNS);
+        let end = |found: &str| name.ends_with(found.trim_start_matches('+')) && !found.is_empty();
+        rows.iter().find(|(found, columns)| end(found) && is_held(columns)).map(|_| ())
+    });
+    limit.set(0);
+    terminal.press(&["q"]);
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn requests_of_all_windows_are_those_that_the_kernel_counts() {
+    let _live = live();
+    let Some(device) = LoopDevice::new(32 << 20) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let direct = device.open();
+    let others = attached("block_rq_insert");
+    let agent = Agent::new(["top", "-b", "-d", "500ms", "--view", "disks", "--rows", "1000"]).start();
+    // The last one to be attached.
+    eventually("the programs to be attached", || (attached("block_rq_insert") > others).then_some(()));
+    let before = device.statistics().reads;
+    for page in 0..2_000 {
+        direct.read(page * 4096, 4096).expect("it is read");
+        sleep(Duration::from_micros(500));
+    }
+    let reads = (device.statistics().reads - before) as f64;
+    // Two windows more.
+    sleep(Duration::from_secs(2));
+    agent.signal(libc::SIGTERM);
+    let finished = agent.finish().succeeded();
+    let of_device = format!("{} read", device.name());
+    let mut told = 0.0;
+    let mut slack = 0.0;
+    for window in finished.stdout.split(" s\ncpu ").collect::<Vec<_>>().windows(2) {
+        let seconds: f64 = window[0].rsplit(' ').next().unwrap().parse().expect("how long it was");
+        let rows = table(window[1].lines(), DISK_TITLES, DISK_COLUMNS);
+        let of_window = rows.iter().find(|(name, _)| *name == of_device);
+        let Some((_, columns)) = of_window else { continue };
+        let per_s: f64 = columns[0].parse().expect("a rate");
+        told += per_s * seconds;
+        // Half of the last digit of either.
+        slack += 0.5 * seconds + per_s * 0.005;
+    }
+    eprintln!("measured: {told} requests told of {reads}, within {slack}");
+    assert!(reads >= 2_000.0 && (told - reads).abs() <= slack, "{told} {reads}\n{}", finished.stdout);
+}
+
+#[test]
+fn containers_have_the_names_that_people_know() {
+    skip_if!(in_vm() || !on_path("tmux"), "there is no tmux");
+    let _live = live();
+    let hierarchy = Cgroup::v2_mount().unwrap_or_else(|| "/sys/fs/cgroup/cpu".into());
+    let Some(group) = Cgroup::new(&hierarchy, "chokepoint-top") else {
+        return eprintln!("skipped: no control groups are to be had");
+    };
+    let of_docker = group.child(&format!("docker-{}.scope", "c0ffee".repeat(10) + "1234"));
+    let spinner = Workload::start("waits_c", &["spin"]);
+    of_docker.add(spinner.pid());
+    let mut arguments = vec!["--view".to_owned(), "cgroups".to_owned()];
+    // Where there is a runtime, it knows more than the id.
+    let mut containerd = Containerd::start();
+    let pod = containerd.as_mut().map(|containerd| {
+        let web = containerd.pod("shop", "web-0");
+        let id = containerd.container(&web, "server", &["sh", "-c", "while :; do :; done"]);
+        arguments.extend(["--cri-socket".to_owned(), containerd.socket().display().to_string()]);
+        (web, id)
+    });
+    let terminal = top(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), 80, 24);
+    let shows = |lines: &[String], name: &str| lines.iter().any(|line| line.starts_with(name)).then_some(());
+    terminal.until("the container by its id", |lines| shows(lines, "c0ffeec0ffee of Docker"));
+    if pod.is_some() {
+        terminal.until("the container by its name", |lines| shows(lines, "shop/web-0 server "));
+    } else {
+        eprintln!("skipped: there is no containerd, and its package cannot be had: no pod is shown");
+    }
+    // Its processes, on a screen that has room for where they run.
+    terminal.resize(160, 30);
+    terminal.press(&["1", "/", "c", "0", "f", "f", "e", "e", "Enter"]);
+    terminal.until("the process of the container", |lines| {
+        let row = screen_rows(lines).into_iter().next().filter(|row| row.id == spinner.pid());
+        let behind = lines.iter().any(|line| line.contains("of c0ffeec0ffee of Docker"));
+        row.filter(|_| behind).map(|_| ())
+    });
+    terminal.press(&["q"]);
+    assert_eq!(terminal.end(), 0);
 }
 
 #[test]

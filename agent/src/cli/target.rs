@@ -70,7 +70,8 @@ impl TargetArguments {
     }
 
     /// The form of crictl's setting, `unix:///run/...`, is understood.
-    fn socket(&self) -> Option<PathBuf> {
+    /// The socket of the container runtime, where one was named.
+    pub fn socket(&self) -> Option<PathBuf> {
         let socket = self.cri_socket.as_ref()?;
         Some(socket.strip_prefix("unix://").map_or_else(|_| socket.clone(), |path| Path::new("/").join(path)))
     }

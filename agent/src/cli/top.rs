@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use chokepoint_ebpf::run_queue::QueueDetail;
 use clap::{Args, ValueEnum};
 
 use super::runtime;
@@ -14,9 +15,12 @@ use crate::failure::{Failure, Kind};
 use crate::pipeline::{End, Session};
 use crate::record::event::Event;
 use crate::record::{DEFAULT_FREQUENCY_HZ, Options};
+use crate::stream::owners::runtime::Containers;
 use crate::target::Target;
 use crate::top::app::{App, Page};
 use crate::top::columns::Column;
+use crate::top::latencies::By;
+use crate::top::plain::Table;
 use crate::top::rows::{Level, Query};
 use crate::top::run::{Pace, in_batches, on_screen};
 use crate::unwind;
@@ -33,6 +37,12 @@ enum View {
     Cgroups,
     /// A row for each thread.
     Threads,
+    /// TCP peers that something was lost with.
+    Peers,
+    /// How long threads queue for a CPU.
+    Queue,
+    /// Requests of block devices.
+    Disks,
 }
 
 /// Arguments of `chokepoint top`.
@@ -91,7 +101,8 @@ impl Arguments {
         Options {
             target,
             duration: None,
-            events: vec![Event::Wall, Event::Retransmit],
+            events: vec![Event::Wall, Event::Retransmit, Event::Io],
+            run_queues: QueueDetail::Latencies,
             frequency_hz: self.frequency,
             unwind: unwind::Options::cached(),
             kernel_log,
@@ -99,11 +110,37 @@ impl Arguments {
         }
     }
 
-    fn level(&self) -> Level {
+    fn page(&self) -> Page {
         match self.view {
-            View::Processes => Level::Processes,
-            View::Cgroups => Level::Cgroups,
-            View::Threads => Level::Threads,
+            View::Processes => Page::Rows(Level::Processes),
+            View::Cgroups => Page::Rows(Level::Cgroups),
+            View::Threads => Page::Rows(Level::Threads),
+            View::Peers => Page::Peers,
+            View::Queue => Page::Queues(By::Process),
+            View::Disks => Page::Disks(By::Device),
+        }
+    }
+
+    fn table(&self) -> Table {
+        match self.view {
+            View::Processes => Table::Rows(self.query(Level::Processes)),
+            View::Cgroups => Table::Rows(self.query(Level::Cgroups)),
+            View::Threads => Table::Rows(self.query(Level::Threads)),
+            View::Peers => Table::Peers,
+            View::Queue => Table::Queues(By::Process),
+            View::Disks => Table::Disks(By::Device),
+        }
+    }
+
+    fn query(&self, level: Level) -> Query {
+        Query {
+            level,
+            scope: None,
+            filter: self.filter.clone(),
+            sort: self.sort,
+            ascending: false,
+            tree: false,
+            by_name: false,
         }
     }
 }
@@ -135,22 +172,16 @@ async fn top(arguments: &Arguments, options: Options) -> Result<Option<End>, Fai
     let watched = session.target_processes().to_vec();
     let sampling = session.start_windows()?;
     let mut stop = Stopping::new(&mut signals, &watched)?;
+    let containers = Containers::none();
+    // Ends with the runtime.
+    drop(tokio::spawn(containers.clone().keep_asking(arguments.target.socket())));
     let pace = Pace { window: arguments.interval, windows: arguments.windows };
     if arguments.batch {
-        let query = Query {
-            level: arguments.level(),
-            scope: None,
-            filter: arguments.filter.clone(),
-            sort: arguments.sort,
-            ascending: false,
-            tree: false,
-            by_name: false,
-        };
-        return in_batches(sampling, &query, arguments.rows, pace, &mut stop).await;
+        return in_batches(sampling, containers, &arguments.table(), arguments.rows, pace, &mut stop).await;
     }
     let mut app = App::new(options.target.describe());
-    app.page = Page::Rows(arguments.level());
+    app.page = arguments.page();
     app.sort = arguments.sort;
     app.filter.clone_from(&arguments.filter);
-    on_screen(sampling, app, pace, &mut stop).await
+    on_screen(sampling, containers, app, pace, &mut stop).await
 }

@@ -3,6 +3,7 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::columns::Column;
+use super::latencies::{By, DiskRow, QueueRow, disk_rows, queue_rows};
 use super::reader::{Scope, Stack, Stacks};
 use super::rows::{Level, Query, Row, rows};
 use super::snapshot::Snapshot;
@@ -19,6 +20,10 @@ pub enum Page {
     Rows(Level),
     /// TCP peers that something was lost with.
     Peers,
+    /// Run-queue latencies.
+    Queues(By),
+    /// Requests of block devices.
+    Disks(By),
     /// The stacks of a scope. The name is what the row was called.
     Stacks(Scope, String),
 }
@@ -86,6 +91,10 @@ pub struct App {
     pub lossy_windows: u64,
     /// The rows of the page.
     pub rows: Vec<Row>,
+    /// Those of run queues.
+    pub queues: Vec<QueueRow>,
+    /// Those of block devices.
+    pub disks: Vec<DiskRow>,
     /// The line that is selected, and the first that is visible.
     pub selected: usize,
     /// The first line that is visible.
@@ -120,6 +129,8 @@ impl App {
             skipped_windows: 0,
             lossy_windows: 0,
             rows: Vec::new(),
+            queues: Vec::new(),
+            disks: Vec::new(),
             selected: 0,
             first: 0,
             first_frame: 0,
@@ -137,7 +148,7 @@ impl App {
         self.refresh();
         match &self.page {
             Page::Stacks(scope, _) => Some(Command::Stacks(scope.clone())),
-            Page::Rows(_) | Page::Peers => None,
+            Page::Rows(_) | Page::Peers | Page::Queues(_) | Page::Disks(_) => None,
         }
     }
 
@@ -161,6 +172,8 @@ impl App {
         match &self.page {
             Page::Rows(_) => self.rows.len(),
             Page::Peers => self.snapshot.as_ref().map_or(0, |snapshot| snapshot.peers.len()),
+            Page::Queues(_) => self.queues.len(),
+            Page::Disks(_) => self.disks.len(),
             Page::Stacks(..) => self.stacks.as_ref().map_or(0, |stacks| stacks.stacks.len()),
         }
     }
@@ -194,6 +207,8 @@ impl App {
             KeyCode::Char('2') => self.go_to(Page::Rows(Level::Cgroups)),
             KeyCode::Char('3') => self.go_to(Page::Rows(Level::Threads)),
             KeyCode::Char('4') => self.go_to(Page::Peers),
+            KeyCode::Char('5') => self.go_to(Page::Queues(By::Process)),
+            KeyCode::Char('6') => self.go_to(Page::Disks(By::Device)),
             KeyCode::Tab => self.go_to(self.next_page()),
             KeyCode::Up | KeyCode::Char('k') => self.select(self.selected.saturating_sub(1)),
             KeyCode::Down | KeyCode::Char('j') => self.select(self.selected + 1),
@@ -216,6 +231,8 @@ impl App {
                 let last = self.selected_stack().map_or(0, |stack| stack.frames.len().saturating_sub(1));
                 self.first_frame = (self.first_frame + 1).min(last);
             }
+            (Page::Queues(by), KeyCode::Char('c')) => self.page = Page::Queues(by.next(&By::OF_QUEUES)),
+            (Page::Disks(by), KeyCode::Char('c')) => self.page = Page::Disks(by.next(&By::OF_DISKS)),
             (Page::Rows(_), KeyCode::Char('/')) => self.is_typing = true,
             (Page::Rows(_), KeyCode::Left | KeyCode::Char('<')) => self.sort_by_next(-1),
             (Page::Rows(_), KeyCode::Right | KeyCode::Char('>')) => self.sort_by_next(1),
@@ -252,7 +269,9 @@ impl App {
             Page::Rows(Level::Processes) => Page::Rows(Level::Cgroups),
             Page::Rows(Level::Cgroups) => Page::Rows(Level::Threads),
             Page::Rows(Level::Threads) => Page::Peers,
-            Page::Peers | Page::Stacks(..) => Page::Rows(Level::Processes),
+            Page::Peers => Page::Queues(By::Process),
+            Page::Queues(_) => Page::Disks(By::Device),
+            Page::Disks(_) | Page::Stacks(..) => Page::Rows(Level::Processes),
         }
     }
 
@@ -339,6 +358,14 @@ impl App {
         } else {
             self.rows.clear();
         }
+        self.queues = match (&self.page, &self.snapshot) {
+            (Page::Queues(by), Some(snapshot)) => queue_rows(snapshot, *by),
+            _ => Vec::new(),
+        };
+        self.disks = match (&self.page, &self.snapshot) {
+            (Page::Disks(by), Some(snapshot)) => disk_rows(snapshot, *by),
+            _ => Vec::new(),
+        };
         let found = match (&self.page, &self.followed, &self.followed_stack) {
             (Page::Rows(_), Some(followed), _) => self.rows.iter().position(|row| row.scope == *followed),
             (Page::Stacks(..), _, Some(followed)) => self.stacks.as_ref().and_then(|stacks| {
@@ -348,7 +375,7 @@ impl App {
                         && stack.frames == followed.frames
                 })
             }),
-            (Page::Peers, ..) => Some(self.selected),
+            (Page::Peers | Page::Queues(_) | Page::Disks(_), ..) => Some(self.selected),
             _ => Some(0),
         };
         self.selected = found.unwrap_or(self.selected).min(self.lines().saturating_sub(1));

@@ -161,7 +161,9 @@ impl Column {
     }
 }
 
-fn whole(value: f64) -> String {
+/// A number of at most five characters.
+#[must_use]
+pub fn whole(value: f64) -> String {
     match value {
         0.0..9_999.5 => format!("{value:.0}"),
         9_999.5..999_500.0 => format!("{:.0}k", value / 1e3),

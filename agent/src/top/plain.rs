@@ -1,8 +1,10 @@
 //! A window as plain text: the lines that the screen has too, and for pipes all of it.
 
 use super::columns::Column;
-use super::rows::{Level, Query, rows};
-use super::screen::{cut, cut_left, printable};
+use super::fitted::{cut, cut_left, printable};
+use super::latencies::{self, By};
+use super::latency_lines;
+use super::rows::{Level, Query, Row, rows};
 use super::snapshot::Snapshot;
 use crate::connections::Peer;
 
@@ -97,12 +99,22 @@ pub fn time_of_day(unix_s: u64) -> String {
     format!("{:02}:{:02}:{:02}", time.tm_hour, time.tm_min, time.tm_sec)
 }
 
-/// Width of a name.
-const NAME_WIDTH: usize = 24;
+/// What is written of a window.
+#[derive(Clone, Debug)]
+pub enum Table {
+    /// Rows of processes, cgroups or threads, and the peers that something was lost with.
+    Rows(Query),
+    /// The peers alone.
+    Peers,
+    /// Run-queue latencies.
+    Queues(By),
+    /// Requests of block devices.
+    Disks(By),
+}
 
-/// All of a window, with at most so many rows and every column.
+/// A window, with at most so many rows and every column.
 #[must_use]
-pub fn window(snapshot: &Snapshot, query: &Query, most_rows: usize) -> String {
+pub fn window(snapshot: &Snapshot, table: &Table, most_rows: usize) -> String {
     let mut text = format!(
         "{}  {:.2} s\n{}\n{}\n{}\n",
         time_of_day(snapshot.end_unix_s),
@@ -114,38 +126,64 @@ pub fn window(snapshot: &Snapshot, query: &Query, most_rows: usize) -> String {
     for loss in &snapshot.losses {
         text += &format!("not seen: {}\n", printable(loss));
     }
-    let (id, name) = match query.level {
+    text.push('\n');
+    match table {
+        Table::Rows(query) => {
+            let all = rows(snapshot, query);
+            let lines = all.iter().map(|row| row_line(row, snapshot, query.level));
+            add_table(&mut text, &row_title(query.level), lines, most_rows);
+            if !snapshot.peers.is_empty() {
+                text.push('\n');
+                add_table(&mut text, PEER_TITLE, snapshot.peers.iter().map(peer_line), most_rows);
+            }
+        }
+        Table::Peers => add_table(&mut text, PEER_TITLE, snapshot.peers.iter().map(peer_line), most_rows),
+        Table::Queues(by) => {
+            let all = latencies::queue_rows(snapshot, *by);
+            let lines = all.iter().map(|row| latency_lines::queue_line(row, snapshot, WIDTH));
+            add_table(&mut text, &latency_lines::queue_title(*by, WIDTH), lines, most_rows);
+        }
+        Table::Disks(by) => {
+            let all = latencies::disk_rows(snapshot, *by);
+            let lines = all.iter().map(|row| latency_lines::disk_line(row, snapshot, WIDTH));
+            add_table(&mut text, &latency_lines::disk_title(*by, WIDTH), lines, most_rows);
+        }
+    }
+    text
+}
+
+fn add_table(text: &mut String, title: &str, lines: impl ExactSizeIterator<Item = String>, most_rows: usize) {
+    let more = lines.len().saturating_sub(most_rows);
+    for line in std::iter::once(title.to_owned()).chain(lines.take(most_rows)) {
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    if more > 0 {
+        *text += &format!("        {more} more\n");
+    }
+}
+
+/// Width of the name of a row, and of a whole line of latencies.
+const NAME_WIDTH: usize = 24;
+const WIDTH: usize = 100;
+
+fn row_title(level: Level) -> String {
+    let (id, name) = match level {
         Level::Processes => ("PID", "PROCESS"),
         Level::Cgroups => ("", "CGROUP"),
         Level::Threads => ("TID", "THREAD"),
     };
-    text += &format!("\n{id:>7} {name:<NAME_WIDTH$}");
-    for column in Column::ALL {
-        text += &format!(" {:>width$}", column.title(), width = usize::from(column.width()) - 1);
-    }
-    text += "\n";
-    let all = rows(snapshot, query);
-    for row in all.iter().take(most_rows) {
-        let id = row.id.map_or_else(|| format!("{}x", row.activity.threads), |id| id.to_string());
-        let name = printable(&row.name);
-        let name =
-            if query.level == Level::Cgroups { cut_left(&name, NAME_WIDTH) } else { cut(&name, NAME_WIDTH) };
-        text += &format!("{id:>7} {name:<NAME_WIDTH$}");
-        for column in Column::ALL {
-            let number = column.text(&row.activity, snapshot);
-            text += &format!(" {number:>width$}", width = usize::from(column.width()) - 1);
-        }
-        text += "\n";
-    }
-    if all.len() > most_rows {
-        text += &format!("        {} more\n", all.len() - most_rows);
-    }
-    if !snapshot.peers.is_empty() {
-        text += &format!("\n{PEER_TITLE}\n");
-        for peer in snapshot.peers.iter().take(most_rows) {
-            text += &peer_line(peer);
-            text += "\n";
-        }
-    }
-    text
+    let columns = Column::ALL
+        .map(|column| format!(" {:>width$}", column.title(), width = usize::from(column.width()) - 1));
+    format!("{id:>7} {name:<NAME_WIDTH$}{}", columns.concat())
+}
+
+fn row_line(row: &Row, snapshot: &Snapshot, level: Level) -> String {
+    let id = row.id.map_or_else(|| format!("{}x", row.activity.threads), |id| id.to_string());
+    let name = printable(&row.name);
+    let name = if level == Level::Cgroups { cut_left(&name, NAME_WIDTH) } else { cut(&name, NAME_WIDTH) };
+    let columns = Column::ALL.map(|column| {
+        format!(" {:>width$}", column.text(&row.activity, snapshot), width = usize::from(column.width()) - 1)
+    });
+    format!("{id:>7} {name:<NAME_WIDTH$}{}", columns.concat())
 }

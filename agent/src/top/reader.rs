@@ -11,7 +11,9 @@ use chokepoint_analysis::activity::{Class, Group};
 use chokepoint_analysis::profile::ModuleKind;
 use tokio::sync::mpsc;
 
+use super::groups::GroupNames;
 use super::host_use::Reading;
+use super::latencies::Queued;
 use super::snapshot::{Activity, OwnCost, Snapshot, Thread};
 use crate::aggregate::{Aggregate, Part, RawFrame};
 use crate::connections::{Connection, Ends, peers};
@@ -19,8 +21,9 @@ use crate::drain::decode::comm;
 use crate::failure::Failure;
 use crate::host::cost::{Cost, resident_bytes};
 use crate::process::objects::ObjectId;
-use crate::process::place::{ProcessKey, Processes};
+use crate::process::place::{ENDED, ProcessKey, Processes};
 use crate::record::event::Event;
+use crate::stream::owners::runtime::Containers;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{Found, name_frames, switching};
 use crate::thread_times::ThreadKey;
@@ -129,16 +132,16 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts the thread, on a host with this number of CPUs.
+    /// Starts the thread, on a host with this number of CPUs; `containers` has what the runtime tells of containers.
     ///
     /// # Errors
     /// Where the kernel refuses a thread.
-    pub fn start(cpus: usize) -> Result<Self, Failure> {
+    pub fn start(cpus: usize, containers: Containers) -> Result<Self, Failure> {
         let (requests, received) = sync_channel(QUEUE);
         let (answering, answers) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("read windows".to_owned())
-            .spawn(move || State::new(cpus).serve(&received, &answering))
+            .spawn(move || State::new(cpus, containers).serve(&received, &answering))
             .map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { requests, answers })
     }
@@ -171,6 +174,7 @@ struct State {
     symbolizer: Symbolizer,
     names: HashMap<RawFrame, Found>,
     processes: Processes,
+    containers: Containers,
     cpus: usize,
     host: Reading,
     agent: Duration,
@@ -185,7 +189,7 @@ struct Read {
 }
 
 impl State {
-    fn new(cpus: usize) -> Self {
+    fn new(cpus: usize, containers: Containers) -> Self {
         let mut symbolizer = Symbolizer::new(symbolize::Options::default());
         if let Err(error) = symbolizer.load_kernel() {
             // Waits are of no class then, which the snapshots say.
@@ -195,6 +199,7 @@ impl State {
             symbolizer,
             names: HashMap::new(),
             processes: Processes::default(),
+            containers,
             cpus,
             host: Reading::now(),
             agent: Cost::of_this_process().cpu,
@@ -220,7 +225,7 @@ impl State {
         }
     }
 
-    fn read(&mut self, window: Window) -> Snapshot {
+    fn read(&mut self, mut window: Window) -> Snapshot {
         let mut losses = Vec::new();
         let classes = self.classify(&window.aggregate, &window, &mut losses);
         let threads = self.threads(&window, &classes);
@@ -228,6 +233,8 @@ impl State {
         losses.extend(
             coverage.lost.iter().map(|loss| format!("{} samples lost: {}", loss.samples, loss.cause)),
         );
+        let of_devices = window.coverage(Event::Io).notes;
+        losses.extend(of_devices.into_iter().filter(|note| !coverage.notes.contains(note)));
         losses.extend(coverage.notes);
         losses.extend(
             window
@@ -239,6 +246,8 @@ impl State {
         let lost: Vec<(&Ends, &Connection)> = window.connections.of_target(window.is_host).collect();
         let mut peers = peers(&lost);
         peers.truncate(MAX_PEERS);
+        let groups = self.group_names(&threads);
+        let block = std::mem::take(&mut window.block);
 
         let host = Reading::now();
         let window_us = window.duration.as_micros() as u64;
@@ -250,6 +259,10 @@ impl State {
             ended: window.times.iter().flat_map(|times| times.iter()).filter(|(_, time)| time.ended).count()
                 as u64,
             peers,
+            queues: queues(&window, &threads),
+            block: block.block,
+            block_refused: block.refused,
+            groups,
             host: host.since(&self.host, window_us, self.cpus),
             losses,
             own: OwnCost {
@@ -320,6 +333,15 @@ impl State {
         }
         self.processes.end_window();
         threads
+    }
+
+    /// What the cgroups of threads are called.
+    fn group_names(&self, threads: &HashMap<ThreadKey, Thread>) -> GroupNames {
+        let mut names = GroupNames::default();
+        for thread in threads.values() {
+            names.learn(&thread.cgroup, |id| self.containers.look_up(id));
+        }
+        names
     }
 
     /// The stacks of a scope in the last window; `None` before the first.
@@ -404,6 +426,22 @@ impl State {
             }
         }
     }
+}
+
+/// How long threads queued, by process.
+fn queues(window: &Window, threads: &HashMap<ThreadKey, Thread>) -> Vec<Queued> {
+    let cgroups: HashMap<u32, &Arc<str>> =
+        threads.iter().map(|(key, thread)| (key.tgid, &thread.cgroup)).collect();
+    let processes = window.times.iter().flat_map(|times| times.queues().processes());
+    processes
+        .map(|(pid, name, queued_ns, latencies)| Queued {
+            pid,
+            name: name.to_owned(),
+            cgroup: cgroups.get(&pid).map_or_else(|| ENDED.into(), |cgroup| Arc::clone(cgroup)),
+            queued_ns,
+            latencies,
+        })
+        .collect()
 }
 
 fn key_of(aggregate: &Aggregate, thread: Result<u32, ThreadKey>) -> ThreadKey {

@@ -26,7 +26,7 @@ pub struct Query {
     pub level: Level,
     /// Whose threads count; `None` for all.
     pub scope: Option<Scope>,
-    /// What a row's name, or its process's, has to have in it; letters count as equal in both cases.
+    /// What a row's name, or its process's or container's, has to have in it; letters count as equal in both cases.
     pub filter: String,
     /// What rows are sorted by.
     pub sort: Column,
@@ -47,8 +47,8 @@ pub struct Row {
     pub id: Option<u32>,
     /// Name of the process, thread or group.
     pub name: String,
-    /// Of a thread, its process's name and id.
-    pub process: Option<String>,
+    /// What stands behind the name where there is room: of a thread its process's name and id, of a process its container.
+    pub place: Option<String>,
     /// How far below a root of the tree it is.
     pub depth: usize,
     /// What it did.
@@ -77,7 +77,7 @@ pub fn rows(snapshot: &Snapshot, query: &Query) -> Vec<Row> {
             continue;
         }
         let key = key(thread, query);
-        let (row, _) = sums.entry(key).or_insert_with(|| (row(thread, query), thread.parent));
+        let (row, _) = sums.entry(key).or_insert_with(|| (row(thread, snapshot, query), thread.parent));
         row.activity += thread.activity;
         // The first thread has the number of the process: its name is the one known best.
         if query.level == Level::Processes && thread.tid == thread.process.pid && !query.by_name {
@@ -88,7 +88,7 @@ pub fn rows(snapshot: &Snapshot, query: &Query) -> Vec<Row> {
         .into_values()
         .filter(|(row, _)| {
             let has = |name: &str| name.to_lowercase().contains(&filter);
-            filter.is_empty() || has(&row.name) || row.process.as_deref().is_some_and(has)
+            filter.is_empty() || has(&row.name) || row.place.as_deref().is_some_and(has)
         })
         .collect();
     let is_tree = query.tree && !query.by_name && query.level != Level::Threads;
@@ -108,10 +108,13 @@ fn key<'a>(thread: &'a Thread, query: &Query) -> Key<'a> {
     }
 }
 
-fn row(thread: &Thread, query: &Query) -> Row {
+fn row(thread: &Thread, snapshot: &Snapshot, query: &Query) -> Row {
     let process = thread.process;
     let (scope, id, name) = match query.level {
-        Level::Cgroups => (Scope::Cgroup(Arc::clone(&thread.cgroup)), None, thread.cgroup.to_string()),
+        Level::Cgroups => {
+            let name = snapshot.groups.name(&thread.cgroup).to_owned();
+            (Scope::Cgroup(Arc::clone(&thread.cgroup)), None, name)
+        }
         Level::Processes if query.by_name => {
             (Scope::Name(thread.process_name.clone()), None, thread.process_name.clone())
         }
@@ -121,9 +124,12 @@ fn row(thread: &Thread, query: &Query) -> Row {
         Level::Processes => (Scope::Process(process), Some(process.pid), thread.process_name.clone()),
         Level::Threads => (Scope::Thread(process, thread.tid), Some(thread.tid), thread.name.clone()),
     };
-    let process =
-        matches!(scope, Scope::Thread(..)).then(|| format!("{} {}", thread.process_name, process.pid));
-    Row { scope, id, name, process, depth: 0, activity: Activity::default() }
+    let place = match scope {
+        Scope::Thread(..) => Some(format!("{} {}", thread.process_name, process.pid)),
+        Scope::Process(_) => snapshot.groups.container(&thread.cgroup).map(|name| name.to_string()),
+        Scope::Cgroup(_) | Scope::Name(_) | Scope::ThreadName(_) => None,
+    };
+    Row { scope, id, name, place, depth: 0, activity: Activity::default() }
 }
 
 /// The same order in every window where numbers are equal.

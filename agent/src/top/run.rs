@@ -6,14 +6,14 @@ use std::time::Duration;
 use ratatui::crossterm::event::{Event, KeyEventKind};
 
 use super::app::{App, Command};
-use super::plain;
+use super::plain::{self, Table};
 use super::reader::{Answer, Reader};
-use super::rows::Query;
 use super::screen::draw;
 use super::terminal::{Screen, events};
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::pipeline::{End, Sampling, Stop};
+use crate::stream::owners::runtime::Containers;
 
 /// How windows follow each other.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,8 @@ impl Ends {
     }
 }
 
-fn reader() -> Result<Reader, Failure> {
-    Reader::start(host::online_cpus().map_err(|error| Failure::unexpected(&error))?.len())
+fn reader(containers: Containers) -> Result<Reader, Failure> {
+    Reader::start(host::online_cpus().map_err(|error| Failure::unexpected(&error))?.len(), containers)
 }
 
 fn died() -> Failure {
@@ -61,6 +61,7 @@ fn died() -> Failure {
 /// A [`Failure`] where the kernel or the terminal refuses. The terminal was given back then.
 pub async fn on_screen(
     mut sampling: Sampling,
+    containers: Containers,
     mut app: App,
     pace: Pace,
     stop: &mut impl Stop,
@@ -68,7 +69,7 @@ pub async fn on_screen(
     let unusable = |error: io::Error| {
         Failure::new(Kind::Output, format!("the terminal cannot be used: {error}; --batch needs none"))
     };
-    let mut reader = reader()?;
+    let mut reader = reader(containers)?;
     let mut screen = Screen::take().map_err(unusable)?;
     let mut keys = events().map_err(unusable)?;
     let mut ends = Ends::new(pace.window);
@@ -128,12 +129,13 @@ pub async fn on_screen(
 /// A [`Failure`] where the kernel refuses, or the output cannot be written. Where nobody reads it any more, that is no failure.
 pub async fn in_batches(
     mut sampling: Sampling,
-    query: &Query,
+    containers: Containers,
+    table: &Table,
     most_rows: usize,
     pace: Pace,
     stop: &mut impl Stop,
 ) -> Result<Option<End>, Failure> {
-    let mut reader = reader()?;
+    let mut reader = reader(containers)?;
     let mut ends = Ends::new(pace.window);
     let (mut asked, mut written) = (0, 0);
     let mut skipped = 0_u64;
@@ -155,7 +157,7 @@ pub async fn in_batches(
                     skipped = 0;
                 }
                 let gap = if written > 0 { "\n" } else { "" };
-                let text = format!("{gap}{}", plain::window(&snapshot, query, most_rows));
+                let text = format!("{gap}{}", plain::window(&snapshot, table, most_rows));
                 let mut stdout = io::stdout().lock();
                 match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
                     Ok(()) => written += 1,

@@ -7,10 +7,13 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Block, Clear, Paragraph};
+use ratatui::widgets::Paragraph;
 
-use super::app::{App, Overlay, Page};
+use super::app::{App, Page};
 use super::columns::Column;
+use super::fitted::{cut, cut_left, pad, printable};
+use super::latency_lines;
+use super::overlays;
 use super::plain;
 use super::reader::{Stack, Stacks};
 use super::rows::{Level, Row};
@@ -23,8 +26,8 @@ const MIN_HEIGHT: u16 = 12;
 const ID_WIDTH: usize = 7;
 /// Narrowest column of names.
 const NAME_WIDTH: u16 = 14;
-/// Width of a name from which on the process stands behind a thread's.
-const NAME_AND_PROCESS: usize = 32;
+/// Width of a name from which on the process stands behind a thread's, and the container behind a process's.
+const NAME_AND_PLACE: usize = 32;
 /// Width of the bar of time on a CPU, with a gap.
 const BAR_WIDTH: u16 = 6;
 /// Of the bar of a wide screen.
@@ -50,15 +53,11 @@ pub fn draw(frame: &mut Frame<'_>, app: &mut App) {
     frame.render_widget(Paragraph::new(tab_line(app)), tabs);
     match &app.page {
         Page::Rows(level) => draw_rows(frame, app, *level, page),
-        Page::Peers => draw_peers(frame, app, page),
+        Page::Peers | Page::Queues(_) | Page::Disks(_) => draw_lines(frame, app, page),
         Page::Stacks(..) => draw_stacks(frame, app, page),
     }
     frame.render_widget(Paragraph::new(key_line(app)).style(dim()), keys);
-    match app.overlay {
-        Overlay::None => {}
-        Overlay::Help => draw_overlay(frame, " keys and columns; any key closes ", help(area.width)),
-        Overlay::Losses => draw_overlay(frame, " what is not seen; any key closes ", losses(app)),
-    }
+    overlays::draw(frame, app);
 }
 
 fn dim() -> Style {
@@ -134,13 +133,15 @@ fn own_line<'a>(app: &App, snapshot: &Snapshot) -> Line<'a> {
 fn tab_line<'a>(app: &App) -> Line<'a> {
     let mut spans = Vec::new();
     let pages = [
-        ("1 processes", Page::Rows(Level::Processes)),
-        ("2 cgroups", Page::Rows(Level::Cgroups)),
-        ("3 threads", Page::Rows(Level::Threads)),
-        ("4 peers", Page::Peers),
+        ("1 processes", matches!(app.page, Page::Rows(Level::Processes))),
+        ("2 cgroups", matches!(app.page, Page::Rows(Level::Cgroups))),
+        ("3 threads", matches!(app.page, Page::Rows(Level::Threads))),
+        ("4 peers", matches!(app.page, Page::Peers)),
+        ("5 queue", matches!(app.page, Page::Queues(_))),
+        ("6 disks", matches!(app.page, Page::Disks(_))),
     ];
-    for (title, page) in pages {
-        let style = if app.page == page { Style::new().add_modifier(Modifier::REVERSED) } else { dim() };
+    for (title, is_shown) in pages {
+        let style = if is_shown { Style::new().add_modifier(Modifier::REVERSED) } else { dim() };
         spans.push(Span::styled(format!(" {title} "), style));
     }
     if let Page::Stacks(_, name) = &app.page {
@@ -175,6 +176,8 @@ fn key_line(app: &App) -> &'static str {
         }
         Page::Rows(Level::Cgroups) => "? help  / filter  < > sort  Enter processes  s stacks  t tree  q quit",
         Page::Peers => "? help  Tab next view  space pause  q quit",
+        Page::Queues(_) => "? help  c by process, cgroup  Tab next view  space pause  q quit",
+        Page::Disks(_) => "? help  c by device, process, cgroup  Tab next view  space pause  q quit",
         Page::Stacks(..) => "? help  up/down stack  left/right frames  Esc back  space pause  q quit",
     }
 }
@@ -261,15 +264,15 @@ fn column_style(column: Column) -> Style {
     Style::new().fg(colour(group))
 }
 
-/// Where a name is too long, of a path the end is kept, which tells more. Behind a thread's stands its process, where there is
-/// room.
+/// Where a name is too long, of a path the end is kept, which tells more. Behind a thread's stands its process, behind a process's its
+/// container, where there is room.
 fn name_of(row: &Row, level: Level, width: usize) -> String {
     let indent = (2 * row.depth).min(width / 2);
     let name = printable(&row.name);
-    let name = match (level, &row.process) {
+    let name = match (level, &row.place) {
         (Level::Cgroups, _) => cut_left(&name, width - indent),
-        (_, Some(process)) if width >= NAME_AND_PROCESS => {
-            cut(&format!("{name:<16} of {}", printable(process)), width - indent)
+        (_, Some(place)) if width >= NAME_AND_PLACE => {
+            cut(&format!("{name:<16} of {}", printable(place)), width - indent)
         }
         _ => cut(&name, width - indent),
     };
@@ -289,21 +292,52 @@ fn bar_of<'a>(row: &Row, snapshot: &Snapshot, full_pct: f64, width: usize) -> [S
     ]
 }
 
-fn draw_peers(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
+/// A page of lines that are in their order already.
+fn draw_lines(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
     app.set_visible(usize::from(area.height.saturating_sub(1)));
     let Some(snapshot) = &app.snapshot else { return };
-    let mut lines = vec![Line::from(plain::PEER_TITLE).style(heading())];
-    let visible =
-        snapshot.peers.iter().enumerate().skip(app.first).take(usize::from(area.height.saturating_sub(1)));
-    for (at, peer) in visible {
-        lines.push(selectable(Line::from(plain::peer_line(peer)), at == app.selected));
-    }
-    if snapshot.peers.is_empty() {
-        lines.push(
-            Line::from("no TCP connection sent anything again, or was reset, in this window").style(dim()),
-        );
+    let width = usize::from(area.width);
+    let shown = |number: usize| app.first..number.min(app.first + usize::from(area.height.saturating_sub(1)));
+    let (title, texts, nothing): (String, Vec<String>, String) = match &app.page {
+        Page::Queues(by) => {
+            let of = |row| latency_lines::queue_line(row, snapshot, width);
+            let lines = app.queues[shown(app.queues.len())].iter().map(of).collect();
+            (
+                latency_lines::queue_title(*by, width),
+                lines,
+                "nothing waited for a CPU in this window".to_owned(),
+            )
+        }
+        Page::Disks(by) => {
+            let of = |row| latency_lines::disk_line(row, snapshot, width);
+            let lines = app.disks[shown(app.disks.len())].iter().map(of).collect();
+            (latency_lines::disk_title(*by, width), lines, no_requests(snapshot))
+        }
+        Page::Peers | Page::Rows(_) | Page::Stacks(..) => {
+            let lines = snapshot.peers[shown(snapshot.peers.len())].iter().map(plain::peer_line).collect();
+            let nothing = "no TCP connection sent anything again, or was reset, in this window";
+            (plain::PEER_TITLE.to_owned(), lines, nothing.to_owned())
+        }
+    };
+    let mut lines = vec![Line::from(title).style(heading())];
+    let first = app.first;
+    lines.extend(
+        texts
+            .into_iter()
+            .enumerate()
+            .map(|(at, text)| selectable(Line::from(text), first + at == app.selected)),
+    );
+    if lines.len() == 1 {
+        lines.push(Line::from(nothing).style(dim()));
     }
     frame.render_widget(Paragraph::new(lines), area);
+}
+
+fn no_requests(snapshot: &Snapshot) -> String {
+    match &snapshot.block_refused {
+        Some(reason) => format!("this kernel refuses to have block devices watched: {reason}"),
+        None => "no block device had a request in this window".to_owned(),
+    }
 }
 
 fn draw_stacks(frame: &mut Frame<'_>, app: &mut App, area: Rect) {
@@ -368,131 +402,4 @@ fn stack_line<'a>(stack: &Stack, stacks: &Stacks, width: usize) -> Line<'a> {
         Span::styled(format!("{:<18}", stack.class.name()), Style::new().fg(colour(stack.class.group()))),
         Span::raw(cut(&what.join(" < "), rest)),
     ])
-}
-
-fn draw_overlay(frame: &mut Frame<'_>, title: &str, lines: Vec<Line<'_>>) {
-    let area = frame.area();
-    let height = (lines.len() as u16 + 2).min(area.height);
-    let width =
-        (lines.iter().map(Line::width).max().unwrap_or(0).max(title.len()) as u16 + 4).min(area.width);
-    let place = Rect { x: (area.width - width) / 2, y: (area.height - height) / 2, width, height };
-    frame.render_widget(Clear, place);
-    frame.render_widget(Paragraph::new(lines).block(Block::bordered().title(title.to_owned())), place);
-}
-
-const KEYS: [(&str, &str); 12] = [
-    ("1 2 3 4 Tab", "processes, cgroups, threads, TCP peers"),
-    ("up down PgUp PgDn", "select a row; also j k g G"),
-    ("Enter", "cgroup > processes > threads > stacks"),
-    ("s", "stacks of the row"),
-    ("Esc Backspace", "back"),
-    ("< > left right", "sort by another column"),
-    ("r", "reverse the order"),
-    ("/", "filter by name"),
-    ("t", "tree: sums of children included"),
-    ("n", "one row for each name"),
-    ("space p", "pause"),
-    ("l", "what is not seen"),
-];
-
-/// Keys, and the columns beside or below them.
-fn help<'a>(width: u16) -> Vec<Line<'a>> {
-    let key = |(key, about): (&str, &str)| format!("{key:<18}{about:<40}");
-    let column = |column: Column| format!("{:<5}{}", column.title(), column.about());
-    let mut keys: Vec<String> = KEYS.into_iter().map(key).collect();
-    keys.push(key(("q Ctrl-C", "quit")));
-    let columns: Vec<String> = Column::ALL.into_iter().map(column).collect();
-    let lines: Vec<String> = if width >= 110 {
-        let blank = " ".repeat(58);
-        let length = keys.len().max(columns.len());
-        (0..length)
-            .map(|at| {
-                let key = keys.get(at).unwrap_or(&blank);
-                format!("{key}  {}", columns.get(at).map_or("", String::as_str))
-            })
-            .collect()
-    } else {
-        // Two columns to a line.
-        let half = columns.len().div_ceil(2);
-        let pairs = (0..half).map(|at| {
-            let second = columns.get(at + half).map_or("", String::as_str);
-            format!("{:<39}{second}", columns[at])
-        });
-        keys.iter().cloned().chain(pairs).collect()
-    };
-    let mut lines: Vec<Line<'_>> =
-        lines.into_iter().map(|line| Line::from(line.trim_end().to_owned())).collect();
-    lines.push(
-        Line::from("Numbers are per cent of the window; several threads add up to more than 100.")
-            .style(dim()),
-    );
-    lines
-}
-
-fn losses<'a>(app: &App) -> Vec<Line<'a>> {
-    let mut lines: Vec<Line<'_>> = app
-        .snapshot
-        .iter()
-        .flat_map(|snapshot| &snapshot.losses)
-        .map(|loss| Line::from(printable(loss)))
-        .collect();
-    if lines.is_empty() {
-        lines.push(Line::from("nothing in this window"));
-    }
-    lines.push(Line::from(format!("windows with losses so far: {}", app.lossy_windows)).style(dim()));
-    lines.push(Line::from(format!("windows not shown so far: {}", app.skipped_windows)).style(dim()));
-    lines
-}
-
-/// Names come from anywhere: nothing in them is to move the cursor, or to be wider than it seems.
-#[must_use]
-pub fn printable(name: &str) -> String {
-    name.chars().map(|letter| if letter.is_control() { '?' } else { letter }).collect()
-}
-
-/// The beginning of a text.
-#[must_use]
-pub fn cut(text: &str, width: usize) -> String {
-    if Span::raw(text).width() <= width {
-        return text.to_owned();
-    }
-    let mut cut = String::new();
-    for letter in text.chars() {
-        cut.push(letter);
-        if Span::raw(cut.as_str()).width() + 1 > width {
-            cut.pop();
-            break;
-        }
-    }
-    if width > 0 {
-        cut.push('+');
-    }
-    cut
-}
-
-/// The end of a text.
-#[must_use]
-pub fn cut_left(text: &str, width: usize) -> String {
-    if Span::raw(text).width() <= width {
-        return text.to_owned();
-    }
-    let mut kept = Vec::new();
-    let mut taken = 1;
-    for letter in text.chars().rev() {
-        taken += Span::raw(letter.to_string()).width();
-        if taken > width {
-            break;
-        }
-        kept.push(letter);
-    }
-    if width > 0 {
-        kept.push('+');
-    }
-    kept.into_iter().rev().collect()
-}
-
-/// With blanks up to a width.
-fn pad(text: &str, width: usize) -> String {
-    let blanks = width.saturating_sub(Span::raw(text).width());
-    format!("{text}{:blanks$}", "")
 }

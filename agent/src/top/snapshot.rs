@@ -5,8 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chokepoint_analysis::activity::{Class, Group};
+use chokepoint_analysis::block::Block;
 
+use super::groups::GroupNames;
 use super::host_use::HostUse;
+use super::latencies::Queued;
 use crate::connections::Peer;
 use crate::process::place::ProcessKey;
 
@@ -98,6 +101,14 @@ pub struct Snapshot {
     pub ended: u64,
     /// TCP peers that something was lost with, the worst first.
     pub peers: Vec<Peer>,
+    /// How long threads queued, by process.
+    pub queues: Vec<Queued>,
+    /// What block devices did; `None` where this kernel refuses to have them watched.
+    pub block: Option<Block>,
+    /// Why it refuses that.
+    pub block_refused: Option<String>,
+    /// The names of the cgroups of containers.
+    pub groups: GroupNames,
     /// The host, as the kernel tells of it.
     pub host: HostUse,
     /// What was not seen, a phrase each.
