@@ -8,6 +8,7 @@ pub mod lossy;
 mod machine;
 mod record;
 mod report;
+mod requests;
 mod sched;
 mod sides;
 mod stats;
@@ -52,6 +53,8 @@ enum Subject {
     Sched,
     /// Page faults and TCP retransmits, thousands a second, against bpftrace
     Events,
+    /// Requests of block devices and new processes, thousands a second, against libbpf-tools and bpftrace
+    Requests,
     /// A collector of two thousand agents; what history takes beside plain Parquet, and what it answers beside DuckDB
     Collector,
 }
@@ -65,8 +68,8 @@ pub fn run(args: &Args) -> Result<()> {
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
     let all = || {
-        use Subject::{Collector, Events, Record, Sched, Tables, Unwind};
-        vec![Record, Unwind, Tables, Sched, Events, Collector]
+        use Subject::{Collector, Events, Record, Requests, Sched, Tables, Unwind};
+        vec![Record, Unwind, Tables, Sched, Events, Requests, Collector]
     };
     for subject in args.only.map_or_else(all, |only| vec![only]) {
         let (section, text) = match subject {
@@ -81,6 +84,9 @@ pub fn run(args: &Args) -> Result<()> {
             Subject::Tables => ("tables", tables::measure()?),
             Subject::Sched => ("sched", sched::measure(&sides, sched::turns(args.quick))?),
             Subject::Events => ("events", events::measure(&sides, events::turns(args.quick))?),
+            Subject::Requests => {
+                ("requests", requests::measure(&sides, &directory, requests::turns(args.quick))?)
+            }
             Subject::Collector => {
                 let plan = if args.quick { collector::Plan::quick() } else { collector::Plan::full() };
                 ("collector", collector::measure(&directory, &plan)?)

@@ -101,6 +101,25 @@ pub fn touch_fresh_pages(pages: usize) -> io::Result<Duration> {
     Ok(spent)
 }
 
+/// Makes a process that ends at once, and waits for its end.
+#[expect(unsafe_code, reason = "the standard library's children run another program")]
+pub fn fork_and_wait() -> io::Result<()> {
+    // SAFETY: the child does nothing but end.
+    let child = unsafe { libc::fork() };
+    match child {
+        -1 => return Err(io::Error::last_os_error()),
+        // SAFETY: nothing of the parent's is cleaned up.
+        0 => unsafe { libc::_exit(0) },
+        _ => {}
+    }
+    // SAFETY: no status is asked for.
+    if unsafe { libc::waitpid(child, ptr::null_mut(), 0) } == child {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
