@@ -114,6 +114,7 @@ export const tests = {
       // Every thread of the program has a lane.
       await settled(page);
       assert((await page.locator(".lanes tbody tr").count()) >= 4, "threads are missing");
+      await page.locator(".lanes canvas").first().scrollIntoViewIfNeeded();
       const lane = await page.locator(".lanes canvas").first().boundingBox();
       await page.mouse.move(lane.x + lane.width * 0.2, lane.y + 5);
       await page.mouse.down();

@@ -1,6 +1,7 @@
 // How much there is of something, by two things: a cell for each, the darker the more. A run of cells can be chosen where that means something.
 
 import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useWidth } from "../parts/width";
 import { colour, useTheme } from "../theme";
 
 /** A cell: its column, and its row from below. */
@@ -27,21 +28,13 @@ const shade = (value: number, most: number) => (value > 0 ? 0.08 + 0.92 * Math.s
 export function Heat({ columns, rows, label, height, told, axes, chosen, onChoose }: Props) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const theme = useTheme();
-  const [width, setWidth] = useState(0);
+  const [box, width] = useWidth<HTMLDivElement>();
   const [pointed, setPointed] = useState<Cell>();
   const [begun, setBegun] = useState<Cell>();
   const order = (cell: Cell) => cell[0] * rows + cell[1];
   const run = begun && pointed ? ([begun, pointed] as const) : chosen;
   const [low, high] = run ? [Math.min(order(run[0]), order(run[1])), Math.max(order(run[0]), order(run[1]))] : [-1, -2];
 
-  useLayoutEffect(() => {
-    const box = canvas.current!.parentElement!;
-    const measure = () => setWidth(box.clientWidth);
-    measure();
-    const observer = new ResizeObserver(measure);
-    observer.observe(box);
-    return () => observer.disconnect();
-  }, []);
   useLayoutEffect(() => {
     const context = canvas.current?.getContext("2d");
     if (!context || !width || !columns.length) return;
@@ -117,7 +110,7 @@ export function Heat({ columns, rows, label, height, told, axes, chosen, onChoos
       <div class="heat-box">
         <span class="quiet number">{axes.high}</span>
         <span class="quiet number low">{axes.low}</span>
-        <div class="heat-plot">
+        <div class="heat-plot" ref={box}>
           <canvas
             ref={canvas}
             style={{ width: `${width}px`, height: `${height}px` }}

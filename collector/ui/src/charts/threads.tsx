@@ -2,6 +2,8 @@
 
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Timeline, TimelineThread } from "../api/types";
+import { Legend } from "../parts/legend";
+import { useWidth } from "../parts/width";
 import { colour, useTheme } from "../theme";
 import { duration, percent } from "../units";
 
@@ -15,15 +17,7 @@ interface Props {
 }
 
 export function ThreadLines({ answer, chosen, onChoose }: Props) {
-  const [width, setWidth] = useState(0);
-  const box = useRef<HTMLTableCellElement>(null);
-  useLayoutEffect(() => {
-    const measure = () => setWidth(Math.max(0, (box.current?.clientWidth ?? 0) - 1));
-    measure();
-    const observer = new ResizeObserver(measure);
-    observer.observe(box.current!);
-    return () => observer.disconnect();
-  }, []);
+  const [box, width] = useWidth<HTMLTableCellElement>();
   return (
     <>
       <div class="lanes" tabIndex={0} role="region" aria-label="Threads over time">
@@ -51,14 +45,7 @@ export function ThreadLines({ answer, chosen, onChoose }: Props) {
           </tbody>
         </table>
       </div>
-      <ul class="legend" aria-label="Classes">
-        {answer.classes.map((known) => (
-          <li key={known.name}>
-            <span class="swatch" style={{ background: known.colour }} />
-            {known.name}
-          </li>
-        ))}
-      </ul>
+      <Legend entries={answer.classes} label="Classes" />
     </>
   );
 }

@@ -2,6 +2,8 @@
 
 import { useLayoutEffect, useMemo, useRef, useState } from "preact/hooks";
 import { useHeld } from "../held";
+import { Legend } from "../parts/legend";
+import { useWidth } from "../parts/width";
 import { colour, useTheme } from "../theme";
 import { percent, points, weight } from "../units";
 import { colouring, type ColourBy } from "./colours";
@@ -43,8 +45,7 @@ export function Flame(props: FlameProps) {
   const { graph, zoom, isFlame, found, onZoom } = props;
   const theme = useTheme();
   const canvas = useRef<HTMLCanvasElement>(null);
-  const scroller = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(0);
+  const [scroller, width] = useWidth<HTMLDivElement>();
   const [scrolled, setScrolled] = useState(0);
   const [hovered, setHovered] = useState<{ node: number; x: number; y: number }>();
   const [selected, setSelected] = useHeld<number | undefined>(graph, undefined);
@@ -53,14 +54,6 @@ export function Flame(props: FlameProps) {
   const rows = useMemo(() => rowCount(graph, zoom), [graph, zoom]);
   const height = Math.min(rows, props.maxRows ?? 36) * ROW;
 
-  useLayoutEffect(() => {
-    const box = scroller.current!;
-    const measure = () => setWidth(box.clientWidth);
-    measure();
-    const observer = new ResizeObserver(measure);
-    observer.observe(box);
-    return () => observer.disconnect();
-  }, []);
   // What is seen first is the root, which is below in a flame.
   useLayoutEffect(() => {
     const box = scroller.current!;
@@ -173,14 +166,7 @@ export function Flame(props: FlameProps) {
           />
         </div>
       </div>
-      <ul class="legend" aria-label="Colours">
-        {colours.legend.map((entry) => (
-          <li key={entry.name}>
-            <span class="swatch" style={{ background: entry.colour }} />
-            {entry.name}
-          </li>
-        ))}
-      </ul>
+      <Legend entries={colours.legend} label="Colours" />
       <div class="visually-hidden" aria-live="polite">
         {told === undefined ? "" : described(graph, told)}
       </div>

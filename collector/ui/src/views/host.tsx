@@ -5,6 +5,7 @@ import { url, useAnswer } from "../api/client";
 import type { Decomposition, Overview, Signal, Signals } from "../api/types";
 import { StackedTime } from "../charts/stacked";
 import { Spark } from "../charts/spark";
+import { Legend } from "../parts/legend";
 import { Link } from "../parts/link";
 import { Severity } from "../parts/severity";
 import { Answered, Notice } from "../parts/states";
@@ -91,14 +92,7 @@ export function HostView({ place }: { place: Place }) {
             answer.scopes.length ? (
               <>
                 <StackedTime answer={answer} label="Thread time" onRange={(from, until) => go(address("/explore", { query, from: from.toFixed(0), until: until.toFixed(0) }))} />
-                <ul class="legend">
-                  {answer.classes.map((known) => (
-                    <li key={known.name}>
-                      <span class="swatch" style={{ background: known.colour }} />
-                      {known.name}
-                    </li>
-                  ))}
-                </ul>
+                <Legend entries={answer.classes} />
               </>
             ) : (
               <p class="quiet">No thread time is stored of this time.</p>

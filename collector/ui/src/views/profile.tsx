@@ -99,7 +99,7 @@ function Ask({ place }: { place: Place }) {
             class="code"
             list="targets"
             required
-            pattern={target.key === "pid" ? "[1-9][0-9]*" : target.key === "pod" ? "[^/]+/[^/]+" : undefined}
+            pattern={target.key === "pid" ? "[1-9][0-9]*" : target.key === "pod" ? "[^\\/]+\\/[^\\/]+" : undefined}
             placeholder={target.example}
             spellcheck={false}
             autocomplete="off"

@@ -35,7 +35,9 @@ export function Recording({ profile, outcome, place }: Props) {
   const path = `/profile/${encodeURIComponent(profile.id)}`;
   const { type = "wall", from_ms, until_ms } = place.params;
   const flame = useAnswer<FlameAnswer>(url(`${path}/flamegraph`, { type, from_ms, until_ms }));
-  const bursts = useAnswer<Bursts>(url(`${path}/bursts`, { type }));
+  // All time is the same in every part of a second: what is seen of it is when threads ran.
+  const burstType = type === "wall" ? "cpu" : type;
+  const bursts = useAnswer<Bursts>(url(`${path}/bursts`, { type: burstType }));
   const lines = useAnswer<Timeline>(url(`${path}/timeline`, { type }));
   const graph = useMemo(() => flame.answer && read(flame.answer), [flame.answer]);
   const { search, zoom, colour, turn, show, of, fold } = place.params;
@@ -87,7 +89,7 @@ export function Recording({ profile, outcome, place }: Props) {
           )}
         </h2>
         <Answered asked={bursts} what="Bursts">
-          {(answer) => <BurstMap answer={answer} chosen={chosen} onChoose={choose} />}
+          {(answer) => <BurstMap answer={answer} name={TYPES.find(([key]) => key === burstType)?.[1] ?? burstType} chosen={chosen} onChoose={choose} />}
         </Answered>
         <Answered asked={flame} what="The flame graph">
           {() =>
@@ -114,7 +116,7 @@ export function Recording({ profile, outcome, place }: Props) {
         </Answered>
       </section>
       {diagnosis.coverage && <Coverage coverage={diagnosis.coverage} windowS={diagnosis.window_s} />}
-      {outcome.coverage.length > 0 && (
+      {!diagnosis.coverage && outcome.coverage.length > 0 && (
         <ul class="quiet">
           {outcome.coverage.map((told, at) => (
             <li key={at}>{told}</li>
@@ -126,7 +128,7 @@ export function Recording({ profile, outcome, place }: Props) {
 }
 
 /** Seconds against parts of them: a burst stands out, and what repeats makes lines. */
-function BurstMap({ answer, chosen, onChoose }: { answer: Bursts; chosen?: readonly [number, number]; onChoose: (fromMs: number, untilMs: number) => void }) {
+function BurstMap({ answer, name, chosen, onChoose }: { answer: Bursts; name: string; chosen?: readonly [number, number]; onChoose: (fromMs: number, untilMs: number) => void }) {
   const rows = answer.columns[0]?.length ?? 0;
   if (rows === 0) return null;
   const columnMs = answer.column_ns / 1e6;
@@ -141,7 +143,7 @@ function BurstMap({ answer, chosen, onChoose }: { answer: Bursts; chosen?: reado
     <Heat
       columns={answer.columns}
       rows={rows}
-      label="Within seconds"
+      label={`Within seconds: ${name}`}
       height={150}
       told={told}
       axes={{ low: "0 ms", high: `${columnMs.toFixed(0)} ms`, first: "0 s", last: duration(answer.duration_ns) }}
