@@ -56,7 +56,7 @@ pub fn settle(maps: &mut BlockMaps, memory: &mut impl KernelMemory, layout: Requ
     settled
 }
 
-const NO_SUMS: Sums = Sums {
+pub(crate) const NO_SUMS: Sums = Sums {
     requests: 0,
     bytes: 0,
     untimed: 0,

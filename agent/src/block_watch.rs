@@ -74,7 +74,7 @@ impl BlockWatch {
     /// What the source is to be loaded with.
     #[must_use]
     pub fn options(gate: &Gate, layout: &KernelLayout) -> BlockOptions {
-        BlockOptions { gate_by_group: is_charged_by(gate, layout) }
+        BlockOptions { gate_by_group: is_charged_by(gate, layout), devices_only: false }
     }
 
     /// Whether the next look is due before anything else wakes the agent.

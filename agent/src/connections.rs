@@ -406,6 +406,23 @@ pub fn peers(lost: &[(&Ends, &Connection)]) -> Vec<Peer> {
 }
 
 impl Connection {
+    /// One that nothing else is known of.
+    #[cfg(test)]
+    pub(crate) fn with_counts(counts: Counts) -> Self {
+        Self {
+            counts,
+            owner: None,
+            statistics: None,
+            stacks: Vec::new(),
+            outside_target: false,
+            quiet: 0,
+            socket: 0,
+            total_segments: 0,
+            inode: 0,
+            searches: 0,
+        }
+    }
+
     fn send_again(&mut self, placed: Option<Placed>, segments: u64) {
         if segments == 0 {
             return;

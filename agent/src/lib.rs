@@ -18,6 +18,7 @@ pub mod continuous;
 pub mod coverage;
 pub mod demand;
 pub mod destination;
+pub mod disk_latencies;
 pub mod doctor;
 pub mod drain;
 pub mod failed_calls;

@@ -240,6 +240,13 @@ impl MemoryEvents {
         MemorySeen { memory: Memory { processes, kills, kswapd_runs }, keys, scaled }
     }
 
+    /// Ends a window in which faults were sampled and nothing was counted: what each sample stands for is all that is known.
+    #[must_use]
+    pub fn close_window(&mut self) -> Vec<Scaled> {
+        let sums = std::mem::take(&mut self.sums).into_iter();
+        sums.map(|((what, thread, stack), sum)| Scaled { what, placed: Ok((thread, stack)), sum }).collect()
+    }
+
     /// Reclaims whose length is in the totals alone.
     #[must_use]
     pub fn without_length(&self) -> u64 {

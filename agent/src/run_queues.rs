@@ -69,6 +69,12 @@ impl RunQueues {
         })
     }
 
+    /// How often the threads of each process, by id and name, were queued for how long, by the kernel programs' buckets.
+    pub fn latencies_of_processes(&self) -> impl Iterator<Item = (u32, &str, &[u64; LATENCY_BUCKETS])> {
+        let processes = self.processes.iter();
+        processes.map(|(tgid, process)| (*tgid, process.name.as_str(), &process.tally.counts))
+    }
+
     /// What all of it comes to.
     #[must_use]
     pub fn finish(&self, pairs: &[(QueuePair, Behind)], hierarchy: Option<&Hierarchy>) -> RunQueue {

@@ -11,10 +11,11 @@ use crate::aggregate::Aggregate;
 use crate::block_watch::BlockSeen;
 use crate::connections::Connections;
 use crate::coverage::Seen;
+use crate::disk_latencies::DiskLatency;
 use crate::failed_calls::CallsSeen;
 use crate::host;
 use crate::load::{Counters, ProgramCost};
-use crate::memory::MemorySeen;
+use crate::memory::{MemorySeen, Scaled};
 use crate::record::event::Event;
 use crate::sockets::SocketsSeen;
 use crate::thread_times::ThreadTimes;
@@ -36,6 +37,10 @@ pub struct Window {
     pub connections: Connections,
     /// Page faults, reclaim and kills of a recording; `None` where that was not asked for, and in windows that another follows.
     pub memory: Option<MemorySeen>,
+    /// Page faults of one of many windows, where they were asked for.
+    pub faults: Vec<Scaled>,
+    /// How long requests of block devices took in one of many windows; empty where nobody asked.
+    pub disks: Vec<DiskLatency>,
     /// TCP connections with their statistics; empty where nobody asked, and in windows that another follows unless the event of the
     /// network was asked for.
     pub sockets: SocketsSeen,

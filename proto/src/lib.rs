@@ -16,6 +16,7 @@ pub mod stream {
 }
 
 pub mod dictionary;
+pub mod latency;
 
 /// What a node's container runtime tells of its containers and pods.
 #[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated")]

@@ -27,11 +27,11 @@ use chokepoint_ebpf::{
 use super::{
     atomic, clock,
     config::{
-        BIO_BYTES, BIO_DEVICE, BIO_DISK, BIO_FLAGS, BIO_GROUP, BIO_SECTOR, BLKCG_CGROUP, BLOCK_GATE_BY_GROUP,
-        CGROUP_KN, DEVICE_DISK, DEVICE_NUMBER, DISK_FIRST_MINOR, DISK_MAJOR, GROUP_BLKCG, HAS_BIO_DEVICE,
-        HAS_BIO_GROUP, HAS_QUEUE_ARGUMENT, HAS_QUEUE_DISK, KERNFS_NODE_ID, PARTITION_DEVICE, QUEUE_DISK,
-        REQUEST_BIO, REQUEST_BYTES, REQUEST_DISK, REQUEST_FLAGS, REQUEST_PARTITION, REQUEST_QUEUE,
-        REQUEST_SECTOR, REQUEST_START,
+        BIO_BYTES, BIO_DEVICE, BIO_DISK, BIO_FLAGS, BIO_GROUP, BIO_SECTOR, BLKCG_CGROUP, BLOCK_DEVICES_ONLY,
+        BLOCK_GATE_BY_GROUP, CGROUP_KN, DEVICE_DISK, DEVICE_NUMBER, DISK_FIRST_MINOR, DISK_MAJOR,
+        GROUP_BLKCG, HAS_BIO_DEVICE, HAS_BIO_GROUP, HAS_QUEUE_ARGUMENT, HAS_QUEUE_DISK, KERNFS_NODE_ID,
+        PARTITION_DEVICE, QUEUE_DISK, REQUEST_BIO, REQUEST_BYTES, REQUEST_DISK, REQUEST_FLAGS,
+        REQUEST_PARTITION, REQUEST_QUEUE, REQUEST_SECTOR, REQUEST_START,
     },
     counters::count,
     gate,
@@ -45,7 +45,7 @@ static BLOCK_REQUESTS: HashMap<u64, Request> = HashMap::with_max_entries(1, 0);
 /// Sums of requests that are over.
 #[map]
 static BLOCK_SUMS: HashMap<Key, Sums> = HashMap::with_max_entries(1, 0);
-/// The same without processes and groups, for what finds no room there.
+/// The same without processes and groups, for what finds no room there, or all of it where that is not wanted.
 #[map]
 static BLOCK_DEVICES: HashMap<Key, Sums> = HashMap::with_max_entries(1, 0);
 /// Where the last request of a process on a device ended.
@@ -429,7 +429,8 @@ fn group_of(bio: KernelPointer) -> (Option<KernelPointer>, u64) {
 #[inline(always)]
 fn place(request: KernelPointer, known: &Request) -> Position {
     let operation = known.key.operation;
-    if operation != Operation::Read as u32 && operation != Operation::Write as u32 {
+    let has_position = operation == Operation::Read as u32 || operation == Operation::Write as u32;
+    if !has_position || BLOCK_DEVICES_ONLY.load() != 0 {
         return Position::Unknown;
     }
     let sector: u64 = request.field(&REQUEST_SECTOR).unwrap_or_default();
@@ -453,10 +454,12 @@ fn place(request: KernelPointer, known: &Request) -> Position {
 #[inline(always)]
 fn sums_of<'a>(key: &Key, comm: &[u8; COMM_LEN]) -> Option<&'a mut Sums> {
     let mut key = *key;
-    if let Some(sums) = entry(&BLOCK_SUMS, &BLOCK_NO_SUMS, &key, comm) {
-        return Some(sums);
+    if BLOCK_DEVICES_ONLY.load() == 0 {
+        if let Some(sums) = entry(&BLOCK_SUMS, &BLOCK_NO_SUMS, &key, comm) {
+            return Some(sums);
+        }
+        count(Counter::BlockOwnersFull);
     }
-    count(Counter::BlockOwnersFull);
     key.tgid = 0;
     key.cgroup_id = 0;
     let sums = entry(&BLOCK_DEVICES, &BLOCK_NO_SUMS, &key, &[0; COMM_LEN]);

@@ -140,6 +140,8 @@ globals! {
     SKB_TRANSPORT: u32 = 0;
     TCP_CB_SEGMENTS: u32 = 0;
     TCP_CB_FLAGS: u32 = 0;
+    /// 1 to take the stack of who opens a socket.
+    WANT_OPENERS: u8 = 1;
     TCP_TOTAL_RETRANS: u32 = 0;
     TCP_SRTT: u32 = 0;
     TCP_CWND: u32 = 0;
@@ -150,6 +152,8 @@ globals! {
     TCP_CHRONO_TYPE: u32 = 0;
     /// Index in `css_set.subsys` of the memory controller; `u32::MAX` where the kernel has none.
     MEMORY_CONTROLLER: u32 = u32::MAX;
+    /// Minor faults to one that the program sees; 0 where it sees and counts each.
+    FAULT_PERIOD: u64 = 0;
     /// 1 to take stacks of reclaims.
     WANT_RECLAIMS: u8 = 0;
     /// 1 where `mark_victim` tells the task (6.8), 0 where its thread id.
@@ -161,6 +165,8 @@ globals! {
     RSS_COUNT: u32 = 0;
     /// 1 where tracepoints of block devices have the queue as their first argument (before 5.11).
     HAS_QUEUE_ARGUMENT: u8 = 0;
+    /// 1 to sum requests by device and operation alone.
+    BLOCK_DEVICES_ONLY: u8 = 0;
     /// 1 where the target is a group of the hierarchy that requests are charged in.
     BLOCK_GATE_BY_GROUP: u8 = 0;
     REQUEST_QUEUE: u32 = 0;

@@ -4,6 +4,8 @@
 //! faults each with the same probability, of reclaims by their length as for waits. Neither choice depends on anything else,
 //! so that the agent can scale the samples to the counts.
 //!
+//! Where each fault is too much, the perf event itself leaves out all minor faults but every [`FAULT_PERIOD`]th, and nothing is counted.
+//!
 //! A fault is seen when it is over, in the context of its thread: that of user code has the registers it interrupted, and no
 //! kernel stack. So is a reclaim, whose start is remembered by its thread.
 
@@ -26,8 +28,9 @@ use chokepoint_ebpf::{
 use super::{
     arch, atomic, clock,
     config::{
-        CGROUP_KN, CSS_CGROUP, CSS_SET_SUBSYS, HAS_VICTIM_TASK, KERNFS_NODE_ID, MEMORY_CONTROLLER,
-        MM_RSS_STAT, MM_TOTAL_PAGES, RSS_COUNT, RSS_COUNTER_BYTES, TASK_CGROUPS, TASK_PID, WANT_RECLAIMS,
+        CGROUP_KN, CSS_CGROUP, CSS_SET_SUBSYS, FAULT_PERIOD, HAS_VICTIM_TASK, KERNFS_NODE_ID,
+        MEMORY_CONTROLLER, MM_RSS_STAT, MM_TOTAL_PAGES, RSS_COUNT, RSS_COUNTER_BYTES, TASK_CGROUPS, TASK_PID,
+        WANT_RECLAIMS,
     },
     counters::count,
     gate,
@@ -65,7 +68,10 @@ pub fn faulted(ctx: &PerfEventContext, fault: Fault) {
     if !gate::admits(current, ids.tgid) {
         return;
     }
-    if let Some(totals) = totals(current, &key(current, ids.tgid)) {
+    let period = FAULT_PERIOD.load();
+    if period == 0
+        && let Some(totals) = totals(current, &key(current, ids.tgid))
+    {
         let number = match fault {
             Fault::Minor => &raw mut totals.minor_faults,
             Fault::Major => &raw mut totals.major_faults,
@@ -75,6 +81,7 @@ pub fn faulted(ctx: &PerfEventContext, fault: Fault) {
     }
     let weight = match fault {
         Fault::Major => 1,
+        Fault::Minor if period != 0 => period,
         Fault::Minor => match chosen_fault() {
             Some(period) => period,
             None => return,

@@ -5,7 +5,8 @@
 //! owner. A socket that was opened before, or came by `accept`, has none at first: once it loses something, the next thread
 //! that sends on it is its owner; until then the agent finds it by the inode number.
 //!
-//! A connection that loses nothing costs one stack when it is opened, and a look at one number with each send.
+//! A connection that loses nothing costs one stack when it is opened, and a look at one number with each send; where stacks of who opens
+//! are not wanted, and sends are seen only after losses, it costs an entry in a map.
 
 use core::hint::black_box;
 
@@ -31,7 +32,7 @@ use super::{
         SOCK_FAMILY, SOCK_LOCAL_4, SOCK_LOCAL_6, SOCK_LOCAL_PORT, SOCK_NET, SOCK_PROTOCOL, SOCK_REMOTE_4,
         SOCK_REMOTE_6, SOCK_REMOTE_PORT, SOCK_SOCKET, SOCK_STATE, SOCKET_INODE, TCP_BYTES_SENT, TCP_CB_FLAGS,
         TCP_CB_SEGMENTS, TCP_CHRONO_START, TCP_CHRONO_STAT, TCP_CHRONO_TYPE, TCP_CWND, TCP_SRTT,
-        TCP_TOTAL_RETRANS,
+        TCP_TOTAL_RETRANS, WANT_OPENERS,
     },
     counters::count,
     gate,
@@ -116,7 +117,11 @@ pub fn changed(ctx: &BtfTracePointContext) {
         total: sock.field(&TCP_TOTAL_RETRANS).unwrap_or_default(),
         reserved: 0,
         cgroup_id: task::cgroup_id(current),
-        taken_ns: tell_stack(ctx, Source::Connect, Call::Open, sock, current),
+        taken_ns: if WANT_OPENERS.load() != 0 {
+            tell_stack(ctx, Source::Connect, Call::Open, sock, current)
+        } else {
+            0
+        },
         comm: task::comm(task::group_leader(current).unwrap_or(current)),
     };
     if TCP_SOCKETS.insert(sock.address(), socket, 0).is_err() {

@@ -129,6 +129,7 @@ impl Arguments {
             } else {
                 QueueDetail::Nothing
             },
+            sparing: false,
             events,
             frequency_hz: self.frequency,
             stacks: Stacks { user: !self.kernel_only, kernel: !self.user_only },

@@ -28,7 +28,7 @@ const WAIT_SHARE: f64 = 0.2;
 pub enum Sources {
     /// Everything that windows tell.
     All,
-    /// Not what ended waits, and not the statistics of connections.
+    /// Not what ended waits, faults, connections and block devices.
     WithoutWakers,
     /// Only samples of what runs.
     CpuOnly,
@@ -143,8 +143,10 @@ impl Governor {
         match rates.sources {
             Sources::All => {}
             Sources::WithoutWakers => {
-                given_up
-                    .push("what ends waits and the statistics of connections are not looked at".to_owned());
+                given_up.push(
+                    "what ends waits, page faults, TCP connections and block devices are not looked at"
+                        .to_owned(),
+                );
             }
             Sources::CpuOnly => {
                 given_up

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use chokepoint_analysis::coverage::{Coverage, Loss};
 use chokepoint_analysis::signals::reading::Reading;
 use chokepoint_analysis::signals::{Levels, evaluate};
 use chokepoint_analysis::verdict::diagnose;
@@ -16,7 +17,7 @@ use crate::failure::Failure;
 use crate::record::event::Event;
 use crate::stream::connection::SharedSpool;
 use crate::stream::connection::recode::compress;
-use crate::stream::encode::{Limits, Observed, encode, process_name};
+use crate::stream::encode::{Limits, Observed, counted, encode, process_name};
 use crate::stream::owners::Owners;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{self, Names, Wanted};
@@ -35,6 +36,8 @@ pub(super) struct Taken {
     pub(super) cost: Cost,
     /// Whether the times of threads were taken, without which nothing can be diagnosed.
     pub(super) has_times: bool,
+    /// Whether faults, losses of connections and requests of block devices were looked at.
+    pub(super) has_events: bool,
     /// What is missing, each a sentence.
     pub(super) notes: Vec<String>,
 }
@@ -163,16 +166,35 @@ impl State {
     }
 
     fn read(&mut self, taken: Taken) {
-        let Taken { window, readings, mut cost, has_times, notes } = taken;
+        let Taken { window, readings, mut cost, has_times, has_events, notes } = taken;
         cost.program_ns = window.program_cost.map_or(0, |cost| cost.run_time.as_nanos() as u64);
-        let wanted = Wanted {
-            event: Event::All,
-            header: window.header(Event::All, cost.frequency_hz.max(1), self.work.cpus, "host"),
-            coverage: window.coverage(Event::All),
-        };
-        let named = symbolized::remembering(&window, &mut self.symbolizer, &mut self.names, vec![wanted]);
+        let mut events = vec![Event::All];
+        if !window.faults.is_empty() {
+            events.push(Event::Fault);
+        }
+        if window.connections.of_target(true).any(|(_, connection)| connection.counts.retransmits() > 0) {
+            events.push(Event::Retransmit);
+        }
+        let wanted = events.into_iter().map(|event| Wanted {
+            event,
+            header: window.header(event, cost.frequency_hz.max(1), self.work.cpus, "host"),
+            coverage: window.coverage(event),
+        });
+        let wanted = wanted.collect();
+        let named = symbolized::remembering(&window, &mut self.symbolizer, &mut self.names, wanted);
         let signals = readings.recv_timeout(PATIENCE).ok();
-        let Some((_, mut profile)) = named.profiles.into_iter().next() else { return };
+        let mut profiles = named.profiles.into_iter();
+        let Some((_, mut profile)) = profiles.next() else { return };
+        let (mut faults, mut retransmits) = (None, None);
+        for (event, of_event) in profiles {
+            match event {
+                Event::Fault => faults = Some(of_event),
+                _ => retransmits = Some(of_event),
+            }
+        }
+        if has_events {
+            add_losses(&window, &mut profile.coverage);
+        }
         profile.signals = signals.as_ref().map(|readings| evaluate(readings, &Levels::new()));
         let diagnosis = has_times.then(|| diagnose(&profile));
         let verdict = diagnosis.as_ref().map(|diagnosis| diagnosis.verdict.code.name().to_owned());
@@ -186,10 +208,26 @@ impl State {
         }
         let owners = &mut self.work.owners;
         owners.begin_window(window.times.as_ref());
-        let observed = Observed { profile: &profile, diagnosis: diagnosis.as_ref(), notes, cost };
-        let message = encode(observed, &Limits::default(), |thread| {
-            owners.labels(thread.pid, &process_name(&thread.process_name))
+        let mut labels = |pid: u32, name: &str| owners.labels(pid, &process_name(name));
+        let queues = window.times.iter().flat_map(|times| times.queues().latencies_of_processes());
+        let run_queues = counted::run_queue(queues.map(|(pid, name, counts)| (labels(pid, name), counts)));
+        let connections = window.connections.of_target(true).map(|(ends, connection)| {
+            let owner = connection.owner.as_ref().map(|owner| labels(owner.tgid, &owner.name));
+            (ends, connection, owner.unwrap_or_default())
         });
+        let peers = counted::peers(connections, window.connections.not_told_apart().retransmits());
+        let observed = Observed {
+            profile: &profile,
+            faults: faults.as_ref(),
+            retransmits: retransmits.as_ref(),
+            run_queues,
+            disks: counted::disks(&window.disks),
+            peers,
+            diagnosis: diagnosis.as_ref(),
+            notes,
+            cost,
+        };
+        let message = encode(observed, &Limits::default(), |thread| labels(thread.pid, &thread.process_name));
         match compress(&message) {
             Ok((bytes, length)) => {
                 let sequence = self.work.spool.append(bytes, length);
@@ -197,5 +235,20 @@ impl State {
             }
             Err(error) => tracing::warn!(%error, "a window is dropped: it cannot be compressed"),
         }
+    }
+}
+
+/// Adds what is missing of faults, of connections and of block devices to what is missing of the time of threads.
+fn add_losses(window: &Window, coverage: &mut Coverage) {
+    for (of, event) in [("faults", Event::Fault), ("retransmits", Event::Retransmit), ("", Event::Io)] {
+        let more = window.coverage(event);
+        if !of.is_empty() {
+            let lost = more.lost.into_iter();
+            coverage
+                .lost
+                .extend(lost.map(|loss| Loss { cause: format!("{of}: {}", loss.cause).into(), ..loss }));
+        }
+        let new = more.notes.into_iter().filter(|note| !coverage.notes.contains(note)).collect::<Vec<_>>();
+        coverage.notes.extend(new);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chokepoint_analysis::units;
+use chokepoint_ebpf::run_queue::QueueDetail;
 use chokepoint_proto::stream::{Cost as SentCost, Hello, Label};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -212,7 +213,9 @@ impl Agent {
             duration: None,
             events: events(rates.sources),
             frequency_hz: rates.frequency_hz,
+            run_queues: QueueDetail::Latencies,
             unwind: unwind::Options::cached(),
+            sparing: true,
             inlined: false,
             kernel_log: self.kernel_log,
             ..Options::default()
@@ -292,9 +295,10 @@ impl Agent {
             let given_up = self.governor.given_up().join("; ");
             tracing::warn!(used_pct, budget_pct, given_up, "the governor {step} something");
         }
-        let has_times = self.rates.sources != Sources::CpuOnly;
+        let (has_times, has_events) =
+            (self.rates.sources != Sources::CpuOnly, self.rates.sources == Sources::All);
         let notes = std::mem::take(&mut self.notes);
-        self.reader.take(Taken { window, readings, cost, has_times, notes });
+        self.reader.take(Taken { window, readings, cost, has_times, has_events, notes });
         Ok(())
     }
 
@@ -387,8 +391,10 @@ impl Agent {
 
 fn events(sources: Sources) -> Vec<Event> {
     match sources {
-        // What windows tell: the time of threads with what ended their waits, and connections.
-        Sources::All => vec![Event::Wall, Event::OffWake, Event::Net],
+        // What windows tell: the time of threads with what ended their waits, connections, block devices and faults.
+        Sources::All => {
+            vec![Event::Wall, Event::OffWake, Event::Net, Event::Io, Event::Fault, Event::Retransmit]
+        }
         Sources::WithoutWakers => vec![Event::Wall],
         Sources::CpuOnly => vec![Event::Cpu],
     }

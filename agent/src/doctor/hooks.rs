@@ -11,7 +11,7 @@ use crate::load::block::{BlockOptions, SeesHolds};
 use crate::load::layout::{KERNEL_BTF, KernelLayout};
 use crate::load::memory::MemoryOptions;
 use crate::load::sched::SchedOptions;
-use crate::load::tcp::{Sends, Tcp};
+use crate::load::tcp::{Sends, Tcp, TcpOptions};
 use crate::load::{Gate, LoadOptions, OnCpuEvent, Programs, Stacks};
 
 /// One check for each hook.
@@ -52,7 +52,7 @@ fn trial(gate: Gate) -> LoadOptions {
         // A tick a second, so that the trial costs nothing.
         frequency_hz: Some(1),
         sched: None,
-        tcp: false,
+        tcp: None,
         memory: None,
         block: None,
         failed_calls: false,
@@ -123,7 +123,11 @@ fn scheduler(layout: &KernelLayout) -> Check {
 fn tcp(layout: &KernelLayout) -> Check {
     let name = hook("TCP retransmits");
     let attach = || -> Result<Sends, Failure> {
-        let options = LoadOptions { frequency_hz: None, tcp: true, ..trial(Gate::Everything) };
+        let options = LoadOptions {
+            frequency_hz: None,
+            tcp: Some(TcpOptions { openers: true }),
+            ..trial(Gate::Everything)
+        };
         let mut programs = Programs::load(&options, layout)?;
         programs.attach_tcp()?;
         Ok(programs.tcp().map_or(Sends::Nowhere, Tcp::sends))
@@ -147,7 +151,8 @@ fn tcp(layout: &KernelLayout) -> Check {
 fn memory(layout: &KernelLayout) -> Check {
     let name = hook("memory");
     let attach = || -> Result<(), Failure> {
-        let memory = Some(MemoryOptions { faults: true, reclaim_stacks: true });
+        let memory =
+            Some(MemoryOptions { faults: true, fault_period: None, reclaims: true, reclaim_stacks: true });
         let options = LoadOptions { frequency_hz: None, memory, ..trial(Gate::Everything) };
         let mut programs = Programs::load(&options, layout)?;
         let cpus = host::online_cpus().map_err(|error| Failure::unexpected(&error))?;
@@ -167,7 +172,7 @@ fn block(layout: &KernelLayout) -> Check {
     let name = hook("block devices");
     let lacks = "the summary of `record -e io` has no table of devices";
     let attach = || -> Result<Result<SeesHolds, String>, Failure> {
-        let block = Some(BlockOptions { gate_by_group: false });
+        let block = Some(BlockOptions { gate_by_group: false, devices_only: false });
         let options = LoadOptions { frequency_hz: None, block, ..trial(Gate::Everything) };
         let mut programs = Programs::load(&options, layout)?;
         programs.attach_block()?;
@@ -181,7 +186,7 @@ fn block(layout: &KernelLayout) -> Check {
         Ok(Ok(SeesHolds::Each)) => {
             Check::ok(name, "by tracepoints block_rq_*, and where groups' limits are decided on")
         }
-        Ok(Ok(SeesHolds::Looks)) => Check::ok(
+        Ok(Ok(SeesHolds::Looks | SeesHolds::Nothing)) => Check::ok(
             name,
             "by tracepoints block_rq_*; what groups' limits hold back by looks at their queues",
         ),

@@ -36,6 +36,8 @@ const HOLDS: &str = "BLOCK_HOLDS";
 pub struct BlockOptions {
     /// Whether the target is a group of the hierarchy that requests are charged in.
     pub gate_by_group: bool,
+    /// Whether requests are summed by device and operation alone, and bios that limits hold back are not looked for.
+    pub devices_only: bool,
 }
 
 /// How the source sees bios that groups' limits hold back.
@@ -45,6 +47,8 @@ pub enum SeesHolds {
     Each,
     /// Those that looks at the kernel's queues find.
     Looks,
+    /// It was not asked to.
+    Nothing,
 }
 
 /// The source.
@@ -76,9 +80,12 @@ readable! {
 
 impl Block {
     /// Loads the programs; nothing runs yet.
-    pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, LoadError> {
+    pub(super) fn load(ebpf: &mut Ebpf, options: BlockOptions, btf: &Btf) -> Result<Self, LoadError> {
         for name in TRACEPOINTS {
             load(ebpf, name, name, btf)?;
+        }
+        if options.devices_only {
+            return Ok(Self { sees_holds: SeesHolds::Nothing });
         }
         let peek: &mut RawTracePoint = program(ebpf, PEEK)?;
         peek.load().map_err(|source| LoadError::Program { name: PEEK, source })?;
@@ -123,6 +130,12 @@ impl Block {
     #[must_use]
     pub const fn sees_holds(&self) -> SeesHolds {
         self.sees_holds
+    }
+
+    /// Sums by device and operation alone. The programs go on: of a request that completes meanwhile, some of its numbers may be missing.
+    pub(super) fn read_devices(ebpf: &Ebpf) -> Result<Vec<(Key, Sums)>, LoadError> {
+        let devices = entries::<KeyBytes, SumsBytes>(ebpf, "BLOCK_DEVICES")?;
+        Ok(devices.into_iter().map(|(key, sums)| (key.0, sums.0)).collect())
     }
 
     /// What the programs have summed up so far, and what is under way.
@@ -174,7 +187,7 @@ impl KernelLayout {
     }
 }
 
-/// All of a map that no program changes any more.
+/// All of a map.
 fn entries<K: aya::Pod, V: aya::Pod>(ebpf: &Ebpf, name: &'static str) -> Result<Vec<(K, V)>, LoadError> {
     let unusable = |source| LoadError::Map { name, source };
     let map = ebpf.map(name).ok_or(LoadError::Missing(name))?;

@@ -14,8 +14,12 @@ use super::programs::{attach, load, program, tried, unload};
 /// What the memory source is loaded with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryOptions {
-    /// Whether page faults are seen; reclaims always are.
+    /// Whether page faults are seen.
     pub faults: bool,
+    /// Minor faults to one that is seen, where not each is: then nothing is counted by process. `None`: each.
+    pub fault_period: Option<u64>,
+    /// Whether reclaims and kills are seen.
+    pub reclaims: bool,
     /// Whether stacks of reclaims are taken.
     pub reclaim_stacks: bool,
 }
@@ -63,12 +67,14 @@ impl Memory {
             }
         }
         let mut tracepoints = Vec::new();
-        for name in IF_THERE {
+        let (if_there, always) =
+            if options.reclaims { (&IF_THERE[..], &TRACEPOINTS[..]) } else { (&[][..], &[][..]) };
+        for name in if_there.iter().copied() {
             if tried(name, load(ebpf, name, name, btf)) {
                 tracepoints.push(name);
             }
         }
-        for name in TRACEPOINTS {
+        for name in always.iter().copied() {
             load(ebpf, name, name, btf)?;
             tracepoints.push(name);
         }
@@ -88,7 +94,13 @@ impl Memory {
             attach(ebpf, name)?;
         }
         if self.options.faults {
-            FAULTS.into_iter().try_for_each(|(name, event)| attach_fault(ebpf, name, event, cpus))?;
+            for (name, event) in FAULTS {
+                let period = match event {
+                    SoftwareEvent::PageFaultsMin => self.options.fault_period.unwrap_or(1),
+                    _ => 1,
+                };
+                attach_fault(ebpf, name, event, period, cpus)?;
+            }
         }
         Ok(())
     }
@@ -144,13 +156,14 @@ fn attach_fault(
     ebpf: &mut Ebpf,
     name: &'static str,
     event: SoftwareEvent,
+    period: u64,
     cpus: &[u32],
 ) -> Result<(), LoadError> {
     let fault: &mut PerfEvent = program(ebpf, name)?;
     let mut attached = 0;
     for cpu in cpus {
         let scope = PerfEventScope::AllProcessesOneCpu { cpu: *cpu };
-        match fault.attach(PerfEventConfig::Software(event), scope, SamplePolicy::Period(1), false) {
+        match fault.attach(PerfEventConfig::Software(event), scope, SamplePolicy::Period(period), false) {
             Ok(_) => attached += 1,
             // A CPU that went offline since it was listed has no faults.
             Err(error) if is_no_such_device(&error) && attached > 0 => {}

@@ -26,6 +26,7 @@ use std::os::fd::OwnedFd;
 use aya::maps::{HashMap, Map, MapData, MapError, RingBuf};
 use aya::sys::Stats;
 use aya::{Btf, Ebpf};
+use chokepoint_ebpf::block::{Key, Sums};
 use chokepoint_ebpf::memory::{ProcessKey, ProcessTotals};
 use chokepoint_ebpf::run_queue::{Behind, QueuePair};
 use chokepoint_ebpf::sched::ThreadClock;
@@ -122,16 +123,16 @@ impl Programs {
         if let Some(sched) = options.sched {
             self.sched = Some(Sched::load(&mut self.ebpf, sched, options.possible_cpus, &btf)?);
         }
-        if options.tcp {
-            self.tcp = Some(Tcp::load(&mut self.ebpf, &btf)?);
+        if let Some(tcp) = options.tcp {
+            self.tcp = Some(Tcp::load(&mut self.ebpf, tcp, &btf)?);
         }
         if let Some(memory) = options.memory {
             self.memory = Some(Memory::load(&mut self.ebpf, memory, &btf)?);
         }
-        if options.block.is_some() {
+        if let Some(block) = options.block {
             self.block = Some(match layout.missing_for_block() {
                 Some(missing) => Err(format!("its type information has no {missing}")),
-                None => or_why_not(Block::load(&mut self.ebpf, &btf))?,
+                None => or_why_not(Block::load(&mut self.ebpf, block, &btf))?,
             });
         }
         if options.failed_calls {
@@ -196,6 +197,17 @@ impl Programs {
         }
     }
 
+    /// Sees threads send from now on, or not any more, where the tcp source was loaded to be told when.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn see_sends(&mut self, on: bool) -> Result<(), LoadError> {
+        match &mut self.tcp {
+            Some(tcp) => tcp.see_sends(&mut self.ebpf, on),
+            None => Ok(()),
+        }
+    }
+
     /// The tcp source, if it was loaded.
     #[must_use]
     pub fn tcp(&self) -> Option<&Tcp> {
@@ -244,6 +256,17 @@ impl Programs {
     pub fn peek_at_holds(&mut self) -> Option<impl KernelMemory + '_> {
         let looks = matches!(&self.block, Some(Ok(block)) if block.sees_holds() == SeesHolds::Looks);
         looks.then_some(Peeking(&mut self.ebpf))
+    }
+
+    /// Sums of requests by device and operation, where the block source was loaded for that alone; nothing without it.
+    ///
+    /// # Errors
+    /// [`LoadError`] where the kernel refuses.
+    pub fn read_block_devices(&self) -> Result<Vec<(Key, Sums)>, LoadError> {
+        match &self.block {
+            Some(Ok(_)) => Block::read_devices(&self.ebpf),
+            Some(Err(_)) | None => Ok(Vec::new()),
+        }
     }
 
     /// What the block source has summed up, and what is under way; nothing without it.

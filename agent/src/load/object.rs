@@ -41,6 +41,9 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
     let memory_controller = layout.controller("memory").unwrap_or(u32::MAX);
     let want_waits = u8::from(options.sched.is_some_and(|sched| sched.waits));
     let run_queue_detail = options.sched.map_or(QueueDetail::Nothing, |sched| sched.run_queues) as u8;
+    let fault_period = options.memory.and_then(|memory| memory.fault_period).unwrap_or(0);
+    let want_openers = u8::from(options.tcp.is_some_and(|tcp| tcp.openers));
+    let devices_only = u8::from(options.block.is_some_and(|block| block.devices_only));
     let cpu_controller = options.sched.and_then(|sched| sched.cpu_controller).unwrap_or(CGROUP_V2);
     let gate_by_group = u8::from(options.block.is_some_and(|block| block.gate_by_group));
     let block_globals = layout.block_globals();
@@ -65,6 +68,9 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
         .override_global("HAS_TASK_PT_REGS", &task_pt_regs, true)
         .override_global("HAS_RETRANSMIT_RESULT", &retransmit_result, true)
         .override_global("WANT_RECLAIMS", &want_reclaims, true)
+        .override_global("FAULT_PERIOD", &fault_period, true)
+        .override_global("WANT_OPENERS", &want_openers, true)
+        .override_global("BLOCK_DEVICES_ONLY", &devices_only, true)
         .override_global("HAS_VICTIM_TASK", &victim_task, true)
         .override_global("MEMORY_CONTROLLER", &memory_controller, true)
         .override_global("RSS_COUNTER_BYTES", &layout.rss_counter_bytes, true)
@@ -83,10 +89,10 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
             loader.map_max_entries("QUEUE_PAIRS", MAX_QUEUE_PAIRS);
         }
     }
-    if options.tcp {
+    if options.tcp.is_some() {
         loader.map_max_entries("TCP_SOCKETS", MAX_SOCKETS);
     }
-    if options.memory.is_some() {
+    if options.memory.is_some_and(|memory| memory.fault_period.is_none()) {
         loader
             .map_max_entries("MEMORY_PROCESSES", MAX_PROCESSES)
             .map_max_entries("MEMORY_RECLAIMING", MAX_RECLAIMING);
@@ -94,8 +100,11 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
     if options.block.is_some() {
         loader
             .map_max_entries("BLOCK_REQUESTS", MAX_REQUESTS)
+            .map_max_entries("BLOCK_DEVICES", MAX_DEVICE_SUMS);
+    }
+    if options.block.is_some_and(|block| !block.devices_only) {
+        loader
             .map_max_entries("BLOCK_SUMS", MAX_SUMS)
-            .map_max_entries("BLOCK_DEVICES", MAX_DEVICE_SUMS)
             .map_max_entries("BLOCK_POSITIONS", MAX_POSITIONS)
             .map_max_entries("BLOCK_HELD", MAX_HELD)
             .map_max_entries("BLOCK_HOLDS", MAX_HOLDS)
@@ -104,7 +113,7 @@ pub(super) fn load(options: &LoadOptions, layout: &KernelLayout) -> Result<Ebpf,
     if options.failed_calls {
         loader.map_max_entries("FAILED_CALLS", MAX_FAILED_CALLS);
     }
-    if !options.tcp && options.sched.is_none() && options.memory.is_none() {
+    if options.tcp.is_none() && options.sched.is_none() && options.memory.is_none() {
         // Scratch space of the on-CPU source alone.
         loader.map_max_entries("SCRATCH", Source::OnCpu as u32 + 1);
     }

@@ -3,6 +3,7 @@
 use super::block::BlockOptions;
 use super::memory::MemoryOptions;
 use super::sched::SchedOptions;
+use super::tcp::TcpOptions;
 
 /// Which threads the kernel programs sample.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,8 +48,8 @@ pub struct LoadOptions {
     pub frequency_hz: Option<u32>,
     /// The sched source; `None` leaves it out.
     pub sched: Option<SchedOptions>,
-    /// Whether the tcp source is loaded.
-    pub tcp: bool,
+    /// The tcp source; `None` leaves it out.
+    pub tcp: Option<TcpOptions>,
     /// The memory source; `None` leaves it out.
     pub memory: Option<MemoryOptions>,
     /// The block source; `None` leaves it out.
@@ -79,7 +80,7 @@ impl LoadOptions {
     /// Whether programs at tracepoints or functions are part of it.
     pub(super) fn traces(&self) -> bool {
         self.sched.is_some()
-            || self.tcp
+            || self.tcp.is_some()
             || self.memory.is_some()
             || self.block.is_some()
             || self.failed_calls

@@ -1,6 +1,7 @@
 //! The tcp source: its programs as the agent uses them.
 
-use aya::programs::FEntry;
+use aya::programs::tp_btf::BtfTracePointLinkId;
+use aya::programs::{BtfTracePoint, FEntry};
 use aya::{Btf, Ebpf};
 
 use super::LoadError;
@@ -34,19 +35,33 @@ pub enum Sends {
     Nowhere,
 }
 
+/// What the tcp source is loaded with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpOptions {
+    /// Whether the stack of each thread that opens a socket is taken, and every send is looked at. Otherwise sends are seen when the
+    /// agent says so: after something was lost.
+    pub openers: bool,
+}
+
 /// The source.
 pub struct Tcp {
+    options: TcpOptions,
     sends: Sends,
+    /// What sees sends now, where that was not to be always so.
+    sending: Option<BtfTracePointLinkId>,
 }
 
 impl Tcp {
     /// Loads the programs; nothing runs yet.
-    pub(super) fn load(ebpf: &mut Ebpf, btf: &Btf) -> Result<Self, LoadError> {
+    pub(super) fn load(ebpf: &mut Ebpf, options: TcpOptions, btf: &Btf) -> Result<Self, LoadError> {
         for name in TRACEPOINTS {
             load(ebpf, name, name, btf)?;
         }
         let sends = if tried(STACKS, load(ebpf, SENT, SENT, btf)) {
             Sends::Tracepoint
+        } else if !options.openers {
+            // Programs at functions are not put there and taken away again and again.
+            Sends::Nowhere
         } else {
             let function: &mut FEntry = program(ebpf, SENDS)?;
             let loaded = function.load(SENDS, btf);
@@ -56,13 +71,13 @@ impl Tcp {
                 Sends::Nowhere
             }
         };
-        Ok(Self { sends })
+        Ok(Self { options, sends, sending: None })
     }
 
     /// Begins to see.
     pub(super) fn attach(&mut self, ebpf: &mut Ebpf) -> Result<(), LoadError> {
         match self.sends {
-            Sends::Tracepoint => attach(ebpf, SENT)?,
+            Sends::Tracepoint if self.options.openers => attach(ebpf, SENT)?,
             Sends::Function => {
                 let function: &mut FEntry = program(ebpf, SENDS)?;
                 // A kernel without the function tracer takes the program and refuses its place.
@@ -71,9 +86,23 @@ impl Tcp {
                     self.sends = Sends::Nowhere;
                 }
             }
-            Sends::Nowhere => {}
+            Sends::Tracepoint | Sends::Nowhere => {}
         }
         TRACEPOINTS.into_iter().try_for_each(|name| attach(ebpf, name))
+    }
+
+    /// Sees threads send, or not any more, where that is not always so.
+    pub(super) fn see_sends(&mut self, ebpf: &mut Ebpf, on: bool) -> Result<(), LoadError> {
+        if self.options.openers || self.sends != Sends::Tracepoint || on == self.sending.is_some() {
+            return Ok(());
+        }
+        let unusable = |source| LoadError::Program { name: SENT, source };
+        let tracing: &mut BtfTracePoint = program(ebpf, SENT)?;
+        match self.sending.take() {
+            Some(link) => tracing.detach(link).map_err(unusable)?,
+            None => self.sending = Some(tracing.attach().map_err(unusable)?),
+        }
+        Ok(())
     }
 
     /// Stops, and unloads the programs.

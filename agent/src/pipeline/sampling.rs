@@ -33,6 +33,9 @@ const LOOKS: &[Duration] = &[
 /// Time between two searches for the owners of connections.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// After a loss, how long sends are seen where they are not always: what the kernel programs want of them ([`crate::load::tcp`]).
+const SENDS_SEEN: Duration = Duration::from_secs(10);
+
 /// A session under way. Dropping it ends it without a result.
 pub struct Sampling {
     pub(super) session: Session,
@@ -49,6 +52,8 @@ pub struct Sampling {
     pub(super) sockets: Option<Sockets>,
     sockets_seen: Instant,
     searched: Instant,
+    /// Losses of connections in this window when they were looked at last, and when there were new ones; `None`: not for long.
+    losses: (u64, Option<Instant>),
     adapted: Instant,
     /// Stacks of waits in this window when the budget was adapted last.
     stacks: u64,
@@ -89,6 +94,7 @@ impl Sampling {
             looks: LOOKS,
             before: Before::default(),
             searched: start,
+            losses: (0, None),
             adapted: start,
             stacks: 0,
             remembered: start,
@@ -145,6 +151,12 @@ impl Sampling {
         };
         let mut window = self.close(end_ns, open_waits, 0)?;
         (window.sockets, window.block) = (sockets, block);
+        if let Some(disks) = &mut self.session.disks {
+            if let Some(Err(reason)) = self.session.programs.block() {
+                window.block.refused = Some(reason.to_owned());
+            }
+            window.disks = disks.close_window(self.session.programs.read_block_devices()?);
+        }
         Ok(window)
     }
 
@@ -203,6 +215,15 @@ impl Sampling {
             self.sockets_seen = Instant::now();
             session.look_at_sockets(sockets);
         }
+        if session.options.sparing {
+            let events = sums.connections.events();
+            if events > self.losses.0 {
+                self.losses.1 = Some(Instant::now());
+            }
+            self.losses.0 = events;
+            self.losses.1 = self.losses.1.filter(|last| last.elapsed() < SENDS_SEEN);
+            session.programs.see_sends(self.losses.1.is_some())?;
+        }
         if sums.connections.is_searching() && self.searched.elapsed() >= SEARCH_INTERVAL {
             self.searched = Instant::now();
             sums.connections.find_owners(session.is_target());
@@ -249,9 +270,11 @@ impl Sampling {
         }
         let aggregate = sums.aggregate.close_window(forgotten);
         let connections = sums.connections.close_window(|placed| sums.aggregate.carry(&aggregate, placed));
+        let faults = if session.options.sparing { sums.memory.close_window() } else { Vec::new() };
         let start_ns = std::mem::replace(&mut sums.window_start_ns, end_ns);
         sums.since_ns = end_ns;
         self.stacks = 0;
+        self.losses.0 = 0;
         Ok(Window {
             start_ns,
             start_unix_ns: self.tie.unix_ns(start_ns),
@@ -260,6 +283,8 @@ impl Sampling {
             times: session.options.takes_sched().then(|| std::mem::take(&mut sums.times)),
             connections,
             memory: None,
+            faults,
+            disks: Vec::new(),
             sockets: SocketsSeen::default(),
             block: BlockSeen::default(),
             calls: calls.transpose()?.unwrap_or_default(),

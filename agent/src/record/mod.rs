@@ -44,6 +44,9 @@ pub struct Options {
     pub timeline: usize,
     /// What is told of how long threads queue, and of who runs meanwhile. It costs a little at every switch of the host.
     pub run_queues: QueueDetail,
+    /// Whether each source is to cost as little as windows without end allow: minor faults are sampled and not counted, reclaim is not looked
+    /// at, stacks of who opens connections are not taken, and requests of block devices are summed by device and operation alone.
+    pub sparing: bool,
     /// What unwind tables may cost.
     pub unwind: unwind::Options,
     /// Whether inlined functions become frames of their own.
@@ -122,6 +125,7 @@ impl Default for Options {
             stacks: Stacks { user: true, kernel: true },
             timeline: 0,
             run_queues: QueueDetail::Nothing,
+            sparing: false,
             unwind: unwind::Options::default(),
             inlined: true,
             kernel_log: false,

@@ -139,7 +139,8 @@ pub fn remembering(
                 Event::Cpu => assembly.plain(header, coverage, window_start_ns),
                 Event::Retransmit => assembly.retransmits(&lost, header, coverage),
                 Event::Fault | Event::Reclaim => {
-                    assembly.memory(memory.iter().flat_map(|seen| &seen.scaled), header, coverage)
+                    let scaled = memory.iter().flat_map(|seen| &seen.scaled).chain(&window.faults);
+                    assembly.memory(scaled, header, coverage)
                 }
                 _ => assembly.by_class(&classes, times, header, coverage, window_start_ns),
             };

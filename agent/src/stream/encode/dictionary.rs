@@ -14,14 +14,17 @@ pub(super) type NodePlusOne = u32;
 pub(super) struct Entries {
     strings: Numbers<String>,
     functions: Numbers<(u32, u32)>,
-    modules: Vec<Module>,
-    locations: Vec<Location>,
-    /// Of the profile's modules and locations, what they are here.
+    modules: Numbers<(i32, u32, Vec<u8>)>,
+    locations: Numbers<Place>,
+    /// Of one profile's modules and locations, what they are here.
     module_numbers: HashMap<usize, u32>,
     location_numbers: HashMap<LocationId, u32>,
     nodes: Numbers<(NodePlusOne, u32)>,
     subjects: Vec<Subject>,
 }
+
+/// A location: its module, address, functions with their lines, and whether it is in a loop that waits.
+type Place = (u32, u64, Vec<(u32, u32)>, bool);
 
 /// Things in the order of their numbers.
 struct Numbers<T> {
@@ -66,6 +69,12 @@ impl Entries {
         self.subjects.len() as u32 - 1
     }
 
+    /// Stacks are of another profile from now on, whose locations have other numbers.
+    pub(super) fn begin_profile(&mut self) {
+        self.module_numbers.clear();
+        self.location_numbers.clear();
+    }
+
     /// How many nodes there are.
     pub(super) fn nodes(&self) -> usize {
         self.nodes.entries.len()
@@ -91,12 +100,11 @@ impl Entries {
             .map(|line| {
                 let function = profile.function(line.function);
                 let names = (self.string(&function.name), self.string(&function.file));
-                Line { function: self.functions.number(names), line: line.line }
+                (self.functions.number(names), line.line)
             })
             .collect();
         let (address, is_spin_wait) = (location.address, location.is_spin_wait);
-        self.locations.push(Location { module, address, lines, is_spin_wait });
-        let number = self.locations.len() as u32 - 1;
+        let number = self.locations.number((module, address, lines, is_spin_wait));
         self.location_numbers.insert(id, number);
         number
     }
@@ -115,8 +123,7 @@ impl Entries {
             Kind::Activity => ModuleKind::Activity,
         };
         let path = self.string(&module.path);
-        self.modules.push(Module { kind: kind.into(), path, build_id: module.build_id.clone() });
-        let number = self.modules.len() as u32 - 1;
+        let number = self.modules.number((kind.into(), path, module.build_id.clone()));
         self.module_numbers.insert(index, number);
         number
     }
@@ -124,12 +131,17 @@ impl Entries {
     pub(super) fn finish(self) -> Dictionary {
         let (stack_parent, stack_location) = self.nodes.entries.into_iter().unzip();
         let functions = self.functions.entries.into_iter();
+        let modules = self.modules.entries.into_iter();
+        let locations = self.locations.entries.into_iter().map(|(module, address, lines, is_spin_wait)| {
+            let lines = lines.into_iter().map(|(function, line)| Line { function, line }).collect();
+            Location { module, address, lines, is_spin_wait }
+        });
         Dictionary {
             reset: true,
             strings: self.strings.entries,
             functions: functions.map(|(name, file)| Function { name, file }).collect(),
-            modules: self.modules,
-            locations: self.locations,
+            modules: modules.map(|(kind, path, build_id)| Module { kind, path, build_id }).collect(),
+            locations: locations.collect(),
             stack_parent,
             stack_location,
             subjects: self.subjects,

@@ -4,6 +4,7 @@
 //! nowhere in it, nor what a single thread waited for: a collector keeps rows by all of these names, for years. For the same reason digits
 //! in the names of threads become `*` ([`group_name`]). A message is bounded; what is over is put together, and the losses say so.
 
+pub mod counted;
 mod dictionary;
 mod rows;
 
@@ -12,9 +13,12 @@ use chokepoint_analysis::profile::{Profile, Thread};
 use chokepoint_analysis::signals::{self, Level, Signals};
 use chokepoint_analysis::verdict::Diagnosis;
 use chokepoint_analysis::verdict::finding::Severity;
+use chokepoint_proto::latency::Latency;
 use chokepoint_proto::stream::{Cost, Loss, Losses, Signal, Verdict, Window};
 
+use self::counted::Instance;
 use self::dictionary::Entries;
+use self::rows::{Kind, Making};
 pub use self::rows::{Limits, group_name, process_name};
 use super::owners::Labels;
 
@@ -28,6 +32,16 @@ const MAX_NOTE_BYTES: usize = 512;
 pub struct Observed<'a> {
     /// All time of all threads, with what the host's resources did.
     pub profile: &'a Profile,
+    /// Page faults by stack; `None` where there were none.
+    pub faults: Option<&'a Profile>,
+    /// What TCP connections sent again, by stack; `None` where they did not.
+    pub retransmits: Option<&'a Profile>,
+    /// How long threads queued, by whose they are.
+    pub run_queues: Vec<Instance>,
+    /// How long requests of block devices took.
+    pub disks: Vec<Instance>,
+    /// What was sent again, by peer.
+    pub peers: Vec<Instance>,
     /// What limits the host; `None` where too much is missing to say.
     pub diagnosis: Option<&'a Diagnosis>,
     /// What is missing beside what the profile says, each a sentence.
@@ -38,16 +52,29 @@ pub struct Observed<'a> {
 
 /// The window's message. `labels_of` are the labels of a thread beside its names.
 #[must_use]
-pub fn encode(observed: Observed<'_>, limits: &Limits, labels_of: impl FnMut(&Thread) -> Labels) -> Window {
-    let Observed { profile, diagnosis, mut notes, cost } = observed;
+pub fn encode(
+    observed: Observed<'_>,
+    limits: &Limits,
+    mut labels_of: impl FnMut(&Thread) -> Labels,
+) -> Window {
+    let Observed { profile, diagnosis, mut notes, cost, .. } = observed;
     let mut entries = Entries::default();
-    let wall = rows::wall(profile, &mut entries, limits, labels_of, &mut notes);
+    let (wall, mut subjects) = rows::wall(profile, &mut entries, limits, &mut labels_of, &mut notes);
+    let mut profiles = vec![wall];
+    for (kind, profile) in [(Kind::Faults, observed.faults), (Kind::Retransmits, observed.retransmits)] {
+        let Some(profile) = profile else { continue };
+        let mut making = Making { entries: &mut entries, subjects: &mut subjects, limits, notes: &mut notes };
+        profiles.push(rows::events(kind, profile, &mut making, &mut labels_of));
+    }
+    profiles.extend(counted::latencies(Latency::RunQueue, &observed.run_queues, &mut entries));
+    profiles.extend(counted::latencies(Latency::Disk, &observed.disks, &mut entries));
+    profiles.extend(counted::retransmits(&observed.peers, &mut entries));
     let signals = profile.signals.iter().flat_map(|signals| self::signals(signals, &mut entries, &mut notes));
     let signals = signals.collect();
     Window {
         start_unix_ns: profile.header.start_unix_ns,
         duration_ns: profile.header.duration_ns,
-        profiles: vec![wall],
+        profiles,
         signals,
         verdict: diagnosis.map(verdict),
         losses: Some(losses(&profile.coverage, notes)),

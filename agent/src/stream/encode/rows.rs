@@ -88,11 +88,11 @@ pub(super) fn wall(
     profile: &Profile,
     entries: &mut Entries,
     limits: &Limits,
-    labels_of: impl FnMut(&Thread) -> Labels,
+    labels_of: &mut impl FnMut(&Thread) -> Labels,
     notes: &mut Vec<String>,
-) -> stream::Profile {
+) -> (stream::Profile, Subjects) {
     let stacks: Vec<Stripped<'_>> = profile.stacks.iter().map(|stack| strip(profile, stack)).collect();
-    let subject_of = subjects(profile, &stacks, entries, limits, labels_of, notes);
+    let (subject_of, subjects) = subjects(profile, &stacks, entries, limits, labels_of, notes);
     let mut by_stack: Sums<StackId> = HashMap::new();
     for sample in &profile.samples {
         let class = stacks[sample.stack.index()].class;
@@ -132,7 +132,103 @@ pub(super) fn wall(
         wall.count.push(sum.count);
         wall.weight.push(sum.weight);
     }
-    wall
+    (wall, subjects)
+}
+
+/// A kind of samples of things that happen, and are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Page faults. What stands above a stack says of which sort.
+    Faults,
+    /// Segments sent again. Above a stack stands the peer, which is told elsewhere.
+    Retransmits,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Faults => "faults",
+            Self::Retransmits => "retransmits",
+        }
+    }
+}
+
+/// A message in the making.
+pub(super) struct Making<'a> {
+    pub(super) entries: &'a mut Entries,
+    pub(super) subjects: &'a mut Subjects,
+    pub(super) limits: &'a Limits,
+    pub(super) notes: &'a mut Vec<String>,
+}
+
+/// Things that happened, by subject and stack.
+pub(super) fn events(
+    kind: Kind,
+    profile: &Profile,
+    making: &mut Making<'_>,
+    labels_of: &mut impl FnMut(&Thread) -> Labels,
+) -> stream::Profile {
+    let Making { entries, subjects, limits, notes } = making;
+    entries.begin_profile();
+    let subject_of: Vec<u32> = profile
+        .threads
+        .iter()
+        .map(|thread| subjects.number(names(thread), labels_of(thread), limits, entries))
+        .collect();
+    let mut heaviest: Vec<_> = profile.samples.iter().collect();
+    heaviest.sort_by_key(|sample| Reverse(sample.weight));
+    let mut rows: HashMap<(u32, NodePlusOne), Sum> = HashMap::new();
+    let mut left_out = 0;
+    for sample in heaviest {
+        let stack = &profile.stacks[sample.stack.index()];
+        let frames = known_frames(profile, stack, kind);
+        let leaf = if entries.nodes() + frames.len() <= limits.nodes {
+            entries.stack(profile, frames)
+        } else {
+            left_out += 1;
+            0
+        };
+        let row = rows.entry((subject_of[sample.thread.index()], leaf)).or_default();
+        row.count += sample.count;
+        row.weight = row.weight.saturating_add(sample.weight);
+    }
+    if left_out > 0 {
+        notes.push(format!("{left_out} stacks of {} left out: there are too many", kind.name()));
+    }
+    let mut rows: Vec<_> = rows.into_iter().collect();
+    rows.sort_unstable_by_key(|(row, _)| *row);
+    let mut told =
+        stream::Profile { kind: kind.name().to_owned(), unit: Unit::Count.into(), ..Default::default() };
+    for ((subject, stack), sum) in rows {
+        told.subject.push(subject);
+        told.stack.push(stack);
+        told.count.push(sum.count);
+        told.weight.push(sum.weight);
+    }
+    told
+}
+
+/// The frames of a stack that are told, leaf first; none where it is not known.
+fn known_frames<'p>(profile: &Profile, stack: &'p [LocationId], kind: Kind) -> &'p [LocationId] {
+    let mut above = stack.iter().map_while(|id| activity(profile, id));
+    if above.by_ref().any(|name| name == NOT_SAMPLED) {
+        return &[];
+    }
+    match kind {
+        Kind::Faults => stack,
+        Kind::Retransmits => {
+            let above = stack.iter().take_while(|id| activity(profile, id).is_some()).count();
+            &stack[above..]
+        }
+    }
+}
+
+/// The name of a frame that is no code.
+fn activity<'p>(profile: &'p Profile, id: &LocationId) -> Option<&'p str> {
+    let location = profile.location(*id);
+    let is_activity = profile.module(location.module).kind == ModuleKind::Activity;
+    let line = location.lines.first().filter(|_| is_activity)?;
+    Some(profile.function(line.function).name.as_str())
 }
 
 /// A stack without what stands above its functions.
@@ -145,12 +241,7 @@ struct Stripped<'p> {
 /// Above the functions stand, leaf first, what the thread waited for and then its class. Time whose stack was not taken says so below
 /// its class.
 fn strip<'p>(profile: &'p Profile, stack: &'p [LocationId]) -> Stripped<'p> {
-    let activity = |id: &LocationId| {
-        let location = profile.location(*id);
-        let is_activity = profile.module(location.module).kind == ModuleKind::Activity;
-        let line = location.lines.first().filter(|_| is_activity)?;
-        Some(profile.function(line.function).name.as_str())
-    };
+    let activity = |id: &LocationId| activity(profile, id);
     let mut above = stack.iter().map_while(activity);
     let found = above.by_ref().zip(1..).find_map(|(name, depth)| Some((Class::from_frame(name)?, depth)));
     let (class, depth) = found.unwrap_or((Class::Other, 0));
@@ -159,15 +250,45 @@ fn strip<'p>(profile: &'p Profile, stack: &'p [LocationId]) -> Stripped<'p> {
     Stripped { class, frames: if is_known { frames } else { &[] } }
 }
 
-/// The subject of each thread, by its position.
+/// The subjects that a message has, for the rows that follow the first ones.
+pub(super) struct Subjects {
+    numbers: HashMap<(String, String, Labels), u32>,
+    /// That of those put together, once there is one.
+    others: Option<u32>,
+}
+
+impl Subjects {
+    /// The number of a subject, which is a new one while there is room.
+    fn number(
+        &mut self,
+        (process, thread): (Cow<'_, str>, Cow<'_, str>),
+        labels: Labels,
+        limits: &Limits,
+        entries: &mut Entries,
+    ) -> u32 {
+        let key = (process.into_owned(), thread.into_owned(), labels);
+        if let Some(number) = self.numbers.get(&key) {
+            return *number;
+        }
+        if self.numbers.len() + 1 < limits.subjects {
+            let labels = key.2.iter().map(|(name, value)| (*name, value.as_str()));
+            let number = entries.subject(&key.0, &key.1, labels);
+            self.numbers.insert(key, number);
+            return number;
+        }
+        *self.others.get_or_insert_with(|| entries.subject(OTHERS, OTHERS, std::iter::empty()))
+    }
+}
+
+/// The subject of each thread, by its position, and what subjects there are.
 fn subjects(
     profile: &Profile,
     stacks: &[Stripped<'_>],
     entries: &mut Entries,
     limits: &Limits,
-    mut labels_of: impl FnMut(&Thread) -> Labels,
+    labels_of: &mut impl FnMut(&Thread) -> Labels,
     notes: &mut Vec<String>,
-) -> Vec<usize> {
+) -> (Vec<usize>, Subjects) {
     let mut numbers: HashMap<(Cow<'_, str>, Cow<'_, str>, Labels), usize> = HashMap::new();
     let of_thread: Vec<usize> = profile
         .threads
@@ -195,15 +316,18 @@ fn subjects(
     // One place is kept for those that are put together.
     let kept = if keys.len() > limits.subjects { limits.subjects.saturating_sub(1) } else { keys.len() };
     let mut final_number = vec![kept; keys.len()];
-    for (position, (number, (process, thread, labels))) in keys.iter().take(kept).enumerate() {
-        let labels = labels.iter().map(|(name, value)| (*name, value.as_str()));
-        entries.subject(process, thread, labels);
+    let mut known = Subjects { numbers: HashMap::new(), others: None };
+    for (position, (number, (process, thread, own))) in keys.iter().take(kept).enumerate() {
+        let labels = own.iter().map(|(name, value)| (*name, value.as_str()));
+        let told = entries.subject(process, thread, labels);
         final_number[*number] = position;
+        let key = (process.clone().into_owned(), thread.clone().into_owned(), Labels::clone(own));
+        known.numbers.insert(key, told);
     }
     if kept < keys.len() {
-        entries.subject(OTHERS, OTHERS, std::iter::empty());
+        known.others = Some(entries.subject(OTHERS, OTHERS, std::iter::empty()));
         let merged = keys.len() - kept;
         notes.push(format!("{merged} groups of threads are in {OTHERS}: there are too many"));
     }
-    of_thread.into_iter().map(|number| final_number[number]).collect()
+    (of_thread.into_iter().map(|number| final_number[number]).collect(), known)
 }

@@ -61,21 +61,45 @@ fn labels(service: &str) -> Labels {
 }
 
 fn encoded(profile: &Profile, limits: Limits) -> (Window, Dictionary) {
-    let observed = Observed { profile, diagnosis: None, notes: Vec::new(), cost: Cost::default() };
+    encoded_with(observed(profile), limits)
+}
+
+/// Nothing but the time of threads.
+fn observed(profile: &Profile) -> Observed<'_> {
+    Observed {
+        profile,
+        faults: None,
+        retransmits: None,
+        run_queues: Vec::new(),
+        disks: Vec::new(),
+        peers: Vec::new(),
+        diagnosis: None,
+        notes: Vec::new(),
+        cost: Cost::default(),
+    }
+}
+
+fn encoded_with(observed: Observed<'_>, limits: Limits) -> (Window, Dictionary) {
     let window = encode(observed, &limits, |_| labels("shop"));
     let mut receiver = Receiver::new();
     assert!(receiver.take(&mut window.clone()).expect("it is as the protocol says"));
     (window, receiver.known().clone())
 }
 
+/// The rows of thread time.
+fn rows(window: &Window, known: &Dictionary) -> Vec<Row> {
+    rows_of(&window.profiles[0], known)
+}
+
 /// A row in words: process and thread, class, functions from the leaf on, count, weight.
-fn rows(window: &Window, known: &Dictionary) -> Vec<(String, String, String, u64, u64)> {
+type Row = (String, String, String, u64, u64);
+
+fn rows_of(profile: &chokepoint_proto::stream::Profile, known: &Dictionary) -> Vec<Row> {
     let text = |number: u32| known.strings[number as usize].as_str();
-    let wall = &window.profiles[0];
-    let rows = (0..wall.subject.len()).map(|row| {
-        let subject = &known.subjects[wall.subject[row] as usize];
+    let rows = (0..profile.subject.len()).map(|row| {
+        let subject = &known.subjects[profile.subject[row] as usize];
         let mut functions = Vec::new();
-        let mut node = wall.stack[row];
+        let mut node = profile.stack[row];
         while node > 0 {
             let location = &known.locations[known.stack_location[node as usize - 1] as usize];
             let function = &known.functions[location.lines[0].function as usize];
@@ -83,12 +107,13 @@ fn rows(window: &Window, known: &Dictionary) -> Vec<(String, String, String, u64
             node = known.stack_parent[node as usize - 1];
         }
         let whose = format!("{}/{}", text(subject.process), text(subject.thread));
-        (whose, text(wall.class[row]).to_owned(), functions.join(" "), wall.count[row], wall.weight[row])
+        let class = profile.class.get(row).map_or("", |class| text(*class)).to_owned();
+        (whose, class, functions.join(" "), profile.count[row], profile.weight[row])
     });
     rows.collect()
 }
 
-fn row(whose: &str, class: &str, stack: &str, count: u64, weight: u64) -> (String, String, String, u64, u64) {
+fn row(whose: &str, class: &str, stack: &str, count: u64, weight: u64) -> Row {
     (whose.to_owned(), class.to_owned(), stack.to_owned(), count, weight)
 }
 
@@ -169,4 +194,53 @@ fn threads_that_differ_in_numbers_are_one_subject() {
         profile.threads[0].thread_name = thread.into();
         assert_eq!(whose(&profile), expected);
     }
+}
+
+#[test]
+fn what_happened_has_the_subjects_of_thread_time_and_stacks_without_the_peer() {
+    let mut time = Made::new();
+    time.add(1, "web", &["[cpu.user]"], &["burn", "main"], 300);
+    let time = time.finish();
+    let mut faults = Made::new();
+    faults.add(1, "web", &["[minor fault]"], &["alloc", "main"], 2_018);
+    faults.add(1, "web", &["[major fault]"], &["alloc", "main"], 1);
+    faults.add(9, "short", &["[minor fault]"], &["start"], 1_009);
+    let faults = faults.finish();
+    let mut retransmits = Made::new();
+    retransmits.add(1, "web", &["[tcp 10.0.0.5:80]"], &["send", "main"], 4);
+    retransmits.add(1, "web", &["[tcp 10.0.0.6:80]"], &["send", "main"], 3);
+    retransmits.add(1, "web", &["[tcp 10.0.0.6:80]", NOT_SAMPLED], &[], 2);
+    let retransmits = retransmits.finish();
+    let instance = Instance {
+        labels: vec![("instance", "vda read".to_owned())],
+        counts: BTreeMap::from([("2048".to_owned(), 7)]),
+    };
+    let all = || Observed {
+        faults: Some(&faults),
+        retransmits: Some(&retransmits),
+        disks: vec![instance.clone()],
+        ..observed(&time)
+    };
+    let (window, known) = encoded_with(all(), Limits::default());
+    let kinds: Vec<&str> = window.profiles.iter().map(|profile| profile.kind.as_str()).collect();
+    assert_eq!(kinds, ["wall", "faults", "retransmits", "latency.disk"]);
+    assert_eq!(
+        rows_of(&window.profiles[1], &known),
+        [
+            row("web/web", "", "[minor fault] alloc main", 1, 2_018),
+            row("web/web", "", "[major fault] alloc main", 1, 1),
+            row("web/short", "", "[minor fault] start", 1, 1_009),
+        ]
+    );
+    assert_eq!(
+        rows_of(&window.profiles[2], &known),
+        [row("web/web", "", "", 0, 2), row("web/web", "", "send main", 2, 7)]
+    );
+    assert_eq!(rows_of(&window.profiles[3], &known), [row("/", "2048", "", 7, 7)]);
+    assert!(!known.strings.iter().any(|text| text.contains("10.0.0.")));
+
+    // Who did not run in the window is put together with others where there are too many.
+    let (window, known) = encoded_with(all(), Limits { subjects: 2, ..Limits::default() });
+    let whose: Vec<String> = rows_of(&window.profiles[1], &known).into_iter().map(|row| row.0).collect();
+    assert_eq!(whose, ["web/web", "web/web", "[other threads]/[other threads]"]);
 }
