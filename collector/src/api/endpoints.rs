@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::answer::{Answer, json};
 use super::parameters::{
-    Asked, BEFORE_FROM, BEFORE_QUERY, BEFORE_UNTIL, BY, CLASS, DIAGNOSIS, FROM, LIMIT, MATCHERS, NODES,
+    Asked, BEFORE_FROM, BEFORE_QUERY, BEFORE_UNTIL, BY, CLASS, DIAGNOSIS, FROM, LIMIT, MATCHERS, NODES, OF,
     Parameter, QUERY, SIGNAL, STEP, UNTIL,
 };
 use super::profiles::ACTIONS;
 use crate::query::{
-    QueryError, catalogue, compare, constraints, decomposition, diff, export, flame, overview, series,
-    signals, table,
+    QueryError, catalogue, compare, constraints, decomposition, diff, export, flame, latencies, overview,
+    retransmits, series, signals, table,
 };
 use crate::store::Store;
 
@@ -50,7 +50,7 @@ pub(super) const MARKDOWN: &str = "text/markdown; charset=utf-8";
 const COMPARED: &[Parameter] = &[QUERY, FROM, UNTIL, BEFORE_QUERY, BEFORE_FROM, BEFORE_UNTIL, LIMIT];
 
 /// All of them.
-pub(super) const ENDPOINTS: [Endpoint; 18] = [
+pub(super) const ENDPOINTS: [Endpoint; 20] = [
     Endpoint {
         path: "/flamegraph",
         summary: "A merged flame graph, as columns of nodes and a dictionary of frames",
@@ -146,6 +146,31 @@ pub(super) const ENDPOINTS: [Endpoint; 18] = [
         parameters: &[SIGNAL, FROM, UNTIL, STEP],
         answer: |store, asked| {
             json(&signals::signals(store, &asked.question()?, asked.step_ns()?, asked.limits)?, asked.limits)
+        },
+    },
+    Endpoint {
+        path: "/latencies",
+        summary: "How long threads queued, or requests of block devices took: histograms by instance, over time",
+        content_type: JSON,
+        parameters: &[MATCHERS, OF, FROM, UNTIL, STEP, LIMIT],
+        answer: |store, asked| {
+            let of = latencies::latency(asked.text(OF).unwrap_or_default())?;
+            let instances = asked.count(LIMIT, USUAL_SERIES, asked.limits.max_series)?;
+            let question = asked.question()?;
+            json(
+                &latencies::latencies(store, &question, of, asked.step_ns()?, instances, asked.limits)?,
+                asked.limits,
+            )
+        },
+    },
+    Endpoint {
+        path: "/retransmits",
+        summary: "What TCP connections sent again, by peer",
+        content_type: JSON,
+        parameters: &[MATCHERS, FROM, UNTIL, LIMIT],
+        answer: |store, asked| {
+            let peers = asked.count(LIMIT, USUAL_FUNCTIONS, asked.limits.max_series)?;
+            json(&retransmits::retransmits(store, &asked.question()?, peers, asked.limits)?, asked.limits)
         },
     },
     Endpoint {

@@ -39,6 +39,12 @@ pub(super) const SIGNAL: Parameter = optional(
     "a signal's name with matchers of labels; all where absent",
     r#"cpu.utilization{host="a"}"#,
 );
+pub(super) const OF: Parameter = Parameter {
+    name: "of",
+    is_required: true,
+    description: "what latencies are of: run-queue or disk",
+    example: "disk",
+};
 pub(super) const FROM: Parameter = optional(
     "from",
     "from when, inclusive: now-1h, RFC 3339, or Unix seconds; now-1h where absent",

@@ -4,16 +4,20 @@
 pub mod catalogue;
 pub mod compare;
 pub mod constraints;
+#[cfg(test)]
+mod counted_fleet;
 pub mod decomposition;
 pub mod diff;
 pub mod export;
 pub mod flame;
+pub mod latencies;
 pub mod limits;
 mod merged;
 pub mod overview;
 pub mod profile_type;
 pub mod question;
 pub mod recording;
+pub mod retransmits;
 pub mod selector;
 pub mod series;
 pub mod signals;

@@ -17,7 +17,9 @@ use serde::de::DeserializeOwned;
 use self::client::{Address, Credentials};
 use self::failure::{Failure, Kind};
 use crate::api::BASE;
-use crate::query::{catalogue, constraints, decomposition, diff, flame, series, signals, table};
+use crate::query::{
+    catalogue, constraints, decomposition, diff, flame, latencies, retransmits, series, signals, table,
+};
 
 /// Where a collector listens unless told otherwise.
 pub const DEFAULT_URL: &str = "http://127.0.0.1:4041";
@@ -160,6 +162,19 @@ enum What {
         #[arg(long)]
         all: bool,
     },
+    /// Show how long threads queued, or requests of block devices took.
+    Latencies {
+        #[command(flatten)]
+        of: Anything,
+        /// Of what.
+        #[arg(long = "of", value_name = "WHAT", value_parser = ["run-queue", "disk"], default_value = "disk")]
+        what: String,
+    },
+    /// Show what TCP connections sent again, by peer.
+    Retransmits {
+        #[command(flatten)]
+        of: Anything,
+    },
     /// List labels, or the values of one.
     Labels {
         #[command(flatten)]
@@ -257,6 +272,15 @@ async fn answer(arguments: &Arguments) -> Result<Output, Failure> {
         What::Signals { of, all } => {
             let page = if *all { tables::signals } else { tables::urgent_signals };
             asking.shown::<signals::Signals>("/signals", &of.parameters(), page).await
+        }
+        What::Latencies { of, what } => {
+            let mut parameters = of.parameters();
+            parameters.push(("of", what));
+            asking.shown::<latencies::Latencies>("/latencies", &parameters, tables::latencies).await
+        }
+        What::Retransmits { of } => {
+            let page = tables::retransmits;
+            asking.shown::<retransmits::Retransmits>("/retransmits", &of.parameters(), page).await
         }
         What::Labels { of, values: None } => {
             asking.shown::<catalogue::LabelNames>("/labels", &of.parameters(), tables::labels).await

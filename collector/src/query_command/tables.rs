@@ -7,7 +7,9 @@ use chokepoint_analysis::units;
 
 use crate::labels::Labels;
 use crate::query::question::{MS_NS, Subject};
-use crate::query::{catalogue, constraints, decomposition, diff, series, signals, table, time};
+use crate::query::{
+    catalogue, constraints, decomposition, diff, latencies, retransmits, series, signals, table, time,
+};
 
 /// Columns that names may take: with the numbers before them they fit into a hundred.
 const NAME_WIDTH: usize = 60;
@@ -330,5 +332,65 @@ pub(super) fn diff(found: &diff::Diff) -> String {
         );
     }
     more(&mut text, found.left_out, ": -n shows more");
+    text
+}
+
+/// What of all durations took no longer than the upper bound of a bucket; `>` before the last bound of what took longer than all.
+pub(super) fn latencies(found: &latencies::Latencies) -> String {
+    let length_ms = found.until_unix_ms.saturating_sub(found.from_unix_ms);
+    let length = time::written(length_ms.saturating_mul(MS_NS));
+    let mut text = format!("Latencies, {} \u{b7} {}, {length}\n", short(&found.of), utc(found.from_unix_ms));
+    if found.instances.is_empty() {
+        text.push_str("  nothing is stored of this\n");
+        return text;
+    }
+    let _ = writeln!(text, "  {:>10} {:>9} {:>9} {:>9}  instance", "count", "p50", "p95", "p99");
+    for instance in &found.instances {
+        let mut sums = vec![0u64; found.bounds.len()];
+        for counts in &instance.counts {
+            sums.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
+        }
+        let all: u64 = sums.iter().sum();
+        let [p50, p95, p99] = [50, 95, 99].map(|percent| within(&found.bounds, &sums, all, percent));
+        let name = format!("{} {}", instance.instance, labels_shown(&instance.labels));
+        let _ = writeln!(text, "  {all:>10} {p50:>9} {p95:>9} {p99:>9}  {}", short(&name));
+    }
+    more(&mut text, found.left_out, "");
+    text
+}
+
+/// The bound that so many per cent are below.
+fn within(bounds: &[Option<u64>], counts: &[u64], all: u64, percent: u64) -> String {
+    let wanted = (u128::from(all) * u128::from(percent)).div_ceil(100);
+    let mut sum = 0u128;
+    let at = counts.iter().position(|count| {
+        sum += u128::from(*count);
+        sum >= wanted
+    });
+    match at.and_then(|at| bounds.get(at).copied().flatten()) {
+        Some(bound) => units::duration(bound),
+        None => {
+            format!(">{}", units::duration(bounds.iter().rev().copied().flatten().next().unwrap_or_default()))
+        }
+    }
+}
+
+pub(super) fn retransmits(found: &retransmits::Retransmits) -> String {
+    let length_ms = found.until_unix_ms.saturating_sub(found.from_unix_ms);
+    let length = time::written(length_ms.saturating_mul(MS_NS));
+    let mut text = format!("TCP segments sent again \u{b7} {}, {length}\n", utc(found.from_unix_ms));
+    if found.peers.is_empty() && found.others == 0 {
+        text.push_str("  nothing is stored of this\n");
+        return text;
+    }
+    let _ = writeln!(text, "  {:>10}  {:<24} {:<24}", "segments", "local", "remote");
+    for peer in &found.peers {
+        let (local, remote) = (short(&peer.local), short(&peer.remote));
+        let _ =
+            writeln!(text, "  {:>10}  {local:<24} {remote:<24} {}", peer.count, labels_shown(&peer.labels));
+    }
+    if found.others > 0 {
+        let _ = writeln!(text, "  {:>10}  to others", found.others);
+    }
     text
 }
