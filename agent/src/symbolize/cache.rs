@@ -19,7 +19,7 @@ use crate::unwind::GoFunctions;
 
 /// Which content a file has, as far as its metadata tells: device and inode say which file, size and times whether
 /// it still has the content it had. The time of change cannot be set back by its owner.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Identity {
     device: u64,
     inode: u64,

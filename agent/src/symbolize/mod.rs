@@ -20,6 +20,7 @@ mod guard;
 pub(crate) mod image;
 mod jitdump;
 mod kernel;
+mod known;
 mod name;
 mod perf_map;
 pub(crate) mod spin_wait;

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -14,6 +15,7 @@ use super::guard::{Fault, guarded};
 use super::image::{self, Image, ImageError};
 use super::jitdump;
 use super::kernel::Kernel;
+use super::known::{Answer, KnownFunctions};
 use super::name;
 use super::perf_map;
 use super::symbols::{
@@ -50,6 +52,8 @@ pub struct Symbolizer {
     cache: Cache,
     kernel: Kernel,
     vdso: Option<File>,
+    /// Only where neither lines nor inlined functions are asked for, which differ within a function.
+    known: KnownFunctions,
     counters: Counters,
 }
 
@@ -62,6 +66,7 @@ impl Symbolizer {
             options,
             kernel: Kernel::default(),
             vdso: None,
+            known: KnownFunctions::default(),
             counters: Counters::default(),
         }
     }
@@ -94,14 +99,33 @@ impl Symbolizer {
     ) -> Result<BinarySymbols, SymbolizeError> {
         let metadata = regular(file)?;
         let identity = Identity::of(&metadata);
+        let mut answers: Vec<Option<Answer>> = vec![None; offsets.len()];
+        if let Some(known) = self.known.file(identity) {
+            answers = offsets.iter().map(|offset| known.answer(*offset)).collect();
+            if answers.iter().all(Option::is_some) {
+                let symbols = answers.into_iter().flatten().collect();
+                return Ok(BinarySymbols {
+                    build_id: known.build_id.clone(),
+                    symbols,
+                    notes: known.notes.clone(),
+                });
+            }
+        }
+        let unknown = offsets.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
+        let unknown: Vec<FileOffset> = unknown.map(|(offset, _)| *offset).collect();
         let mut before = Resident::now();
         let mut binary = match self.cache.take(identity) {
             Some(binary) => binary,
             None => self.open(file, identity, Some((path_in_process, root)))?,
         };
         let images_bytes = binary.cost_bytes;
+        if !self.options.inlined && !self.options.source_lines {
+            let is_bare = binary.layers.is_empty() && binary.go.is_none();
+            self.known.opened(identity, &binary.build_id, &binary.notes, binary.elf.code(), is_bare);
+        }
 
-        let found = self.symbolize(&mut binary, offsets, &mut before);
+        let mut looked_up = self.symbolize(&mut binary, &unknown, &mut before).into_iter();
+        let found = answers.into_iter().filter_map(|answer| answer.or_else(|| looked_up.next())).collect();
 
         let grown = Resident::now().anonymous_bytes.saturating_sub(before.anonymous_bytes);
         binary.cost_bytes = images_bytes + grown;
@@ -320,7 +344,7 @@ impl Symbolizer {
             if open.is_empty() {
                 return true;
             }
-            match self.ask(layer, &sorted, &open, &mut found, *before) {
+            match self.ask(layer, (binary.identity, &sorted), &open, &mut found, *before) {
                 Ok(()) => true,
                 Err(reason) => {
                     // Nothing is held of it any more; what it left behind is not the next layer's.
@@ -353,7 +377,7 @@ impl Symbolizer {
     fn ask(
         &mut self,
         layer: &Layer,
-        sorted: &[u64],
+        (identity, sorted): (Identity, &[u64]),
         open: &[usize],
         found: &mut [Vec<SourceLine>],
         before: Resident,
@@ -371,11 +395,14 @@ impl Symbolizer {
             let options = &self.options;
             let outcome = guarded(|| {
                 let symbols = engine.symbolize(&source, blaze::Input::VirtOffset(&addresses))?;
-                Ok(symbols.iter().map(|symbol| lines(symbol, options)).collect::<Vec<_>>())
+                Ok(symbols.iter().map(|symbol| (lines(symbol, options), range(symbol))).collect::<Vec<_>>())
             });
             match outcome {
                 Ok(Ok(symbols)) => {
-                    for (&at, lines) in chunk.iter().zip(symbols) {
+                    for (&at, (lines, range)) in chunk.iter().zip(symbols) {
+                        if let ([line], Some(range)) = (&lines[..], range) {
+                            self.known.found(identity, range, line);
+                        }
                         found[at] = lines;
                     }
                 }
@@ -471,6 +498,13 @@ fn lines(symbol: &blaze::Symbolized<'_>, options: &Options) -> Vec<SourceLine> {
     let inlined = symbol.inlined.iter().rev().map(|f| line(&f.name, f.code_info.as_ref()));
     let outer = line(&symbol.name, symbol.code_info.as_deref());
     inlined.chain([outer]).filter(|line| !line.function.is_empty()).collect()
+}
+
+/// The addresses that a symbol covers, where it says so.
+fn range(symbol: &blaze::Symbolized<'_>) -> Option<Range<u64>> {
+    let symbol = symbol.as_sym()?;
+    let size = symbol.size.filter(|size| *size > 0)?;
+    Some(symbol.addr..symbol.addr.checked_add(size as u64)?)
 }
 
 /// The function by Go's own table, which has files and lines, too, in a form of its own.
