@@ -98,9 +98,9 @@ pub fn read(depth: Depth) -> Reading {
         let mountinfo = file("/proc/self/mountinfo", "mounts");
         reading.filesystems = filesystems(&mountinfo);
         reading.groups = groups::read(&cgroups::hierarchies().unwrap_or_default(), &mut missing);
-        (reading.sockets.ephemeral_ports, reading.sockets.ephemeral_ports_used) = ephemeral_ports();
     }
     if depth >= Depth::Everything {
+        (reading.sockets.ephemeral_ports, reading.sockets.ephemeral_ports_used) = ephemeral_ports();
         reading.limits.process_files = process_files(&mut missing);
     }
     missing.dedup();
