@@ -67,6 +67,18 @@ pub struct Arguments {
     /// Socket of the container runtime [default: the first of the usual ones that answers]
     #[arg(long, value_name = "SOCKET", env = "CHOKEPOINT_CRI_SOCKET")]
     cri_socket: Option<PathBuf>,
+    /// The node's kubelet, which is asked for pods where no container runtime answers: http://127.0.0.1:10255, https://NODE:10250
+    #[arg(long, value_name = "URL", env = "CHOKEPOINT_KUBELET")]
+    kubelet: Option<String>,
+    /// A file that has a token for the kubelet, and nothing else
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_KUBELET_TOKEN_FILE")]
+    kubelet_token_file: Option<PathBuf>,
+    /// Authorities (PEM) of which the kubelet's certificate is one [default: those that this host trusts]
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_KUBELET_CA")]
+    kubelet_ca: Option<PathBuf>,
+    /// The name in the kubelet's certificate, where it is not the one in the URL
+    #[arg(long, value_name = "NAME", env = "CHOKEPOINT_KUBELET_SERVER_NAME")]
+    kubelet_server_name: Option<String>,
     /// Whether profiles are recorded when the collector's operators ask for them [default: true]
     #[arg(long, value_name = "BOOL", env = "CHOKEPOINT_COMMANDS")]
     commands: Option<bool>,
@@ -106,6 +118,10 @@ impl Arguments {
             max_overhead: self.max_overhead,
             metrics: self.metrics,
             cri_socket: self.cri_socket.clone(),
+            kubelet: self.kubelet.clone(),
+            kubelet_token_file: self.kubelet_token_file.clone(),
+            kubelet_ca: self.kubelet_ca.clone(),
+            kubelet_server_name: self.kubelet_server_name.clone(),
             commands: self.commands,
             command_frequency: self.command_frequency,
             command_duration: self.command_duration,

@@ -6,6 +6,7 @@
 
 pub mod cri;
 pub mod groups;
+pub mod kubelet;
 
 use std::path::{Path, PathBuf};
 

@@ -11,6 +11,7 @@ use chokepoint_tls::ClientFiles;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::amounts::{parse_bytes, parse_duration, parse_share};
+use crate::containers::kubelet::Kubelet;
 use crate::demand;
 use crate::failure::{Failure, Kind};
 use crate::pipeline::highest_frequency_hz;
@@ -81,6 +82,14 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// The container runtime's socket.
     pub cri_socket: Option<PathBuf>,
+    /// The node's kubelet.
+    pub kubelet: Option<String>,
+    /// The file that has the token that the kubelet is asked with.
+    pub kubelet_token_file: Option<PathBuf>,
+    /// Authorities that the kubelet's certificate may be of.
+    pub kubelet_ca: Option<PathBuf>,
+    /// The name in the kubelet's certificate.
+    pub kubelet_server_name: Option<String>,
     /// Whether the collector's commands are taken.
     pub commands: Option<bool>,
     /// The most samples a second on each CPU that a command may ask for.
@@ -138,6 +147,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     /// The container runtime's socket; `None`: the first of the usual ones that answers.
     pub cri_socket: Option<PathBuf>,
+    /// The node's kubelet, which is asked where no container runtime answers; `None`: it is not.
+    pub kubelet: Option<Kubelet>,
     /// What the collector's commands may ask for.
     pub commands: demand::Limits,
     /// What the operator calls this host.
@@ -157,6 +168,7 @@ impl Default for Config {
             max_overhead: 0.01,
             metrics: None,
             cri_socket: None,
+            kubelet: None,
             commands: demand::Limits::default(),
             labels: BTreeMap::new(),
         }
@@ -213,6 +225,10 @@ impl Settings {
             max_overhead: self.max_overhead.or(other.max_overhead),
             metrics: self.metrics.or(other.metrics),
             cri_socket: self.cri_socket.or(other.cri_socket),
+            kubelet: self.kubelet.or(other.kubelet),
+            kubelet_token_file: self.kubelet_token_file.or(other.kubelet_token_file),
+            kubelet_ca: self.kubelet_ca.or(other.kubelet_ca),
+            kubelet_server_name: self.kubelet_server_name.or(other.kubelet_server_name),
             commands: self.commands.or(other.commands),
             command_frequency: self.command_frequency.or(other.command_frequency),
             command_duration: self.command_duration.or(other.command_duration),
@@ -248,6 +264,12 @@ impl Settings {
             max_overhead: self.max_overhead.unwrap_or(usual.max_overhead),
             metrics: self.metrics,
             cri_socket: self.cri_socket,
+            kubelet: self.kubelet.filter(|url| !url.is_empty()).map(|url| Kubelet {
+                url,
+                token_file: said(self.kubelet_token_file),
+                ca: said(self.kubelet_ca),
+                server_name: self.kubelet_server_name.filter(|name| !name.is_empty()),
+            }),
             commands: demand::Limits {
                 takes_any: self.commands.unwrap_or(usual.commands.takes_any),
                 frequency_hz: self.command_frequency.unwrap_or(usual.commands.frequency_hz),
@@ -266,6 +288,9 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         if let Some(collector) = &self.collector {
             self.credentials.check_for(collector)?;
+        }
+        if let Some(kubelet) = &self.kubelet {
+            kubelet.check_address().map_err(|error| format!("kubelet: {error}"))?;
         }
         if !WINDOWS.contains(&self.window) {
             return Err("window: a window takes 1s to 60s".to_owned());
@@ -319,6 +344,10 @@ impl Config {
             max_overhead: &share,
             metrics: self.metrics,
             cri_socket: self.cri_socket.as_deref(),
+            kubelet: self.kubelet.as_ref().map(|kubelet| kubelet.url.as_str()),
+            kubelet_token_file: self.kubelet.as_ref().and_then(|kubelet| kubelet.token_file.as_deref()),
+            kubelet_ca: self.kubelet.as_ref().and_then(|kubelet| kubelet.ca.as_deref()),
+            kubelet_server_name: self.kubelet.as_ref().and_then(|kubelet| kubelet.server_name.as_deref()),
             commands: self.commands.takes_any,
             command_frequency: self.commands.frequency_hz,
             command_duration: &command_duration,
@@ -337,6 +366,7 @@ impl Config {
             ("window", self.window != other.window),
             ("metrics", self.metrics != other.metrics),
             ("cri-socket", self.cri_socket != other.cri_socket),
+            ("kubelet", self.kubelet != other.kubelet),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
@@ -367,6 +397,14 @@ struct Shown<'a> {
     metrics: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cri_socket: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubelet: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubelet_token_file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubelet_ca: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kubelet_server_name: Option<&'a str>,
     commands: bool,
     command_frequency: u32,
     command_duration: &'a str,
@@ -427,6 +465,10 @@ frequency = 49
 max-overhead = '0.5%'
 metrics = '127.0.0.1:9464'
 cri-socket = '/run/x.sock'
+kubelet = 'https://node:10250'
+kubelet-token-file = '/var/run/secrets/token'
+kubelet-ca = '/var/run/secrets/ca.crt'
+kubelet-server-name = 'node'
 commands = false
 command-frequency = 499
 command-duration = '90s'
@@ -472,6 +514,8 @@ service = 'shop'
             ("collector = 'http://x'\nca = 't'", "ca: say https://"),
             ("collector = 'https://x'\ncert = 't'", "both cert and key"),
             ("token = 't'", "token"),
+            ("kubelet = 'node'", "kubelet: \"node\" is no address"),
+            ("kubelet = 'http://10.0.0.1'\nkubelet-token-file = 't'", "kubelet's token"),
             ("[labels]\n1a = 'x'", "1a"),
             ("[labels]\nhost = 'x'", "host"),
         ] {

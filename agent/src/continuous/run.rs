@@ -30,7 +30,7 @@ use crate::signals::{step, watch::Watch};
 use crate::stream::connection::exchange::PROTOCOL;
 use crate::stream::connection::{SharedSpool, Status, Target};
 use crate::stream::owners::Owners;
-use crate::stream::owners::runtime::Containers;
+use crate::stream::owners::runtime::{Containers, Source};
 use crate::stream::spool::{self, Spool};
 use crate::target;
 use crate::unwind;
@@ -173,7 +173,7 @@ impl Agent {
             on_demand: Arc::clone(&on_demand),
             target: targets,
             containers,
-            cri_socket: config.cri_socket.clone(),
+            source: Source { cri_socket: config.cri_socket.clone(), kubelet: config.kubelet.clone() },
             pages,
         })?;
         if config.collector.is_none() {
@@ -370,8 +370,8 @@ impl Agent {
         let wanted = wanted_target(&new, &self.spool, self.cpus);
         self.target.send_if_modified(|target| std::mem::replace(target, wanted.clone()) != wanted);
         // What needs a restart stays what it is.
-        let Config { state_dir, window, metrics, cri_socket, .. } = self.config.clone();
-        self.config = Config { state_dir, window, metrics, cri_socket, ..new };
+        let Config { state_dir, window, metrics, cri_socket, kubelet, .. } = self.config.clone();
+        self.config = Config { state_dir, window, metrics, cri_socket, kubelet, ..new };
         tracing::warn!("the configuration was read anew");
     }
 

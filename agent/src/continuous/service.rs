@@ -2,7 +2,6 @@
 //! whoever asks for metrics.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -12,7 +11,7 @@ use super::pages::{self, Pages};
 use crate::demand::OnDemand;
 use crate::failure::{Failure, Kind};
 use crate::stream::connection::{SharedSpool, Status, Target, deliver};
-use crate::stream::owners::runtime::Containers;
+use crate::stream::owners::runtime::{Containers, Source};
 
 /// Whom the thread talks to.
 pub(super) struct Talks {
@@ -21,7 +20,7 @@ pub(super) struct Talks {
     pub(super) on_demand: Arc<OnDemand>,
     pub(super) target: watch::Receiver<Option<Target>>,
     pub(super) containers: Containers,
-    pub(super) cri_socket: Option<PathBuf>,
+    pub(super) source: Source,
     /// Where metrics are served.
     pub(super) pages: Option<(TcpListener, Pages)>,
 }
@@ -85,9 +84,9 @@ impl Service {
 
 impl Talks {
     fn begin(self) {
-        let Self { spool, status, on_demand, target, containers, cri_socket, pages } = self;
+        let Self { spool, status, on_demand, target, containers, source, pages } = self;
         tokio::spawn(deliver(spool, status, on_demand, target));
-        tokio::spawn(containers.keep_asking(cri_socket));
+        tokio::spawn(containers.keep_asking(source));
         if let Some((listener, pages)) = pages {
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => _ = tokio::spawn(pages::serve(listener, Arc::new(pages))),

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::sync::Notify;
 
 use crate::containers::Container;
 use crate::containers::cri::{Runtime, RuntimeError};
 use crate::containers::groups::ContainerId;
+use crate::containers::kubelet::{Kubelet, KubeletError};
 
 /// Between two questions: a node that starts many containers at once asks once for all of them.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(5);
@@ -29,6 +31,8 @@ pub struct Containers {
 struct Told {
     known: HashMap<String, Container>,
     unknown: HashSet<String>,
+    /// Why nobody could be asked the last time; empty where somebody could.
+    failure: String,
 }
 
 impl Containers {
@@ -54,12 +58,12 @@ impl Containers {
     }
 
     /// Asks whenever there is something new to ask, and now and then. Never ends.
-    pub async fn keep_asking(self, socket: Option<PathBuf>) {
+    pub async fn keep_asking(self, source: Source) {
         loop {
             self.wanted.notified().await;
-            match ask(socket.as_ref()).await {
+            match source.ask().await {
                 Ok(containers) => self.learn(containers),
-                Err(error) => tracing::debug!(%error, "the names of containers are not known"),
+                Err(error) => self.remark(&error),
             }
             tokio::time::sleep(SHORTEST_INTERVAL).await;
             tokio::select! {
@@ -76,21 +80,55 @@ impl Containers {
         }
     }
 
+    /// Says once what is wrong, until it is something else.
+    fn remark(&self, error: &AskError) {
+        let text = error.to_string();
+        let mut told = self.told();
+        if told.failure != text {
+            tracing::warn!("the names of containers are not known: {text}");
+            told.failure = text;
+        }
+    }
+
     fn learn(&self, containers: Vec<Container>) {
         let known = containers.into_iter().map(|container| (container.id.clone(), container)).collect();
-        self.told().known = known;
+        let mut told = self.told();
+        told.known = known;
+        told.failure.clear();
     }
 }
 
-async fn ask(socket: Option<&PathBuf>) -> Result<Vec<Container>, RuntimeError> {
-    let runtime = match socket {
-        Some(socket) => Some(Runtime::connect(socket).await?),
-        // No runtime is nothing wrong: many hosts have none.
-        None => Runtime::usual().await.0,
-    };
-    match runtime {
-        Some(mut runtime) => runtime.containers().await,
-        None => Ok(Vec::new()),
+/// Who knows containers.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The container runtime's socket; `None`: the first of the usual ones that answers.
+    pub cri_socket: Option<PathBuf>,
+    /// The node's kubelet, which is asked where no runtime answers.
+    pub kubelet: Option<Kubelet>,
+}
+
+/// Why nobody could be asked.
+#[derive(Debug, Error)]
+enum AskError {
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(transparent)]
+    Kubelet(#[from] KubeletError),
+}
+
+impl Source {
+    async fn ask(&self) -> Result<Vec<Container>, AskError> {
+        let runtime = match &self.cri_socket {
+            Some(socket) => Runtime::connect(socket).await.map(Some),
+            // No runtime is nothing wrong: many hosts have none.
+            None => Ok(Runtime::usual().await.0),
+        };
+        match (runtime, &self.kubelet) {
+            (Ok(Some(mut runtime)), _) => Ok(runtime.containers().await?),
+            (Ok(None) | Err(_), Some(kubelet)) => Ok(kubelet.containers().await?),
+            (Ok(None), None) => Ok(Vec::new()),
+            (Err(error), None) => Err(error.into()),
+        }
     }
 }
 
@@ -109,5 +147,22 @@ mod tests {
         let web = Container { id: id.id.clone(), name: "web".into(), ..Container::default() };
         containers.learn(vec![web.clone()]);
         assert_eq!(containers.look_up(&id), Some(web));
+    }
+
+    #[tokio::test]
+    async fn the_kubelet_is_asked_where_no_runtime_answers() {
+        let kubelet = Kubelet { url: "http://127.0.0.1:1".to_owned(), ..Kubelet::default() };
+        let nowhere = Some(PathBuf::from("/nonexistent/cri.sock"));
+        let both = Source { cri_socket: nowhere.clone(), kubelet: Some(kubelet) };
+        let error = both.ask().await.expect_err("nobody is there");
+        assert!(matches!(error, AskError::Kubelet(KubeletError::Connect { .. })), "{error}");
+        let runtime = Source { cri_socket: nowhere, kubelet: None };
+        assert!(matches!(runtime.ask().await, Err(AskError::Runtime(_))));
+        // It is remarked on once.
+        let containers = Containers::none();
+        containers.remark(&error);
+        assert_eq!(containers.told().failure, error.to_string());
+        containers.learn(Vec::new());
+        assert!(containers.told().failure.is_empty());
     }
 }
