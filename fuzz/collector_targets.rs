@@ -1,5 +1,7 @@
 //! What the fuzzer calls with any bytes that a collector may be sent. The collector's tests call it with the corpus.
 
+use chokepoint_analysis::export::Format;
+use chokepoint_collector::control::result::Finished;
 use chokepoint_collector::ingest;
 use chokepoint_collector::query::profile_type::ProfileType;
 use chokepoint_collector::query::{selector, time};
@@ -36,4 +38,21 @@ pub fn window(content: &[u8]) {
     }
     let sent = Sender::new().next(&window).expect("it refers to nothing that it does not have");
     assert!(Receiver::new().take(&mut sent.clone()).is_ok());
+}
+
+/// Bytes that a recording may have here: a hundred times the usual one, so that what unfolds without end is met at once.
+const MAX_RECORDING_BYTES: u64 = 1 << 20;
+
+/// The recording that came of a profile on demand: as it comes, compressed, and what is in it. What is accepted can be read again and
+/// written in every format.
+pub fn recording(content: &[u8]) {
+    let _ = Finished::new(content.to_vec(), MAX_RECORDING_BYTES);
+    let compressed = zstd::bulk::compress(content, 1).expect("there is memory");
+    let Ok(finished) = Finished::new(compressed, MAX_RECORDING_BYTES) else { return };
+    assert_eq!(finished.json().expect("it was read before"), content);
+    for profile_type in ["wall", "cpu", "lock"] {
+        for format in [Format::Svg, Format::Folded, Format::Pprof, Format::Speedscope, Format::Json] {
+            let _ = finished.export(profile_type, format);
+        }
+    }
 }

@@ -25,3 +25,8 @@ fn queries() {
 fn windows() {
     replay("window", targets::window);
 }
+
+#[test]
+fn recordings() {
+    replay("recording", targets::recording);
+}

@@ -7,6 +7,7 @@
 
 pub mod ask;
 mod counts;
+mod numbers;
 mod profiles;
 pub mod result;
 mod shown;

@@ -8,6 +8,7 @@ use chokepoint_analysis::profile::Profile;
 use chokepoint_analysis::verdict::{Diagnosis, diagnose};
 
 use super::Refusal;
+use super::numbers;
 use super::shown::{Outcome, Verdict};
 use crate::query::profile_type::ProfileType;
 use crate::query::selector;
@@ -92,6 +93,11 @@ pub fn type_of(name: &str) -> Result<ProfileType, Refusal> {
 
 fn read(compressed: &[u8], limit: u64) -> Result<Profile, String> {
     let bytes = uncompressed(compressed, limit)?;
+    if !numbers::are_bounded(&bytes) {
+        return Err(
+            "what the agent has sent is no recording: its numbers are larger than any recording's".to_owned()
+        );
+    }
     json::read(&mut &bytes[..]).map_err(|error| format!("what the agent has sent is no recording: {error}"))
 }
 
