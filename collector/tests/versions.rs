@@ -249,5 +249,5 @@ fn all_sources() -> stream::Window {
 #[ignore = "writes into the source tree"]
 fn write_the_window() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/window-of-all-sources");
-    std::fs::write(path, all_sources().encode_to_vec()).expect("it is written");
+    fs::write(path, all_sources().encode_to_vec()).expect("it is written");
 }
