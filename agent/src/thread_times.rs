@@ -101,12 +101,6 @@ impl ThreadTimes {
         self.run_queue.as_ref()
     }
 
-    /// How threads queued, as far as the kernel programs told.
-    #[must_use]
-    pub fn queues(&self) -> &RunQueues {
-        &self.queues
-    }
-
     /// Every thread.
     pub fn iter(&self) -> impl Iterator<Item = (&ThreadKey, &ThreadTime)> {
         self.threads.iter()

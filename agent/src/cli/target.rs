@@ -69,8 +69,7 @@ impl TargetArguments {
         self.pod.clone().or_else(|| self.container.clone().map(Wanted::Container))
     }
 
-    /// The form of crictl's setting, `unix:///run/...`, is understood.
-    /// The socket of the container runtime, where one was named.
+    /// The socket of the container runtime, where one was named. The form of crictl's setting, `unix:///run/...`, is understood.
     pub fn socket(&self) -> Option<PathBuf> {
         let socket = self.cri_socket.as_ref()?;
         Some(socket.strip_prefix("unix://").map_or_else(|_| socket.clone(), |path| Path::new("/").join(path)))

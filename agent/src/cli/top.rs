@@ -15,7 +15,7 @@ use crate::failure::{Failure, Kind};
 use crate::pipeline::{End, Session};
 use crate::record::event::Event;
 use crate::record::{DEFAULT_FREQUENCY_HZ, Options};
-use crate::stream::owners::runtime::Containers;
+use crate::stream::owners::runtime::{Containers, Source};
 use crate::target::Target;
 use crate::top::app::{App, Page};
 use crate::top::columns::Column;
@@ -174,7 +174,8 @@ async fn top(arguments: &Arguments, options: Options) -> Result<Option<End>, Fai
     let mut stop = Stopping::new(&mut signals, &watched)?;
     let containers = Containers::none();
     // Ends with the runtime.
-    drop(tokio::spawn(containers.clone().keep_asking(arguments.target.socket())));
+    let source = Source { cri_socket: arguments.target.socket(), kubelet: None };
+    drop(tokio::spawn(containers.clone().keep_asking(source)));
     let pace = Pace { window: arguments.interval, windows: arguments.windows };
     if arguments.batch {
         return in_batches(sampling, containers, &arguments.table(), arguments.rows, pace, &mut stop).await;
