@@ -22,13 +22,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::signal::unix::Signal;
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::access::Guard;
 use crate::api;
@@ -47,6 +49,8 @@ pub const BLOCKING_THREADS: usize = 64;
 const UPKEEP_EVERY: Duration = Duration::from_secs(15);
 /// How often files of certificates and tokens are looked at: a token that was revoked is refused so much later at most.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How often memory that is free is given back.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(15);
 /// How long streams and queries that are under way may take to end.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -100,6 +104,9 @@ pub enum ServeError {
     /// A part has panicked.
     #[error("a part of the collector has failed: {0}")]
     Part(#[from] tokio::task::JoinError),
+    /// The store's upkeep has panicked or has no thread: history would grow without end.
+    #[error("the store's upkeep has failed: {0}")]
+    Upkeep(String),
 }
 
 /// A listener at this address.
@@ -168,6 +175,21 @@ pub fn refresh(guard: Guard, mut told: Signal) -> Companion {
     })
 }
 
+/// Has memory that is free given back now and then.
+#[must_use]
+pub fn give_back(give_back: fn()) -> Companion {
+    Box::new(move |_, _, mut stopping| {
+        Box::pin(async move {
+            let mut is_stopping = async || stopping.wait_for(|is_stopping| *is_stopping).await.is_ok();
+            while tokio::time::timeout(GIVE_BACK_EVERY, is_stopping()).await.is_err() {
+                // It takes some tens of milliseconds.
+                tokio::task::spawn_blocking(give_back).await?;
+            }
+            Ok(())
+        })
+    })
+}
+
 /// Serves until `stop` ends or a part fails, then ends what is under way and closes the store. `ready` learns where agents are listened to.
 ///
 /// # Errors
@@ -195,13 +217,16 @@ pub async fn serve(
         let part = companion(Arc::clone(&store), Arc::clone(&counts), has_stopped.clone());
         parts.spawn(async move { part.await.map_err(ServeError::Companion) });
     }
-    let upkeep = tokio::spawn(keep_up(Arc::clone(&store), has_stopped));
+    let kept_up = Arc::clone(&store);
+    let (upkeep, upkeep_ended) = Upkeep::start(move || kept_up.maintain(now_unix_ns()), has_stopped)?;
     ready(address);
 
     let mut result = tokio::select! {
         () = stop => Ok(()),
         // No part ends before it is told to.
         ended = parts.join_next() => flatten(ended),
+        // It says why when it is joined.
+        _ = upkeep_ended => Ok(()),
     };
     // Nobody may be left to hear it.
     let _ = stopping.send(true);
@@ -217,8 +242,8 @@ pub async fn serve(
         tracing::warn!("some streams or queries did not end in time");
     }
     parts.shutdown().await;
-    finish(upkeep, store).await;
-    result
+    let finished = finish(upkeep, store).await;
+    result.and(finished)
 }
 
 fn flatten(ended: Option<Result<Result<(), ServeError>, tokio::task::JoinError>>) -> Result<(), ServeError> {
@@ -229,38 +254,94 @@ fn flatten(ended: Option<Result<Result<(), ServeError>, tokio::task::JoinError>>
 }
 
 /// Has the store end its transaction and close, on a thread that may wait.
-async fn finish(upkeep: JoinHandle<()>, store: Arc<dyn Store>) {
-    if let Err(error) = upkeep.await {
-        tracing::error!(%error, "the store's upkeep has failed");
-    }
-    if tokio::task::spawn_blocking(move || drop(store)).await.is_ok() {
+async fn finish(upkeep: Upkeep, store: Arc<dyn Store>) -> Result<(), ServeError> {
+    let finish = move || {
+        let ended = upkeep.join();
+        drop(store);
         tracing::info!("the store is closed");
+        ended
+    };
+    tokio::task::spawn_blocking(finish).await?
+}
+
+/// The thread of the store's upkeep. It is one of its own, so that what segments take while they are made is freed where it was taken:
+/// on whichever of the blocking threads was free, each would come to keep as much.
+struct Upkeep(JoinHandle<()>);
+
+impl Upkeep {
+    /// Starts it; what is returned beside it ends with the thread, which ends when told to or with a panic.
+    fn start(
+        maintain: impl FnMut() -> Result<bool, StoreError> + Send + 'static,
+        stopping: watch::Receiver<bool>,
+    ) -> Result<(Self, oneshot::Receiver<()>), ServeError> {
+        let runtime = Handle::current();
+        let (ends, ended) = oneshot::channel();
+        let keep_up = move || {
+            let _ends: oneshot::Sender<()> = ends;
+            keep_up(maintain, stopping, &runtime);
+        };
+        let thread = thread::Builder::new().name("store-upkeep".to_owned()).spawn(keep_up);
+        let thread = thread.map_err(|error| ServeError::Upkeep(format!("it has no thread: {error}")))?;
+        Ok((Self(thread), ended))
+    }
+
+    /// Waits until it has ended.
+    fn join(self) -> Result<(), ServeError> {
+        self.0.join().map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            ServeError::Upkeep(text.unwrap_or("it has panicked").to_owned())
+        })
     }
 }
 
 /// Does what is due in the store, until it stops.
-async fn keep_up(store: Arc<dyn Store>, mut stopping: watch::Receiver<bool>) {
+fn keep_up(
+    mut maintain: impl FnMut() -> Result<bool, StoreError>,
+    mut stopping: watch::Receiver<bool>,
+    runtime: &Handle,
+) {
     loop {
-        let store = Arc::clone(&store);
-        let is_more = match tokio::task::spawn_blocking(move || store.maintain(now_unix_ns())).await {
-            Ok(Ok(is_more)) => is_more,
-            Ok(Err(error)) => {
-                warn(&error);
-                false
-            }
-            Err(error) => {
-                tracing::error!(%error, "the store's upkeep has failed");
-                false
-            }
-        };
+        let is_more = maintain().unwrap_or_else(|error| {
+            tracing::warn!(%error, "the store's upkeep is put off");
+            false
+        });
         let pause = if is_more { Duration::ZERO } else { UPKEEP_EVERY };
-        tokio::select! {
-            _ = stopping.wait_for(|is_stopping| *is_stopping) => return,
-            () = tokio::time::sleep(pause) => {}
+        let stopped = stopping.wait_for(|is_stopping| *is_stopping);
+        // Who tells is gone when everything is.
+        if runtime.block_on(async { tokio::time::timeout(pause, stopped).await.is_ok() }) {
+            return;
         }
     }
 }
 
-fn warn(error: &StoreError) {
-    tracing::warn!(%error, "the store's upkeep is put off");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn upkeep_that_panics_is_told_and_one_that_is_told_to_stop_does() {
+        let (stop, stopping) = watch::channel(false);
+        let mut turns = 0;
+        let works_thrice = move || {
+            turns += 1;
+            assert!(turns < 4, "the fourth panics");
+            Ok(true)
+        };
+        let (upkeep, ended) = Upkeep::start(works_thrice, stopping.clone()).expect("a thread");
+        ended.await.expect_err("the thread is gone");
+        let told = upkeep.join().expect_err("it has panicked").to_string();
+        assert!(told.ends_with("the fourth panics"), "{told}");
+
+        let (began, has_begun) = std::sync::mpsc::channel();
+        let fails = move || {
+            let _ = began.send(());
+            Err(StoreError::NobodyAsks)
+        };
+        let (upkeep, ended) = Upkeep::start(fails, stopping).expect("a thread");
+        has_begun.recv().expect("it goes on after a failure, or waits to");
+        stop.send(true).expect("it hears it");
+        ended.await.expect_err("the thread is gone");
+        upkeep.join().expect("it has not panicked");
+    }
 }

@@ -51,16 +51,16 @@ enum Command {
     Disown(disown::DisownArguments),
 }
 
-/// Runs the command line of this process.
+/// Runs the command line of this process. `give_back` has the allocator give memory back that is free; a collector does so now and then.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(give_back: fn()) -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("CHOKEPOINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let ansi = std::io::stderr().is_terminal();
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     let own = |Failure { kind, message }| (kind as u8, message);
     let result = match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments).map_err(own),
+        Command::Serve(arguments) => serve::run(arguments, give_back).map_err(own),
         Command::Token(command) => token::run(&command).map_err(own),
         Command::Disown(arguments) => disown::run(&arguments).map_err(own),
         Command::Query(arguments) => {

@@ -97,16 +97,16 @@ impl ProtectionArguments {
 }
 
 /// Serves until a signal ends it.
-pub(super) fn run(arguments: ServeArguments) -> Result<(), Failure> {
+pub(super) fn run(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .max_blocking_threads(BLOCKING_THREADS)
         .enable_all()
         .build()
         .map_err(|error| Failure { kind: Kind::Unexpected, message: error.to_string() })?;
-    runtime.block_on(serve(arguments))
+    runtime.block_on(serve(arguments, give_back))
 }
 
-async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
+async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure> {
     let hours = |hours: u64| hours.saturating_mul(HOUR_NS);
     let options = Options {
         windows_ns: hours(arguments.keep_windows),
@@ -151,6 +151,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), Failure> {
     let companions = vec![
         pipeline::queries(queries, control, QueryLimits::default(), arguments.http_names, &guard),
         pipeline::refresh(guard, hangup),
+        pipeline::give_back(give_back),
     ];
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
 }
@@ -163,7 +164,9 @@ fn failed(error: ServeError) -> Failure {
     let kind = match &error {
         ServeError::Open(_) => Kind::Store,
         ServeError::Listen { .. } => Kind::Listen,
-        ServeError::Transport(_) | ServeError::Companion(_) | ServeError::Part(_) => Kind::Unexpected,
+        ServeError::Transport(_) | ServeError::Companion(_) | ServeError::Part(_) | ServeError::Upkeep(_) => {
+            Kind::Unexpected
+        }
     };
     Failure { kind, message: error.to_string() }
 }

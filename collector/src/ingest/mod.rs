@@ -1,13 +1,15 @@
 //! Takes in what agents say: checks it, has it stored, and answers.
 //!
 //! What arrives is hostile until it was checked. [`hello`] checks who speaks, [`batch`] what a batch holds, [`session`] is one stream
-//! without any IO but the store's, and [`service`] puts sessions on gRPC. A batch that was refused is refused for good, and ends its
+//! without any IO but the store's, [`service`] puts sessions on gRPC,
+//! and [`grpc`] gRPC on HTTP. A batch that was refused is refused for good, and ends its
 //! stream; where the store cannot write, the stream ends without an answer, and the agent comes again.
 
 mod agents;
 mod batch;
 mod connections;
 mod counts;
+mod grpc;
 mod hello;
 mod rate;
 mod service;

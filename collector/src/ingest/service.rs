@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chokepoint_proto::stream::collector_server::{Collector, CollectorServer};
+use chokepoint_proto::stream::collector_server::Collector;
 use chokepoint_proto::stream::{Answer, Batch, FromAgent, FromCollector, Hello, from_agent, from_collector};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use super::Limits;
 use super::agents::{Agents, Place};
 use super::connections;
 use super::counts::{Count, Counts};
+use super::grpc::OnHttp;
 use super::rate::Allowance;
 use super::session::{NotBegun, Session, Taken};
 use crate::access::{Access, Denied, Proven};
@@ -306,7 +307,7 @@ pub async fn serve(ingest: Ingest, door: Door) -> Result<(), tonic::transport::E
         .max_concurrent_streams(STREAMS_A_CONNECTION)
         .initial_stream_window_size(FLOW_BYTES)
         .initial_connection_window_size(FLOW_BYTES)
-        .add_service(CollectorServer::new(ingest).max_decoding_message_size(message_bytes))
+        .add_service(OnHttp { ingest, message_bytes })
         .serve_with_incoming_shutdown(connections, stopped)
         .await
 }
