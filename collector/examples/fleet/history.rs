@@ -1,6 +1,7 @@
 //! A store with history, and questions to it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
@@ -12,6 +13,7 @@ use chokepoint_collector::store::Store;
 use chokepoint_collector::store::embedded::{Embedded, Options};
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::{Batch, Dictionary, Window};
+use parquet::file::reader::{FileReader, SerializedFileReader};
 
 use crate::recorded::{Recorded, hello};
 
@@ -84,14 +86,17 @@ pub fn write(path: &Path, hosts: u64, hours: u64) {
     println!("segments {}", holdings.segments);
     println!("name_bytes {}", holdings.name_bytes);
     println!("end_unix_ns {end}");
-    let mut of_level: BTreeMap<String, u64> = BTreeMap::new();
+    let mut of_level: BTreeMap<String, (u64, i64)> = BTreeMap::new();
     for entry in std::fs::read_dir(path.join("segments")).expect("segments") {
         let entry = entry.expect("an entry");
         let name = entry.file_name().to_string_lossy().rsplit_once('-').expect("a number").0.to_owned();
-        *of_level.entry(name).or_default() += entry.metadata().expect("a length").len();
+        let file = SerializedFileReader::new(File::open(entry.path()).expect("a file")).expect("Parquet");
+        let (bytes, rows) = of_level.entry(name).or_default();
+        *bytes += entry.metadata().expect("a length").len();
+        *rows += file.metadata().file_metadata().num_rows();
     }
-    for (level, bytes) in of_level {
-        println!("{level} {bytes}");
+    for (level, (bytes, rows)) in of_level {
+        println!("{level} {bytes}\n{level}-rows {rows}");
     }
 }
 

@@ -29,6 +29,7 @@ mod marks;
 mod names;
 mod readers;
 mod retention;
+mod rollup;
 mod rows;
 mod scan;
 mod schema;
@@ -92,7 +93,7 @@ pub struct Options {
     pub name_slack_bytes: u64,
     /// How long a window stays where it was written first, for others of its hour to join it.
     pub fresh_ns: u64,
-    /// Rows of a segment at most: what is sorted in memory, with 48 bytes each.
+    /// Rows of a segment of windows, about: what is sorted in memory, with 48 bytes each.
     pub segment_rows: usize,
 }
 
@@ -280,7 +281,7 @@ impl Store for Embedded {
         // What makes room comes first: the rest needs some.
         let is_more = retention::delete(&self.shared, now_unix_ns, doomed)?
             || compact::fresh(&self.shared, now_unix_ns)?
-            || compact::minutes(&self.shared, now_unix_ns)?
+            || rollup::minutes(&self.shared, now_unix_ns)?
             || export::names(&self.shared)?;
         // On a busy fleet there is always something to write.
         Ok(unused::delete(&self.shared, now_unix_ns, unused, doomed)? || is_more)

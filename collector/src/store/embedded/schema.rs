@@ -5,7 +5,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{OpenError, failed};
 
 /// What leads from each version to the next; the first from an empty file. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
+const STEPS: &[&str] =
+    &[include_str!("schema.sql"), include_str!("schema_2.sql"), include_str!("schema_3.sql")];
 
 /// The version that this program writes.
 pub(super) const VERSION: usize = STEPS.len();

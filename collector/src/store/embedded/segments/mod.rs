@@ -10,8 +10,8 @@ mod read;
 mod schema;
 mod write;
 
-pub(super) use read::{Wanted, readings, samples};
-pub(super) use write::{Words, write_column, write_readings, write_samples, writer};
+pub(super) use read::{SampleCursor, Wanted, readings, samples};
+pub(super) use write::{Extent, Order, SampleWriter, Words, write_column, write_readings, writer};
 
 use super::{HOUR_NS, MINUTE_NS};
 

@@ -1,7 +1,7 @@
 //! Reads segments: of each group of rows only the columns and, by the least and greatest values, only where something may be wanted.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl, get_typed_column_reader};
 use parquet::data_type::{DataType, DoubleType, Int32Type, Int64Type};
@@ -125,6 +125,88 @@ pub(in super::super) fn samples(
         }
     }
     Ok(())
+}
+
+/// All samples of a segment, one after the other, of which a chunk is in memory.
+pub(in super::super) struct SampleCursor {
+    path: PathBuf,
+    file: SerializedFileReader<File>,
+    next_group: usize,
+    /// Columns of the group that is read, and the rows that are left of it.
+    numbers: Vec<Column<Int32Type>>,
+    longs: Vec<Column<Int64Type>>,
+    left: usize,
+    at: usize,
+    chunk: usize,
+}
+
+impl SampleCursor {
+    /// Begins with the first.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub(in super::super) fn open(path: PathBuf) -> Result<Self, StoreError> {
+        let file = open(&path)?;
+        Ok(Self {
+            path,
+            file,
+            next_group: 0,
+            numbers: Vec::new(),
+            longs: Vec::new(),
+            left: 0,
+            at: 0,
+            chunk: 0,
+        })
+    }
+
+    /// The next; `None`: there are no more.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub(in super::super) fn next(&mut self) -> Result<Option<Sample>, StoreError> {
+        while self.at == self.chunk {
+            let is_any = self.decode();
+            if !is_any.map_err(failed(|| format!("cannot read the segment {}", self.path.display())))? {
+                return Ok(None);
+            }
+        }
+        let row = self.at;
+        self.at += 1;
+        let number = |column: usize| self.numbers[column].at(row).cast_unsigned();
+        let long = |column: usize| self.longs[column].at(row).cast_unsigned();
+        Ok(Some(Sample {
+            kind: number(0),
+            series: number(1),
+            class: number(2),
+            stack: number(3),
+            start_unix_ns: long(0),
+            count: long(1),
+            weight: long(2),
+        }))
+    }
+
+    /// Decodes the next chunk. Whether there is any.
+    fn decode(&mut self) -> Result<bool, ParquetError> {
+        use sample_column::{CLASS, COUNT, KIND, SERIES, STACK, START, WEIGHT};
+        if self.left == 0 {
+            if self.next_group == self.file.num_row_groups() {
+                return Ok(false);
+            }
+            let group = self.file.get_row_group(self.next_group)?;
+            let numbers = [KIND, SERIES, CLASS, STACK].map(|column| Column::new(group.as_ref(), column));
+            let longs = [START, COUNT, WEIGHT].map(|column| Column::new(group.as_ref(), column));
+            self.numbers = numbers.into_iter().collect::<Result<_, _>>()?;
+            self.longs = longs.into_iter().collect::<Result<_, _>>()?;
+            self.left = group.metadata().num_rows() as usize;
+            self.next_group += 1;
+        }
+        let rows = self.left.min(CHUNK_ROWS);
+        self.numbers.iter_mut().try_for_each(|column| column.next(rows))?;
+        self.longs.iter_mut().try_for_each(|column| column.next(rows))?;
+        self.left -= rows;
+        (self.at, self.chunk) = (0, rows);
+        Ok(true)
+    }
 }
 
 /// Shows the wanted signals of a segment.

@@ -99,45 +99,116 @@ fn look_up(
     Ok(word)
 }
 
-/// Writes samples, which get into the order of segments; those of the same are added up.
-///
-/// # Errors
-/// Where the disk does not take them.
-pub(in super::super) fn write_samples(
-    file: &File,
-    rows: &mut Vec<Sample>,
-    words: &mut Words<'_>,
-) -> Result<(), StoreError> {
-    order_samples(rows, words.index);
-    let mut writer = writer(file, schema::of_samples())?;
-    let numbers: [fn(&Sample) -> u32; 4] =
-        [|row| row.kind, |row| row.series, |row| row.class, |row| row.stack];
-    let longs: [fn(&Sample) -> u64; 3] = [|row| row.start_unix_ns, |row| row.count, |row| row.weight];
-    for rows in rows.chunks(GROUP_ROWS) {
-        let mut kinds = Vec::with_capacity(rows.len());
-        let mut classes = Vec::with_capacity(rows.len());
-        for row in rows {
-            kinds.push(words.kind(row.kind)?);
-            classes.push(words.string(row.class)?);
+/// A segment of samples that is being written: it takes rows in the order of segments, and has those of one group in memory.
+pub(in super::super) struct SampleWriter<'a, 'w> {
+    writer: SerializedFileWriter<File>,
+    words: &'a mut Words<'w>,
+    group: Vec<Sample>,
+    extent: Extent,
+}
+
+/// What of a segment the catalogue tells.
+#[derive(Debug, Default)]
+pub(in super::super) struct Extent {
+    pub(in super::super) rows: usize,
+    pub(in super::super) from_unix_ns: u64,
+    /// When its last step began.
+    pub(in super::super) last_unix_ns: u64,
+    /// Its series, by number.
+    series: Vec<bool>,
+}
+
+impl Extent {
+    fn add(&mut self, series: u32, start_unix_ns: u64) {
+        if self.rows == 0 {
+            (self.from_unix_ns, self.last_unix_ns) = (start_unix_ns, start_unix_ns);
         }
-        let services: Vec<_> = rows.iter().map(|row| words.label(row.series, "service")).collect();
-        let hosts: Vec<_> = rows.iter().map(|row| words.label(row.series, "host")).collect();
-        let mut write = || {
-            let mut group = writer.next_row_group()?;
-            for column in [&kinds, &services, &hosts, &classes] {
-                write_column::<ByteArrayType>(&mut group, column)?;
+        self.rows += 1;
+        self.from_unix_ns = self.from_unix_ns.min(start_unix_ns);
+        self.last_unix_ns = self.last_unix_ns.max(start_unix_ns);
+        let position = series as usize;
+        if self.series.len() <= position {
+            self.series.resize(position + 1, false);
+        }
+        self.series[position] = true;
+    }
+
+    /// Its series, ascending.
+    pub(in super::super) fn series(&self) -> Vec<u32> {
+        (0..).zip(&self.series).filter(|(_, is_there)| **is_there).map(|(series, _)| series).collect()
+    }
+}
+
+impl<'a, 'w> SampleWriter<'a, 'w> {
+    /// Begins it.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub(in super::super) fn new(file: &File, words: &'a mut Words<'w>) -> Result<Self, StoreError> {
+        let writer = writer(file, schema::of_samples())?;
+        Ok(Self { writer, words, group: Vec::with_capacity(GROUP_ROWS), extent: Extent::default() })
+    }
+
+    /// Takes the next row; one of the same as the last is added to it.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub(in super::super) fn push(&mut self, row: Sample) -> Result<(), StoreError> {
+        match self.group.last_mut() {
+            Some(last) if last.is_same(&row) => last.add(&row),
+            _ => {
+                if self.group.len() == GROUP_ROWS {
+                    self.write_group()?;
+                }
+                self.group.push(row);
             }
+        }
+        Ok(())
+    }
+
+    /// Ends it. What was written.
+    ///
+    /// # Errors
+    /// Where the disk does not take it.
+    pub(in super::super) fn finish(mut self) -> Result<Extent, StoreError> {
+        self.write_group()?;
+        self.writer.close().map_err(failed(writing))?;
+        Ok(self.extent)
+    }
+
+    fn write_group(&mut self) -> Result<(), StoreError> {
+        let rows = std::mem::take(&mut self.group);
+        if rows.is_empty() {
+            return Ok(());
+        }
+        rows.iter().for_each(|row| self.extent.add(row.series, row.start_unix_ns));
+        let numbers: [fn(&Sample) -> u32; 4] =
+            [|row| row.kind, |row| row.series, |row| row.class, |row| row.stack];
+        let longs: [fn(&Sample) -> u64; 3] = [|row| row.start_unix_ns, |row| row.count, |row| row.weight];
+        let words = &mut *self.words;
+        let mut group = self.writer.next_row_group().map_err(failed(writing))?;
+        // One column at a time: words take ten times the memory of numbers.
+        let mut write = |column: Vec<ByteArray>| {
+            write_column::<ByteArrayType>(&mut group, &column).map_err(failed(writing))
+        };
+        write(rows.iter().map(|row| words.kind(row.kind)).collect::<Result<_, _>>()?)?;
+        write(rows.iter().map(|row| words.label(row.series, "service")).collect())?;
+        write(rows.iter().map(|row| words.label(row.series, "host")).collect())?;
+        write(rows.iter().map(|row| words.string(row.class)).collect::<Result<_, _>>()?)?;
+        let write = || {
             for column in numbers {
-                write_column::<Int32Type>(&mut group, &column_of(rows, |row| column(row).cast_signed()))?;
+                write_column::<Int32Type>(&mut group, &column_of(&rows, |row| column(row).cast_signed()))?;
             }
             for column in longs {
-                write_column::<Int64Type>(&mut group, &column_of(rows, |row| column(row).cast_signed()))?;
+                write_column::<Int64Type>(&mut group, &column_of(&rows, |row| column(row).cast_signed()))?;
             }
             group.close().map(drop)
         };
         write().map_err(failed(writing))?;
+        self.group = rows;
+        self.group.clear();
+        Ok(())
     }
-    writer.close().map(drop).map_err(failed(writing))
 }
 
 /// Writes signals, which get into order; those of the same are added up.
@@ -148,7 +219,7 @@ pub(in super::super) fn write_readings(
     file: &File,
     rows: &mut Vec<Reading>,
     words: &mut Words<'_>,
-) -> Result<(), StoreError> {
+) -> Result<Extent, StoreError> {
     rows.sort_by_key(|row| (row.signal, row.series, row.start_unix_ns));
     rows.dedup_by(|row, kept| {
         let is_same = row.key() == kept.key();
@@ -157,6 +228,8 @@ pub(in super::super) fn write_readings(
         }
         is_same
     });
+    let mut extent = Extent::default();
+    rows.iter().for_each(|row| extent.add(row.series, row.start_unix_ns));
     let mut writer = writer(file, schema::of_signals())?;
     for rows in rows.chunks(GROUP_ROWS) {
         let mut names = Vec::with_capacity(rows.len());
@@ -185,30 +258,34 @@ pub(in super::super) fn write_readings(
         };
         write().map_err(failed(writing))?;
     }
-    writer.close().map(drop).map_err(failed(writing))
+    writer.close().map_err(failed(writing))?;
+    Ok(extent)
 }
 
-fn order_samples(rows: &mut Vec<Sample>, index: &SeriesIndex) {
-    let mut services: Vec<(&str, u32)> = Vec::new();
-    let mut ranks: HashMap<u32, u32> = HashMap::new();
-    for row in rows.iter() {
-        if ranks.insert(row.series, 0).is_none() {
-            services.push((index.service(row.series), row.series));
+/// The order of rows in segments.
+pub(in super::super) struct Order {
+    /// By the number of a series, its place in the order of services, and below it of series.
+    ranks: Vec<u32>,
+}
+
+impl Order {
+    /// The order of rows of these series.
+    pub(in super::super) fn new(index: &SeriesIndex, series: impl Iterator<Item = u32>) -> Self {
+        let mut series: Vec<u32> = series.collect();
+        series.sort_unstable();
+        series.dedup();
+        let mut ranks = vec![0; series.last().map_or(0, |last| *last as usize + 1)];
+        series.sort_by_key(|series| index.service(*series));
+        for (rank, series) in (0..).zip(series) {
+            ranks[series as usize] = rank;
         }
+        Self { ranks }
     }
-    services.sort_unstable();
-    for (rank, (_, series)) in services.iter().enumerate() {
-        ranks.insert(*series, rank as u32);
+
+    /// What rows are in the order of.
+    pub(in super::super) fn key(&self, row: &Sample) -> (u32, u32, u32, u32, u64) {
+        (row.kind, self.ranks[row.series as usize], row.class, row.stack, row.start_unix_ns)
     }
-    // The order of services, and below it that of series, which is the order of ranks.
-    rows.sort_by_cached_key(|row| (row.kind, ranks[&row.series], row.class, row.stack, row.start_unix_ns));
-    rows.dedup_by(|row, kept| {
-        let is_same = row.is_same(kept);
-        if is_same {
-            kept.add(row);
-        }
-        is_same
-    });
 }
 
 /// Begins a file of these columns.
