@@ -270,6 +270,8 @@ impl Appender for Stream {
         status.last_window_unix_ns = status.last_window_unix_ns.max(until_unix_ns);
         status.batches += 1;
         status.dropped_batches = batch.dropped_batches;
+        status.notes = window.losses.as_ref().map_or_else(Vec::new, |losses| losses.notes.clone());
+        status.given_up = window.cost.as_ref().map_or_else(Vec::new, |cost| cost.given_up.clone());
         Ok(Appended::New)
     }
 }

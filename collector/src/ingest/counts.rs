@@ -62,6 +62,8 @@ counts! {
     WindowBytes => "window_bytes",
     /// Batches that had to wait since their agent sends more than one may.
     BatchesThrottled => "batches_throttled",
+    /// Batches that had to wait since those of others took all the memory there is for them.
+    BatchesWaited => "batches_waited_for_memory",
     /// Requests that were refused because it was not known who asked.
     RequestsUnauthenticated => "requests_unauthenticated",
     /// Requests that were refused because who asked has another role.

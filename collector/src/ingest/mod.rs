@@ -33,7 +33,8 @@ pub struct Limits {
     pub connections: usize,
     /// Streams at once. Each takes up to some hundred kilobytes: what the transport keeps, and a message.
     pub streams: usize,
-    /// Bytes of windows that are uncompressed and decoded at once, of all agents together. Who comes when they are taken waits.
+    /// Bytes of windows that are uncompressed and decoded at once, with what their streams have been told, of all agents together. Who comes
+    /// when they are taken waits.
     pub decoding_bytes: usize,
     /// Bytes of windows, uncompressed, that an agent may send a second for long. Who sends more waits.
     pub agent_bytes_per_s: u64,

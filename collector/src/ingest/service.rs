@@ -50,6 +50,8 @@ pub struct Ingest {
     control: Arc<Control>,
     agents: Agents,
     memory: Arc<Semaphore>,
+    /// All of it: what one batch takes at most.
+    all_memory: u32,
     stopping: watch::Receiver<bool>,
 }
 
@@ -65,7 +67,8 @@ impl Ingest {
         stopping: watch::Receiver<bool>,
     ) -> Self {
         // The largest window that is accepted has room in any case.
-        let memory = (permits(limits.window_bytes) as usize).max(limits.decoding_bytes / PERMIT_BYTES);
+        let memory = (permits(limits.window_bytes, 0) as usize).max(limits.decoding_bytes / PERMIT_BYTES);
+        let all_memory = u32::try_from(memory).unwrap_or(u32::MAX);
         Self {
             store,
             access,
@@ -74,6 +77,7 @@ impl Ingest {
             control,
             agents: Agents::new(limits.streams),
             memory: Arc::new(Semaphore::new(memory)),
+            all_memory,
             stopping,
         }
     }
@@ -121,6 +125,7 @@ impl Ingest {
             |error| match error {
                 NotBegun::Refused(why) => Status::invalid_argument(why),
                 NotBegun::NotOwned(why) => Status::permission_denied(why),
+                NotBegun::TooMany(why) => Status::resource_exhausted(why),
                 NotBegun::Failed(error) => unavailable(&error),
             },
         )
@@ -216,7 +221,15 @@ impl Ingest {
     async fn take(&self, mut session: Session, batch: Batch) -> Result<(Session, Taken), Status> {
         // What says that it is larger than is accepted is refused before it takes any.
         let bytes = usize::try_from(batch.window_bytes).unwrap_or(usize::MAX).min(self.limits.window_bytes);
-        let memory = Arc::clone(&self.memory).acquire_many_owned(permits(bytes)).await;
+        let wanted = permits(bytes, session.held_bytes()).min(self.all_memory);
+        let memory = Arc::clone(&self.memory);
+        let memory = match Arc::clone(&memory).try_acquire_many_owned(wanted) {
+            Ok(memory) => Ok(memory),
+            Err(_) => {
+                self.counts.add(Count::BatchesWaited);
+                memory.acquire_many_owned(wanted).await
+            }
+        };
         let _memory = memory.map_err(|_| Status::unavailable("the collector is stopping"))?;
         blocking(move || {
             let taken = session.take(&batch, now_unix_ns());
@@ -325,8 +338,8 @@ fn unavailable(error: &StoreError) -> Status {
     Status::unavailable("the collector cannot store anything now")
 }
 
-fn permits(window_bytes: usize) -> u32 {
-    u32::try_from(window_bytes.saturating_mul(DECODED_BYTES).div_ceil(PERMIT_BYTES))
-        .unwrap_or(u32::MAX)
-        .max(1)
+/// What a window takes, with what its stream holds beside it.
+fn permits(window_bytes: usize, held_bytes: usize) -> u32 {
+    let bytes = window_bytes.saturating_mul(DECODED_BYTES).saturating_add(held_bytes);
+    u32::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX).max(1)
 }

@@ -38,6 +38,8 @@ pub enum NotBegun {
     Refused(String),
     /// The agent is another one's.
     NotOwned(String),
+    /// There are too many agents.
+    TooMany(String),
     /// The store cannot write now.
     Failed(StoreError),
 }
@@ -63,6 +65,10 @@ impl Session {
                 counts.add(Count::StreamsNotOwned);
                 NotBegun::NotOwned(error.to_string())
             }
+            StoreError::TooManyAgents => {
+                counts.add(Count::StreamsTooMany);
+                NotBegun::TooMany(error.to_string())
+            }
             error => {
                 counts.add(Count::StoreFailures);
                 NotBegun::Failed(error)
@@ -81,6 +87,12 @@ impl Session {
             max_window_bytes: self.limits.window_bytes as u64,
             max_unanswered: self.limits.unanswered,
         }
+    }
+
+    /// Bytes of memory that taking in a batch takes beside the batch itself.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.appender.held_bytes()
     }
 
     /// Takes in the next batch. When this returns it is stored, or the stream is over.

@@ -61,6 +61,12 @@ pub struct Agent {
     pub batches: u64,
     /// Batches that it has dropped.
     pub dropped_batches: u64,
+    /// What is missing of its last window beside samples, each a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What it had given up in its last window to stay within its budget, each a sentence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<String>,
 }
 
 /// The labels that rows of a selection have.
@@ -111,6 +117,8 @@ pub fn agents(store: &dyn Store) -> Result<Agents, QueryError> {
         last_window_unix_ms: agent.last_window_unix_ns / MS_NS,
         batches: agent.batches,
         dropped_batches: agent.dropped_batches,
+        notes: agent.notes,
+        given_up: agent.given_up,
     };
     let mut agents: Vec<Agent> = store.agents()?.into_iter().map(shown).collect();
     agents.sort_by(|one, other| one.agent.cmp(&other.agent));

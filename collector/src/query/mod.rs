@@ -62,6 +62,7 @@ impl From<StoreError> for QueryError {
             StoreError::NoStack(_)
             | StoreError::NobodyAsks
             | StoreError::NotOwned
+            | StoreError::TooManyAgents
             | StoreError::Failed { .. } => Self::Failed(error),
         }
     }

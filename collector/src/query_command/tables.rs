@@ -297,6 +297,11 @@ pub(super) fn agents(found: &catalogue::Agents) -> String {
             short(&agent.kernel),
         );
         let _ = writeln!(text, "{}", line.trim_end());
+        for (what, sentences) in [("missing", &agent.notes), ("given up", &agent.given_up)] {
+            for sentence in sentences {
+                let _ = writeln!(text, "    {what}: {}", printable(sentence));
+            }
+        }
     }
     text
 }

@@ -93,6 +93,11 @@ pub trait Appender: Send {
         new: &Dictionary,
         begins_anew: bool,
     ) -> Result<Appended, StoreError>;
+
+    /// Bytes of memory that the next window takes while it is taken in, beside what it takes itself: what the stream was told before.
+    fn held_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// What became of a batch.
@@ -293,6 +298,10 @@ pub struct AgentStatus {
     pub batches: u64,
     /// Batches that it has dropped.
     pub dropped_batches: u64,
+    /// What is missing of its last window beside samples, each a sentence; some of them where there are very many.
+    pub notes: Vec<String>,
+    /// What it had given up in its last window to stay within its budget, likewise.
+    pub given_up: Vec<String>,
 }
 
 /// What the store holds, for those who watch over it.
@@ -314,6 +323,8 @@ pub struct Holdings {
     pub name_bytes: u64,
     /// Names that were deleted since the store was made, because nothing referred to them any more.
     pub deleted_names: u64,
+    /// Agents that were forgotten since the store was made, because nothing of them was stored any more.
+    pub forgotten_agents: u64,
 }
 
 impl Holdings {
@@ -321,7 +332,7 @@ impl Holdings {
     #[must_use]
     pub fn metrics(&self) -> String {
         let Self { fresh_rows, segments, segment_rows, segment_bytes, .. } = *self;
-        let Self { deleted_rows, deleted_bytes, name_bytes, deleted_names, .. } = *self;
+        let Self { deleted_rows, deleted_bytes, name_bytes, deleted_names, forgotten_agents, .. } = *self;
         let gauges = [
             ("fresh_rows", fresh_rows),
             ("segments", segments),
@@ -333,6 +344,7 @@ impl Holdings {
             ("deleted_rows_total", deleted_rows),
             ("deleted_bytes_total", deleted_bytes),
             ("deleted_names_total", deleted_names),
+            ("forgotten_agents_total", forgotten_agents),
         ];
         let metric = |kind: &'static str| {
             move |(name, value)| {
@@ -363,6 +375,11 @@ pub enum StoreError {
         "the agent belongs to another token or certificate: give it that one, or have the collector's operator disown it"
     )]
     NotOwned,
+    /// There are as many agents as may be known.
+    #[error(
+        "as many agents are known as may be: those of which nothing is stored any more are forgotten in time"
+    )]
+    TooManyAgents,
     /// There is no such stack.
     #[error("there is no stack {0}")]
     NoStack(u64),

@@ -115,7 +115,7 @@ pub(super) fn agents(shared: &Shared) -> Result<Vec<AgentStatus>, StoreError> {
         .catalogue()
         .prepare_cached(
             "SELECT identity, host, kernel, program, last_window_unix_ns, batches, dropped_batches,
-             coalesce(owner, '') FROM agents ORDER BY id",
+             coalesce(owner, ''), notes, given_up FROM agents ORDER BY id",
         )
         .map_err(failed(reading))?;
     let agents = statement
@@ -131,10 +131,17 @@ pub(super) fn agents(shared: &Shared) -> Result<Vec<AgentStatus>, StoreError> {
                 batches: unsigned(5)?,
                 dropped_batches: unsigned(6)?,
                 owner: row.get(7)?,
+                notes: sentences(&row.get::<_, String>(8)?),
+                given_up: sentences(&row.get::<_, String>(9)?),
             })
         })
         .map_err(failed(reading))?;
     agents.collect::<Result<_, _>>().map_err(failed(reading))
+}
+
+/// What the writer wrote; what is not that says so itself.
+fn sentences(json: &str) -> Vec<String> {
+    serde_json::from_str(json).unwrap_or_else(|_| vec!["what the store holds of this is damaged".to_owned()])
 }
 
 fn reading() -> String {

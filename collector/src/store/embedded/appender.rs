@@ -9,10 +9,16 @@ use super::rows::{Reading, Sample, VALUES};
 use super::told::{Numbers, Stream};
 use super::writer::{NewAgent, NewBatch, NewVerdict, Outcome, Work, signed};
 use super::{Shared, failed, fresh, varint};
+use crate::clock::now_unix_ns;
 use crate::store::{Appended, Appender, StoreError};
 
 /// Signals that tell what is missing of windows and what the agent cost have this resource.
 const AGENT: &str = "agent";
+
+/// Sentences of a window that are kept of each kind; agents have some.
+const MAX_SENTENCES: usize = 16;
+/// Characters of each.
+const MAX_SENTENCE_CHARS: usize = 256;
 
 /// One agent's stream.
 pub(super) struct EmbeddedAppender {
@@ -21,6 +27,8 @@ pub(super) struct EmbeddedAppender {
     /// What it has been told, and the number by which it is closed.
     stream: Stream,
     opened_as: u64,
+    /// Bytes that its numbers take while a batch is taken in.
+    numbers_bytes: usize,
     /// Whether an error has left the numbers incomplete.
     is_broken: bool,
 }
@@ -36,7 +44,7 @@ impl EmbeddedAppender {
         labels.push(("host", &hello.host));
         let (opened_as, stream) = shared.streams.open_one();
         // From here on it is closed whatever happens.
-        let mut appender = Self { shared, agent: 0, stream, opened_as, is_broken: false };
+        let mut appender = Self { shared, agent: 0, stream, opened_as, numbers_bytes: 0, is_broken: false };
         let shared = &appender.shared;
         let under_way = shared.streams.begin();
         let host = label_set(&mut shared.names.lock(), &labels)?;
@@ -48,10 +56,12 @@ impl EmbeddedAppender {
             program: hello.program.clone(),
             cpus: hello.cpus,
             owner: owner.map(str::to_owned),
+            seen_unix_ns: signed(now_unix_ns()),
         };
         let agent = match shared.queue.write(Work::Agent(agent))? {
             Outcome::Agent(agent) => agent,
             Outcome::NotOwned => return Err(StoreError::NotOwned),
+            Outcome::TooManyAgents => return Err(StoreError::TooManyAgents),
             _ => return Err(failed(|| "cannot make an agent known".to_owned())("it has no number")),
         };
         drop(under_way);
@@ -59,7 +69,12 @@ impl EmbeddedAppender {
         Ok(appender)
     }
 
-    fn new_batch(&self, batch: &Batch, window: &Window, new: &Dictionary) -> Result<NewBatch, StoreError> {
+    fn new_batch(
+        &mut self,
+        batch: &Batch,
+        window: &Window,
+        new: &Dictionary,
+    ) -> Result<NewBatch, StoreError> {
         let (host, mut samples, mut readings) = {
             let mut told = self.stream.lock();
             let host = told.host;
@@ -68,6 +83,7 @@ impl EmbeddedAppender {
             let names = &mut *self.shared.names.lock();
             numbers.extend(names, host, new)?;
             self.shared.streams.keep(&mut told, &numbers, before)?;
+            self.numbers_bytes = numbers.bytes();
             let mut readings = numbers.readings(names, host, window)?;
             readings.extend(own_readings(names, host, window)?);
             (host, numbers.samples(names, window)?, readings)
@@ -77,12 +93,15 @@ impl EmbeddedAppender {
             host,
             sequence: signed(batch.sequence),
             dropped_batches: signed(batch.dropped_batches),
+            seen_unix_ns: signed(now_unix_ns()),
             start_unix_ns: signed(window.start_unix_ns),
             duration_ns: signed(window.duration_ns),
             samples: if samples.is_empty() { Vec::new() } else { fresh::of_samples(&mut samples)? },
             signals: if readings.is_empty() { Vec::new() } else { fresh::of_readings(&mut readings)? },
             rows: (samples.len() + readings.len()) as i64,
             verdict: window.verdict.as_ref().map(new_verdict).transpose()?,
+            notes: json(&window.losses.as_ref().map_or_else(Vec::new, |losses| shortened(&losses.notes))),
+            given_up: json(&window.cost.as_ref().map_or_else(Vec::new, |cost| shortened(&cost.given_up))),
         })
     }
 }
@@ -103,11 +122,16 @@ impl Appender for EmbeddedAppender {
             return Err(failed(|| "cannot go on with a stream".to_owned())("a window before was not stored"));
         }
         self.is_broken = true;
-        let _under_way = self.shared.streams.begin();
+        let shared = Arc::clone(&self.shared);
+        let _under_way = shared.streams.begin();
         let new_batch = self.new_batch(batch, window, new)?;
         let outcome = self.shared.queue.write(Work::Batch(new_batch))?;
         self.is_broken = false;
         Ok(if matches!(outcome, Outcome::Known) { Appended::Known } else { Appended::New })
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.numbers_bytes
     }
 }
 
@@ -266,6 +290,20 @@ fn own_readings(names: &mut Tables, host: u32, window: &Window) -> Result<Vec<Re
         });
     }
     Ok(readings)
+}
+
+/// The sentences that are kept of those that an agent says: so many, and so much of each.
+pub(crate) fn shortened(said: &[String]) -> Vec<String> {
+    let mut kept: Vec<String> =
+        said.iter().take(MAX_SENTENCES).map(|text| text.chars().take(MAX_SENTENCE_CHARS).collect()).collect();
+    if said.len() > MAX_SENTENCES {
+        kept.push(format!("and {} more", said.len() - MAX_SENTENCES));
+    }
+    kept
+}
+
+fn json(sentences: &[String]) -> String {
+    serde_json::to_string(sentences).expect("texts are JSON")
 }
 
 fn new_verdict(verdict: &Verdict) -> Result<NewVerdict, StoreError> {

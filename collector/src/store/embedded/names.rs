@@ -21,8 +21,12 @@ use crate::store::StoreError;
 /// Entries of each table that are kept in memory, so that what all hosts have in common is not looked up for each: with 60 bytes each, 15 MB
 /// a table. When there are more, all are forgotten, and looked up again as they are needed.
 const MAX_CACHED: usize = 1 << 18;
+/// Bytes of their texts, of each table: names may be as long as a window.
+const MAX_CACHED_BYTES: usize = 16 << 20;
 /// Entries of each table that wait to be written. Above it the disk takes nothing, and new streams are to wait.
 const MAX_UNWRITTEN: usize = 1 << 20;
+/// Bytes of their texts, of each table.
+const MAX_UNWRITTEN_BYTES: usize = 64 << 20;
 
 /// Something that has a number.
 pub(super) trait Entry: Clone + Eq + Hash {
@@ -37,8 +41,33 @@ pub(super) trait Entry: Clone + Eq + Hash {
     /// Deletes one. As what adds, it tells about how many bytes the row and its place in the index take.
     const DELETE: &str;
 
+    /// Bytes of its texts.
+    fn bytes(&self) -> usize;
     /// What it is told apart by.
     fn values(&self) -> Vec<ToSqlOutput<'_>>;
+}
+
+/// A part of a name, which may have text.
+trait Part {
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
+impl Part for u32 {}
+impl Part for i32 {}
+impl Part for u64 {}
+
+impl Part for Box<str> {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
+}
+
+impl Part for Box<[u8]> {
+    fn bytes(&self) -> usize {
+        self.len()
+    }
 }
 
 macro_rules! entry {
@@ -59,6 +88,11 @@ macro_rules! entry {
             const GREATEST: &str = concat!("SELECT coalesce(max(id), 0) FROM ", $table);
             const BEFORE: &str = concat!("SELECT id FROM ", $table, " WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
             const DELETE: &str = concat!("DELETE FROM ", $table, " WHERE id = ?1 RETURNING ", $bytes);
+
+            fn bytes(&self) -> usize {
+                let Self { $($field),+ } = self;
+                [$(Part::bytes($field)),+].into_iter().sum()
+            }
 
             fn values(&self) -> Vec<ToSqlOutput<'_>> {
                 let Self { $($field),+ } = self;
@@ -291,7 +325,7 @@ impl Tables {
     /// Begins to find out which names are in use. What is in memory is forgotten, so that no number is given out unseen.
     pub(super) fn begin_marking(&mut self) {
         each_table!(self, table, {
-            table.cached = HashMap::new();
+            table.forget_cached();
             table.in_use.begin(table.next);
         });
     }
@@ -370,9 +404,12 @@ pub(super) struct Table<T> {
     next: u32,
     /// Some of those that are written.
     cached: HashMap<T, u32>,
+    cached_bytes: usize,
     /// Those that a transaction is writing.
     in_flight: HashMap<T, u32>,
     unwritten: HashMap<T, u32>,
+    /// Of those, and of those that a transaction is writing.
+    unwritten_bytes: usize,
     in_use: InUse,
 }
 
@@ -383,8 +420,10 @@ impl<T: Entry> Table<T> {
         Ok(Self {
             next: greatest + 1,
             cached: HashMap::new(),
+            cached_bytes: 0,
             in_flight: HashMap::new(),
             unwritten: HashMap::new(),
+            unwritten_bytes: 0,
             in_use: InUse::default(),
         })
     }
@@ -414,20 +453,27 @@ impl<T: Entry> Table<T> {
         if !has_room {
             return Err(failed(step)("the catalogue has as many names as it may"));
         }
-        if self.unwritten.len() >= MAX_UNWRITTEN {
+        if self.unwritten.len() >= MAX_UNWRITTEN || self.unwritten_bytes >= MAX_UNWRITTEN_BYTES {
             return Err(failed(step)("too many new ones wait for the disk"));
         }
         let number = self.next;
         self.next = number.checked_add(1).ok_or_else(|| failed(step)("all numbers are taken"))?;
+        self.unwritten_bytes += entry.bytes();
         self.unwritten.insert(entry, number);
         Ok(number)
     }
 
     fn cache(&mut self, entry: T, number: u32) {
-        if self.cached.len() >= MAX_CACHED {
-            self.cached = HashMap::new();
+        if self.cached.len() >= MAX_CACHED || self.cached_bytes >= MAX_CACHED_BYTES {
+            self.forget_cached();
         }
+        self.cached_bytes += entry.bytes();
         self.cached.insert(entry, number);
+    }
+
+    fn forget_cached(&mut self) {
+        self.cached = HashMap::new();
+        self.cached_bytes = 0;
     }
 
     /// Returns the bytes of what is new.
@@ -455,6 +501,7 @@ impl<T: Entry> Table<T> {
         for (entry, number) in mem::take(&mut self.in_flight) {
             if is_written {
                 // From the cache it is given out.
+                self.unwritten_bytes -= entry.bytes();
                 self.in_use.mark(number);
                 self.cache(entry, number);
             } else {

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use super::directory::Folder;
 use super::segments::Level;
 use super::writer::signed;
-use super::{HOUR_NS, Shared, failed, names, unused};
+use super::{DAY_NS, HOUR_NS, Shared, failed, names, unused};
 use crate::store::{Holdings, StoreError};
 
 /// Segments that are deleted in one go.
@@ -77,7 +77,27 @@ fn delete_old(
         transaction.execute("DELETE FROM windows WHERE start_unix_ns + duration_ns <= ?1", [end])?;
     let verdicts = transaction.execute("DELETE FROM verdicts WHERE until_unix_ns <= ?1", [end])?;
     count(transaction, rows, 0)?;
-    Ok(windows + verdicts > 0 || !files.is_empty())
+    let agents = forget_agents(transaction, now_unix_ns, options.hours_ns)?;
+    Ok(agents + windows + verdicts > 0 || !files.is_empty())
+}
+
+/// Forgets agents of which nothing is stored any more, and that have not been seen since all that they last sent went: what their spools
+/// still had would be stored anew. Those that never sent anything go sooner.
+fn forget_agents(transaction: &Transaction<'_>, now_unix_ns: u64, keep_ns: u64) -> rusqlite::Result<usize> {
+    // The last stays, so that its number is not given out again.
+    let sql = "DELETE FROM agents WHERE id < (SELECT max(id) FROM agents) AND seen_unix_ns <= ?1 AND last_window_unix_ns <= ?2
+               AND NOT EXISTS (SELECT 1 FROM windows WHERE windows.agent = agents.id)
+               AND NOT EXISTS (SELECT 1 FROM verdicts WHERE verdicts.agent = agents.id)";
+    let before = signed(now_unix_ns.saturating_sub(keep_ns).saturating_sub(SPOOLED_NS));
+    let agents = transaction.execute(sql, [before, before])?;
+    let idle =
+        "DELETE FROM agents WHERE id < (SELECT max(id) FROM agents) AND batches = 0 AND seen_unix_ns <= ?1";
+    let strangers = transaction.execute(idle, [signed(now_unix_ns.saturating_sub(SPOOLED_NS))])?;
+    if agents > 0 {
+        transaction.execute("DELETE FROM stored WHERE agent NOT IN (SELECT id FROM agents)", ())?;
+    }
+    add_to_total(transaction, FORGOTTEN_AGENTS, (agents + strangers) as i64)?;
+    Ok(agents + strangers)
 }
 
 fn has_too_many_bytes(shared: &Shared, transaction: &Transaction<'_>) -> rusqlite::Result<bool> {
@@ -124,6 +144,10 @@ fn count(transaction: &Transaction<'_>, rows: i64, bytes: i64) -> rusqlite::Resu
     add_to_total(transaction, DELETED_BYTES, bytes)
 }
 
+/// The total of agents that were forgotten.
+const FORGOTTEN_AGENTS: &str = "forgotten_agents";
+/// Longer than agents keep what they could not send.
+const SPOOLED_NS: u64 = 30 * DAY_NS;
 /// Totals of what was deleted.
 pub(super) const DELETED_ROWS: &str = "deleted_rows";
 const DELETED_BYTES: &str = "deleted_bytes";
@@ -250,6 +274,7 @@ pub(super) fn holdings(shared: &Shared) -> Result<Holdings, StoreError> {
         deleted_bytes: counted(DELETED_BYTES)?,
         name_bytes: counted(names::BYTES)?,
         deleted_names: counted(unused::DELETED)?,
+        forgotten_agents: counted(FORGOTTEN_AGENTS)?,
     })
 }
 

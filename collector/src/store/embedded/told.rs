@@ -17,6 +17,9 @@ use crate::store::StoreError;
 /// Bytes of a piece of the file.
 const PIECE: usize = 16 << 10;
 
+/// Bytes of a number at most: five as it is written, four in a list, which grows by doubling.
+const NUMBER_BYTES: usize = 13;
+
 /// What each number of a stream is in the store, list by list.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Numbers {
@@ -45,6 +48,11 @@ impl Numbers {
     /// How many there are of each.
     pub(super) fn lengths(&self) -> [usize; 6] {
         self.lists().map(|(_, numbers)| numbers.len())
+    }
+
+    /// Bytes that they take in memory when they are read: as they are written, and in lists that grow.
+    pub(super) fn bytes(&self) -> usize {
+        self.lengths().iter().sum::<usize>() * NUMBER_BYTES
     }
 
     /// What came after these.

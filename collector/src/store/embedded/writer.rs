@@ -14,6 +14,9 @@ const MAX_WAITING: usize = 256;
 /// What one transaction takes at most: with some ten kilobytes each, what the catalogue's log holds between two checkpoints.
 const MAX_TOGETHER: usize = 128;
 
+/// Agents that may be known at once; those of which nothing is stored any more are forgotten. Each takes some hundred bytes.
+const MAX_AGENTS: i64 = 1 << 16;
+
 /// The way to the writer.
 #[derive(Debug)]
 pub(super) struct Queue(Mutex<SyncSender<Job>>);
@@ -44,6 +47,8 @@ pub(super) enum Outcome {
     Agent(i64),
     /// The agent is another one's.
     NotOwned,
+    /// There are as many agents as may be known.
+    TooManyAgents,
     /// So many agents belong to nobody now.
     Disowned(usize),
     /// It is written.
@@ -62,6 +67,7 @@ pub(super) struct NewAgent {
     pub(super) cpus: u32,
     /// Who has proven to be it; `None`: nobody was asked.
     pub(super) owner: Option<String>,
+    pub(super) seen_unix_ns: i64,
 }
 
 /// A batch in the store's numbers.
@@ -70,9 +76,14 @@ pub(super) struct NewBatch {
     pub(super) host: u32,
     pub(super) sequence: i64,
     pub(super) dropped_batches: i64,
+    /// When it came, by this host's clock.
+    pub(super) seen_unix_ns: i64,
     pub(super) start_unix_ns: i64,
     pub(super) duration_ns: i64,
     pub(super) rows: i64,
+    /// What is missing of the window, and what its agent has given up: sentences, as JSON.
+    pub(super) notes: String,
+    pub(super) given_up: String,
     /// Empty: there are none.
     pub(super) samples: Vec<u8>,
     /// Empty: there are none.
@@ -190,14 +201,23 @@ fn write(shared: &Shared, jobs: &[Job]) -> Result<Vec<Outcome>, StoreError> {
 }
 
 fn write_agent(transaction: &Transaction<'_>, agent: &NewAgent) -> rusqlite::Result<Outcome> {
-    let NewAgent { identity, host, kernel, program, cpus, owner } = agent;
+    let NewAgent { identity, host, kernel, program, cpus, owner, seen_unix_ns } = agent;
+    let has_room: bool = transaction
+        .prepare_cached(
+            "SELECT (SELECT count(*) FROM agents) < ?1 OR EXISTS (SELECT 1 FROM agents WHERE identity = ?2)",
+        )?
+        .query_row(params![MAX_AGENTS, identity], |row| row.get(0))?;
+    if !has_room {
+        return Ok(Outcome::TooManyAgents);
+    }
     // Where it is another one's, nothing is updated, and so nothing returned.
     let mut write = transaction.prepare_cached(
-        "INSERT INTO agents (identity, host, kernel, program, cpus, owner) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (identity) DO UPDATE SET host = ?2, kernel = ?3, program = ?4, cpus = ?5, owner = coalesce(owner, ?6)
+        "INSERT INTO agents (identity, host, kernel, program, cpus, owner, seen_unix_ns) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+         ON CONFLICT (identity) DO UPDATE SET host = ?2, kernel = ?3, program = ?4, cpus = ?5, owner = coalesce(owner, ?6),
+         seen_unix_ns = ?7
          WHERE owner IS NULL OR ?6 IS NULL OR owner = ?6 RETURNING id",
     )?;
-    let values = params![identity, host, kernel, program, cpus, owner];
+    let values = params![identity, host, kernel, program, cpus, owner, seen_unix_ns];
     let number = write.query_row(values, |row| row.get(0)).optional()?;
     Ok(number.map_or(Outcome::NotOwned, Outcome::Agent))
 }
@@ -222,9 +242,19 @@ fn write_batch(transaction: &Transaction<'_>, batch: &NewBatch) -> rusqlite::Res
     transaction
         .prepare_cached(
             "UPDATE agents SET dropped_batches = max(dropped_batches, ?2), batches = batches + ?3,
+             seen_unix_ns = ?7, notes = iif(?3 AND last_window_unix_ns <= ?4, ?5, notes),
+             given_up = iif(?3 AND last_window_unix_ns <= ?4, ?6, given_up),
              last_window_unix_ns = iif(?3, max(last_window_unix_ns, ?4), last_window_unix_ns) WHERE id = ?1",
         )?
-        .execute(params![agent, batch.dropped_batches, i64::from(is_new), end_unix_ns])?;
+        .execute(params![
+            agent,
+            batch.dropped_batches,
+            i64::from(is_new),
+            end_unix_ns,
+            batch.notes,
+            batch.given_up,
+            batch.seen_unix_ns
+        ])?;
     if !is_new {
         return Ok(Outcome::Known);
     }
