@@ -1,9 +1,8 @@
 //! Adds samples up.
 
-use std::collections::{HashMap, HashSet};
-
 use chokepoint_analysis::profile::Unit;
 use chokepoint_proto::stream;
+use hashbrown::{HashMap, HashSet};
 use rusqlite::OptionalExtension;
 
 use super::readers::Access;

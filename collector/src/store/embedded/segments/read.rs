@@ -93,7 +93,7 @@ pub(in super::super) fn samples(
             let rows = left.min(CHUNK_ROWS);
             left -= rows;
             series.next(rows).map_err(failed(step))?;
-            if !series.values.iter().any(|series| wanted.has_series(series.cast_unsigned())) {
+            if !series.any(|series| wanted.has_series(series.cast_unsigned())) {
                 [&mut kind, &mut class, &mut stack].into_iter().for_each(|column| column.pass_over(rows));
                 [&mut start, &mut count, &mut weight].into_iter().for_each(|column| column.pass_over(rows));
                 continue;
@@ -272,21 +272,46 @@ fn open(path: &Path) -> Result<SerializedFileReader<File>, StoreError> {
     SerializedFileReader::new(file).map_err(failed(step))
 }
 
-/// A column that is decoded piece by piece.
-struct Column<T: DataType> {
+/// A type of columns, and the one value that a column has in all rows, where its least and greatest say so.
+trait Values: DataType {
+    fn only(_: &Statistics) -> Option<Self::T> {
+        None
+    }
+}
+
+impl Values for DoubleType {}
+
+impl Values for Int32Type {
+    fn only(statistics: &Statistics) -> Option<i32> {
+        let Statistics::Int32(range) = statistics else { return None };
+        range.min_opt().filter(|least| range.max_opt() == Some(*least)).copied()
+    }
+}
+
+impl Values for Int64Type {
+    fn only(statistics: &Statistics) -> Option<i64> {
+        let Statistics::Int64(range) = statistics else { return None };
+        range.min_opt().filter(|least| range.max_opt() == Some(*least)).copied()
+    }
+}
+
+/// A column that is decoded piece by piece; one that has the same value in all rows never is.
+struct Column<T: Values> {
+    only: Option<T::T>,
     reader: ColumnReaderImpl<T>,
     values: Vec<T::T>,
     /// Rows before the next that need not be decoded.
     passed_over: usize,
 }
 
-impl<T: DataType> Column<T>
+impl<T: Values> Column<T>
 where
     T::T: Copy,
 {
     fn new(group: &dyn RowGroupReader, column: usize) -> Result<Self, ParquetError> {
         let reader: ColumnReader = group.get_column_reader(column)?;
-        Ok(Self { reader: get_typed_column_reader(reader), values: Vec::new(), passed_over: 0 })
+        let only = group.metadata().column(column).statistics().and_then(T::only);
+        Ok(Self { only, reader: get_typed_column_reader(reader), values: Vec::new(), passed_over: 0 })
     }
 
     /// Leaves out rows. What is never decoded after them costs nothing.
@@ -296,6 +321,9 @@ where
 
     /// Decodes the next rows.
     fn next(&mut self, rows: usize) -> Result<(), ParquetError> {
+        if self.only.is_some() {
+            return Ok(());
+        }
         self.values.clear();
         self.reader.skip_records(std::mem::take(&mut self.passed_over))?;
         let (records, ..) = self.reader.read_records(rows, None, None, &mut self.values)?;
@@ -307,7 +335,12 @@ where
     }
 
     fn at(&self, row: usize) -> T::T {
-        self.values[row]
+        self.only.unwrap_or_else(|| self.values[row])
+    }
+
+    /// Whether any of the rows that were decoded last is so.
+    fn any(&self, is_so: impl Fn(T::T) -> bool) -> bool {
+        self.only.map_or_else(|| self.values.iter().any(|value| is_so(*value)), &is_so)
     }
 }
 
