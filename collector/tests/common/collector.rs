@@ -19,7 +19,12 @@ impl Collector {
 
     /// `None` where it ends before it listens.
     pub fn try_start(store: &Path) -> Option<Self> {
-        let child = command(store).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        Self::try_run(command(store))
+    }
+
+    /// The same with other arguments, or from another place.
+    pub fn try_run(mut command: Command) -> Option<Self> {
+        let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
         // From here on it ends with this, also where it says something else.
         let mut collector = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)) };
         let mut line = String::new();
@@ -52,8 +57,11 @@ impl Drop for Collector {
     }
 }
 
+/// Where it is.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_chokepoint-collector");
+
 pub fn command(store: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chokepoint-collector"));
+    let mut command = Command::new(PROGRAM);
     command.args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--store"]).arg(store);
     command
 }

@@ -6,7 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod hosts;
-mod proxy;
+mod network;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use chokepoint_collector::store::{Store, SumQuery};
 use common::collector::{Collector, SmallDisk};
 use common::*;
 use hosts::{Hosts, WINDOW_NS};
-use proxy::Proxy;
+use network::Network;
 
 const AGENTS: u64 = 200;
 /// The disk of the collector: room for all of it, until somebody else takes the rest.
@@ -43,35 +43,39 @@ fn nothing_that_was_acknowledged_is_lost_and_nothing_is_there_twice() {
         eprintln!("skipped: this process may not mount a file system");
         return;
     };
+    let Some(mut network) = Network::new() else {
+        eprintln!("skipped: this process may not have a network namespace");
+        return;
+    };
     let store = directory.path().join("store");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime");
-    let proxy = runtime.block_on(Proxy::listen());
-    let mut hosts = Hosts::start(&runtime, AGENTS, proxy.address);
+    let mut hosts = Hosts::start(&runtime, AGENTS, network.address());
 
     let (begin, whole) = (Instant::now(), Duration::from_secs(seconds()));
     // Every ten seconds, and three times at least.
     let kill_every = (whole / 4).min(Duration::from_secs(10));
-    let (mut collector, mut kills, mut ballast) = (Some(Collector::start(&store)), 0, None);
-    proxy.lead_to(collector.as_ref().map(|collector| collector.address));
+    let (mut collector, mut kills, mut ballast) = (Collector::try_run(network.collector(&store)), 0, None);
+    assert!(collector.is_some(), "it says where it listens");
     let mut next_kill = kill_every;
     while begin.elapsed() < whole {
         let now = begin.elapsed();
         let part = now.as_secs_f64() / whole.as_secs_f64();
         if now >= next_kill {
             next_kill += kill_every;
-            collector.take().expect("it runs").signal(libc::SIGKILL);
-            kills += 1;
+            if let Some(killed) = collector.take() {
+                killed.signal(libc::SIGKILL);
+                kills += 1;
+            }
         }
         if DISK_IS_FULL.contains(&part) != ballast.is_some() {
             ballast = if ballast.is_some() { None } else { Some(disk.fill()) };
         }
         // On a full disk it may be that it cannot even begin: it is started again.
         if collector.is_none() {
-            collector = Collector::try_start(&store);
+            collector = Collector::try_run(network.collector(&store));
         }
-        let address = collector.as_ref().map(|collector| collector.address);
-        proxy.lead_to(address.filter(|_| !NETWORK_IS_CUT.contains(&part)));
+        network.cut(NETWORK_IS_CUT.contains(&part));
         let step_hours = match part {
             part if CLOCKS_ARE_BACK.contains(&part) => -20,
             part if CLOCKS_ARE_AHEAD.contains(&part) => 20,
@@ -83,8 +87,9 @@ fn nothing_that_was_acknowledged_is_lost_and_nothing_is_there_twice() {
         std::thread::sleep(Duration::from_millis(100));
     }
     drop(ballast);
-    let collector = collector.or_else(|| Collector::try_start(&store)).expect("there is room again");
-    proxy.lead_to(Some(collector.address));
+    network.cut(false);
+    let collector = collector.or_else(|| Collector::try_run(network.collector(&store)));
+    let collector = collector.expect("there is room again");
     hosts.connect_at_once();
     let waiting = Instant::now();
     while hosts.waiting() > 0 {
