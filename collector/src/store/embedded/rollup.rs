@@ -88,16 +88,11 @@ fn due(shared: &Shared, access: &Access<'_>, now_unix_ns: u64) -> Result<Option<
     let mut due: Option<Due> = None;
     let mut rows = 0;
     while let Some(row) = list.next().map_err(failed(step))? {
-        let read = || {
-            Ok::<_, rusqlite::Error>((
-                (row.get(0)?, row.get(1)?, row.get(2)?),
-                (row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?),
-            ))
-        };
-        let ((id, file, content), (own_rows, hour, first_agent, series)): (
-            (i64, String, i64),
-            (usize, i64, i64, Vec<u8>),
-        ) = read().map_err(failed(step))?;
+        let number = |column| row.get::<_, i64>(column).map_err(failed(step));
+        let (id, content, hour, agent) = (number(0)?, number(2)?, number(4)?, number(5)?);
+        let file: String = row.get(1).map_err(failed(step))?;
+        let own_rows: usize = row.get(3).map_err(failed(step))?;
+        let series: Vec<u8> = row.get(6).map_err(failed(step))?;
         let content = if content == Content::Samples as i64 { Content::Samples } else { Content::Signals };
         let hour_unix_ns = hour.unsigned_abs() * HOUR_NS;
         let is_over = hour_unix_ns.saturating_add(HOUR_NS) <= settled || hour_unix_ns > ahead;
@@ -107,7 +102,7 @@ fn due(shared: &Shared, access: &Access<'_>, now_unix_ns: u64) -> Result<Option<
         let due = due.get_or_insert_with(|| Due {
             content,
             hour_unix_ns,
-            first_agent,
+            first_agent: agent,
             ids: Vec::new(),
             files: Vec::new(),
             series: Vec::new(),
