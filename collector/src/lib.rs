@@ -19,6 +19,7 @@ pub mod listen;
 pub mod page;
 pub mod pipeline;
 pub mod profile_command;
+pub mod protocols;
 pub mod query;
 pub mod query_command;
 pub mod store;

@@ -177,6 +177,13 @@ impl Store for InMemory {
         Ok(found.into_iter().map(|(name, set)| (name.clone(), values(set))).collect())
     }
 
+    fn kinds(&self) -> Result<Vec<(String, Unit)>, StoreError> {
+        let kept = self.0.lock().unwrap();
+        let kinds: BTreeMap<String, Unit> =
+            kept.rows.iter().map(|row| (row.kind.clone(), row.unit)).collect();
+        Ok(kinds.into_iter().collect())
+    }
+
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
         Ok(self.0.lock().unwrap().agents.values().cloned().collect())
     }

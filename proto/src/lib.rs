@@ -23,3 +23,25 @@ pub mod latency;
 pub mod cri {
     include!(concat!(env!("OUT_DIR"), "/runtime.v1.rs"));
 }
+
+pub mod json;
+
+/// What Grafana's Pyroscope data source asks and what Pyroscope's clients send.
+#[allow(missing_docs, unused_qualifications, clippy::all, reason = "generated")]
+pub mod pyroscope {
+    pub mod types {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/types.v1.rs"));
+        }
+    }
+    pub mod querier {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/querier.v1.rs"));
+        }
+    }
+    pub mod push {
+        pub mod v1 {
+            include!(concat!(env!("OUT_DIR"), "/push.v1.rs"));
+        }
+    }
+}

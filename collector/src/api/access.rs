@@ -14,6 +14,7 @@ use super::answer::{Answer, Refused, response};
 use super::endpoints::JSON;
 use crate::access::{Access, Caller, Denied, Role};
 use crate::ingest::{Count, Counts};
+use crate::protocols;
 
 /// Where a caller learns who it is, and whether it has to say so.
 pub(super) const PATH: &str = "/api/v1/access";
@@ -31,7 +32,7 @@ pub fn only_for_callers(router: Router, access: Arc<Access>, counts: Arc<Counts>
                     request.extensions_mut().insert(asks_for_tokens);
                     next.run(request).await
                 }
-                Err(denied) => response(Err(Refused::Denied(denied))),
+                Err(denied) => protocols::denied(&path, denied),
             };
             // Here, or by a handler that asks for more.
             if let Some(denied) = answer.extensions_mut().remove::<Denied>() {
@@ -54,13 +55,13 @@ fn caller(access: &Access, request: &Request) -> Result<Caller, Denied> {
     let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
     let is_answer = path == "/metrics" || path.starts_with("/api/");
     let caller = access.caller(authorization);
-    if !is_answer {
+    let Some(role) = protocols::role(path).or(is_answer.then_some(Role::Reader)) else {
         // What a browser's user has given it for something else is none of this.
         return Ok(caller.unwrap_or_else(|_| Caller::nobody()));
-    }
+    };
     let caller = caller?;
     if path != PATH {
-        caller.require(Role::Reader)?;
+        caller.require(role)?;
     }
     Ok(caller)
 }

@@ -28,13 +28,13 @@ const RETRY_AFTER_S: u64 = 2;
 
 /// An answer.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) content_type: &'static str,
+pub(crate) struct Answer {
+    pub(crate) content_type: &'static str,
     /// The name under which a browser keeps it.
-    pub(super) file_name: Option<String>,
-    pub(super) bytes: Vec<u8>,
+    pub(crate) file_name: Option<String>,
+    pub(crate) bytes: Vec<u8>,
     /// What it takes of the room for answers that are not sent yet.
-    pub(super) room: Option<OwnedSemaphorePermit>,
+    pub(crate) room: Option<OwnedSemaphorePermit>,
 }
 
 /// An answer's bytes, with the room that they take until the last of them is sent.
@@ -51,7 +51,7 @@ impl AsRef<[u8]> for Unsent {
 
 /// Why there is none.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(crate) enum Refused {
     Query(QueryError),
     /// Too many queries at a time.
     Busy,
@@ -103,7 +103,7 @@ pub(super) fn json(value: &impl Serialize, limits: &Limits) -> Result<Answer, Qu
     }
 }
 
-pub(super) fn too_long(limits: &Limits) -> QueryError {
+pub(crate) fn too_long(limits: &Limits) -> QueryError {
     let most = chokepoint_analysis::units::bytes(limits.max_answer_bytes as u64);
     QueryError::TooLarge(format!("the answer is longer than {most}: ask for less time, or fewer things"))
 }
@@ -129,7 +129,7 @@ impl Write for Bounded {
 }
 
 /// What goes out.
-pub(super) fn response(result: Result<Answer, Refused>) -> Response {
+pub(crate) fn response(result: Result<Answer, Refused>) -> Response {
     let wanted = result.as_ref().err().and_then(wanted);
     let denied = match &result {
         Err(Refused::Denied(denied)) => Some(denied.clone()),
@@ -180,7 +180,15 @@ fn wanted(refused: &Refused) -> Option<&'static str> {
 }
 
 fn error(refused: &Refused) -> (StatusCode, Answer) {
-    let (status, code, message) = match refused {
+    let (status, code, message) = told(refused);
+    let shown = ErrorAnswer { error: ErrorShown { code: code.to_owned(), message } };
+    let bytes = serde_json::to_vec(&shown).unwrap_or_default();
+    (status, Answer { content_type: JSON, file_name: None, bytes, room: None })
+}
+
+/// The status, the code and the message of a refusal. What the collector's operator has to know of it is logged.
+pub(crate) fn told(refused: &Refused) -> (StatusCode, &'static str, String) {
+    match refused {
         Refused::Query(QueryError::Bad(message)) => (StatusCode::BAD_REQUEST, "bad_query", message.clone()),
         Refused::Query(QueryError::TooLarge(message)) => {
             (StatusCode::UNPROCESSABLE_ENTITY, "too_large", message.clone())
@@ -257,8 +265,5 @@ fn error(refused: &Refused) -> (StatusCode, Answer) {
             let message = "the query ended unexpectedly: the collector's log says why".to_owned();
             (StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
         }
-    };
-    let shown = ErrorAnswer { error: ErrorShown { code: code.to_owned(), message } };
-    let bytes = serde_json::to_vec(&shown).unwrap_or_default();
-    (status, Answer { content_type: JSON, file_name: None, bytes, room: None })
+    }
 }

@@ -22,11 +22,12 @@ use axum::routing::{MethodRouter, get};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use self::answer::{Answer, Refused, response};
+pub(crate) use self::answer::{Answer, Refused, response, told, too_long};
 use self::endpoints::{ENDPOINTS, Endpoint, JSON, openapi};
 use self::parameters::Asked;
 use crate::clock::now_unix_ns;
 use crate::control::Control;
+use crate::protocols;
 use crate::query::limits::Limits;
 use crate::store::{Asker, Store};
 
@@ -55,10 +56,10 @@ pub type Metrics = Arc<dyn Fn() -> String + Send + Sync>;
 
 /// What every query needs.
 #[derive(Clone)]
-struct Door {
-    store: Arc<dyn Store>,
+pub(crate) struct Door {
+    pub(crate) store: Arc<dyn Store>,
     control: Arc<Control>,
-    limits: Arc<Limits>,
+    pub(crate) limits: Arc<Limits>,
     turns: Arc<Semaphore>,
     /// Room for answers that are not sent yet, in [`UNSENT_UNIT_BYTES`].
     unsent: Arc<Semaphore>,
@@ -82,6 +83,7 @@ pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metr
         };
         router = router.route(&format!("{BASE}{}", endpoint.path), only_get(get(asked)));
     }
+    router = protocols::pyroscope::add_queries_to(router, &door);
     profiles::add_to(router, &door).fallback(|| async { response(Err(Refused::NoSuchPath)) })
 }
 
@@ -121,7 +123,7 @@ impl Door {
     }
 
     /// Waits for a turn, and has the work done by a thread that may block. The turn ends with the work, not with the asker's patience.
-    async fn in_turn<T: Send + 'static>(
+    pub(crate) async fn in_turn<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refused> + Send + 'static,
     ) -> Result<T, Refused> {
@@ -142,7 +144,7 @@ impl Door {
     }
 
     /// The answer with its room, which it takes until it is sent.
-    fn with_room(&self, answer: Answer) -> Result<Answer, Refused> {
+    pub(crate) fn with_room(&self, answer: Answer) -> Result<Answer, Refused> {
         let units = u32::try_from(answer.bytes.len().div_ceil(UNSENT_UNIT_BYTES)).unwrap_or(u32::MAX);
         match Arc::clone(&self.unsent).try_acquire_many_owned(units) {
             Ok(room) => Ok(Answer { room: Some(room), ..answer }),

@@ -303,6 +303,9 @@ impl Store for Hindered {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+    fn kinds(&self) -> Result<Vec<(String, chokepoint_analysis::profile::Unit)>, StoreError> {
+        Ok(Vec::new())
+    }
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
         std::thread::sleep(self.delay);
         if self.is_broken {

@@ -7,7 +7,8 @@ use super::selector::Selector;
 use crate::labels::Labels;
 
 /// The stored kind that has the time of threads by class.
-const WALL: &str = "wall";
+pub(crate) const WALL: &str = "wall";
+const WALL_TITLE: &str = "Thread time";
 
 /// What is asked for, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,16 @@ const NAMED: [Named; 10] = [
     ("idle", "idle", "Idle time", |group| group == Group::Idle),
 ];
 
+/// The names of the types that are classes of thread time, and of all thread time, with their titles.
+pub fn of_time() -> impl Iterator<Item = (&'static str, &'static str)> {
+    NAMED.into_iter().map(|(name, _, title, _)| (name, title)).chain([(WALL, WALL_TITLE)])
+}
+
+/// Whether a type of this name is time of threads, so that no kind of that name is ever asked for.
+pub fn is_of_time(name: &str) -> bool {
+    name == WALL || NAMED.iter().any(|(one, other, ..)| [*one, *other].contains(&name))
+}
+
 impl ProfileType {
     /// The type that a selector names. Any name that is not known here is that of a stored kind: `faults`.
     ///
@@ -52,7 +63,7 @@ impl ProfileType {
         let named = NAMED.iter().find(|(one, other, ..)| [*one, *other].contains(&name));
         let of_groups =
             named.map(|(.., has)| Class::ALL.into_iter().filter(|class| has(class.group())).collect());
-        let is_wall = name == WALL || named.is_some();
+        let is_wall = is_of_time(name);
         if !is_wall && !selector.classes.is_empty() {
             return Err(QueryError::bad(format!(
                 "{name} has no classes: leave class out, or ask for wall{{class=...}}"
@@ -74,7 +85,7 @@ impl ProfileType {
         };
         let title = match named {
             Some((_, _, title, _)) => *title,
-            None if is_wall => "Thread time",
+            None if is_wall => WALL_TITLE,
             None => name,
         };
         Ok(Self {

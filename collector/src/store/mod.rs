@@ -60,6 +60,12 @@ pub trait Store: Send + Sync {
         max_values: usize,
     ) -> Result<Vec<(String, Vec<String>)>, StoreError>;
 
+    /// Every kind of samples that is stored, with its unit, in the order of their names.
+    ///
+    /// # Errors
+    /// Where the store cannot read.
+    fn kinds(&self) -> Result<Vec<(String, chokepoint_analysis::profile::Unit)>, StoreError>;
+
     /// Every agent that is known.
     ///
     /// # Errors

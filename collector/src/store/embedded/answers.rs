@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use chokepoint_analysis::profile::Unit;
+use chokepoint_proto::stream;
+
 use super::scan::{Scan, plan};
 use super::writer::signed;
 use super::{Shared, failed, fresh};
@@ -103,6 +106,25 @@ pub(super) fn labels(
         }
     }
     Ok(values.into_iter().map(|(name, values)| (name, values.into_iter().collect())).collect())
+}
+
+/// All kinds of samples. Where agents differ in the unit of one, it is what the first said, as for sums.
+///
+/// # Errors
+/// Where the catalogue cannot be read.
+pub(super) fn kinds(shared: &Shared) -> Result<Vec<(String, Unit)>, StoreError> {
+    let access = shared.read()?;
+    let mut statement = access
+        .catalogue()
+        .prepare_cached("SELECT name, unit, min(id) FROM kinds GROUP BY name ORDER BY name")
+        .map_err(failed(reading))?;
+    let kinds = statement
+        .query_map((), |row| {
+            let is_time = row.get::<_, i32>(1)? == stream::Unit::Nanoseconds as i32;
+            Ok((row.get(0)?, if is_time { Unit::Nanoseconds } else { Unit::Count }))
+        })
+        .map_err(failed(reading))?;
+    kinds.collect::<Result<_, _>>().map_err(failed(reading))
 }
 
 /// All agents, in the order in which they came.

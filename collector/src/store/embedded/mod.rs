@@ -47,6 +47,7 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use chokepoint_analysis::profile::Unit;
 use chokepoint_proto::stream::Hello;
 use rusqlite::Connection;
 use thiserror::Error;
@@ -265,6 +266,10 @@ impl Store for Embedded {
         max_values: usize,
     ) -> Result<Vec<(String, Vec<String>)>, StoreError> {
         answers::labels(&self.shared, selection, max_values)
+    }
+
+    fn kinds(&self) -> Result<Vec<(String, Unit)>, StoreError> {
+        answers::kinds(&self.shared)
     }
 
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
