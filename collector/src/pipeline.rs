@@ -13,6 +13,7 @@
 //! | windows that are decoded | [`Limits::decoding_bytes`] | streams wait |
 //! | threads that wait for the disk | [`BLOCKING_THREADS`] | streams wait |
 //! | batches that wait for the writer | the store's queue | threads wait |
+//! | profiles that other programs send | those of [`Inbox`] | senders are told to send again later |
 //! | what waits to be told to an agent | 16 messages | the stream waits; a command is refused |
 //! | profiles on demand | [`crate::control::Limits`] | more are refused; of finished ones the oldest go |
 
@@ -36,9 +37,10 @@ use crate::access::Guard;
 use crate::api;
 use crate::clock::now_unix_ns;
 use crate::control::Control;
-use crate::ingest::{self, Counts, Ingest, Limits};
+use crate::ingest::{self, Counts, Inbox, Ingest, Limits};
 use crate::listen::Door;
 use crate::page;
+use crate::protocols;
 use crate::query;
 use crate::store::embedded::{Embedded, OpenError, Options};
 use crate::store::{Store, StoreError};
@@ -138,7 +140,10 @@ pub fn queries(
             let holdings = holdings.map(|holdings| holdings.metrics()).unwrap_or_default();
             own.metrics() + &of_control.metrics() + &holdings
         };
+        let inbox =
+            Inbox::new(Arc::clone(&store), Arc::clone(&access), Limits::default(), Arc::clone(&counts));
         let router = api::router(store, control, limits, Arc::new(metrics));
+        let router = protocols::add_pushes_to(router, &inbox);
         let mut router = api::only_for_callers(router, access, Arc::clone(&counts));
         // It has nothing that is anybody's: without a token it asks for one.
         router = page::beside(router);

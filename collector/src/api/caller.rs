@@ -28,7 +28,7 @@ pub(super) fn operator(extensions: &Extensions) -> Result<String, Refused> {
 
 /// A page of anybody's may have a browser ask this collector, without reading what it answers. It may neither send JSON nor delete unless it is
 /// allowed to, which it never is; and a browser says whose page asks.
-pub(super) fn not_from_elsewhere(headers: &HeaderMap, has_body: bool) -> Result<(), Refused> {
+pub(crate) fn not_from_elsewhere(headers: &HeaderMap, has_body: bool) -> Result<(), Refused> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if text(FETCH_SITE).is_some_and(|site| !matches!(site, "same-origin" | "none")) {
         return Err(Refused::FromElsewhere);

@@ -34,6 +34,7 @@ use crate::store::{Asker, Store};
 pub use self::access::only_for_callers;
 pub use self::answer::{ErrorAnswer, ErrorShown};
 pub use self::caller::Peer;
+pub(crate) use self::caller::not_from_elsewhere;
 pub use self::hosts::only_for_hosts;
 pub use self::server::serve;
 

@@ -64,6 +64,12 @@ counts! {
     BatchesThrottled => "batches_throttled",
     /// Batches that had to wait since those of others took all the memory there is for them.
     BatchesWaited => "batches_waited_for_memory",
+    /// Profiles that other programs sent.
+    ProfilesReceived => "profiles_received",
+    /// Those of them that were refused.
+    ProfilesRefused => "profiles_refused",
+    /// Those of them that had come before.
+    ProfilesKnown => "profiles_known",
     /// Requests that were refused because it was not known who asked.
     RequestsUnauthenticated => "requests_unauthenticated",
     /// Requests that were refused because who asked has another role.

@@ -11,12 +11,15 @@ mod connections;
 mod counts;
 mod grpc;
 mod hello;
+mod inbox;
 mod rate;
 mod service;
 mod session;
 
 pub use batch::{Refused, decode};
 pub use counts::{Count, Counts};
+pub(crate) use inbox::MAX_REQUEST_BYTES;
+pub use inbox::{Inbox, NotTaken, Room, Sender};
 pub use service::{Ingest, serve};
 pub use session::{NotBegun, Session, Taken};
 

@@ -16,6 +16,7 @@ use super::agents::{Agents, Place};
 use super::connections;
 use super::counts::{Count, Counts};
 use super::grpc::OnHttp;
+use super::inbox::Inbox;
 use super::rate::Allowance;
 use super::session::{NotBegun, Session, Taken};
 use crate::access::{Access, Denied, Proven};
@@ -80,6 +81,12 @@ impl Ingest {
             all_memory,
             stopping,
         }
+    }
+
+    /// Takes in what others than agents send.
+    fn inbox(&self) -> Inbox {
+        let (store, access) = (Arc::clone(&self.store), Arc::clone(&self.access));
+        Inbox::new(store, access, self.limits, Arc::clone(&self.counts))
     }
 
     /// The hello that a stream begins with.
@@ -320,6 +327,7 @@ pub async fn serve(ingest: Ingest, door: Door) -> Result<(), tonic::transport::E
         .max_concurrent_streams(STREAMS_A_CONNECTION)
         .initial_stream_window_size(FLOW_BYTES)
         .initial_connection_window_size(FLOW_BYTES)
+        .add_service(crate::protocols::otlp::grpc::service(ingest.inbox()))
         .add_service(OnHttp { ingest, message_bytes })
         .serve_with_incoming_shutdown(connections, stopped)
         .await

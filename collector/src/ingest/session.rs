@@ -56,6 +56,19 @@ impl Session {
         limits: Limits,
         counts: Arc<Counts>,
     ) -> Result<Self, NotBegun> {
+        let session = Self::open(store, hello, identity, limits, counts)?;
+        session.counts.add(Count::Streams);
+        Ok(session)
+    }
+
+    /// The same of what is no stream, but a window that somebody sends.
+    pub(super) fn open(
+        store: &dyn Store,
+        hello: &Hello,
+        identity: Option<&str>,
+        limits: Limits,
+        counts: Arc<Counts>,
+    ) -> Result<Self, NotBegun> {
         if let Err(error) = hello::check(hello) {
             counts.add(Count::HellosRefused);
             return Err(NotBegun::Refused(error.to_string()));
@@ -74,7 +87,6 @@ impl Session {
                 NotBegun::Failed(error)
             }
         })?;
-        counts.add(Count::Streams);
         let protocol = hello.protocol.min(PROTOCOL);
         Ok(Self { appender, checker: Checker::new(), limits, counts, protocol })
     }
@@ -97,22 +109,30 @@ impl Session {
 
     /// Takes in the next batch. When this returns it is stored, or the stream is over.
     pub fn take(&mut self, batch: &Batch, now_unix_ns: u64) -> Taken {
-        match self.try_take(batch, now_unix_ns) {
+        match self.append(batch, now_unix_ns) {
+            Ok(Ok(_)) => Taken::Stored,
+            Ok(Err(error)) => Taken::Failed(error),
+            Err(refused) => Taken::Refused(refused),
+        }
+    }
+
+    /// The same, and says whether it was there before.
+    pub(super) fn append(
+        &mut self,
+        batch: &Batch,
+        now_unix_ns: u64,
+    ) -> Result<Result<Appended, StoreError>, Refused> {
+        let appended = self.try_take(batch, now_unix_ns);
+        match &appended {
             Ok(Ok(appended)) => {
-                let is_new = appended == Appended::New;
+                let is_new = *appended == Appended::New;
                 self.counts.add(if is_new { Count::BatchesStored } else { Count::BatchesKnown });
                 self.counts.add_many(Count::WindowBytes, batch.window.len() as u64);
-                Taken::Stored
             }
-            Ok(Err(error)) => {
-                self.counts.add(Count::StoreFailures);
-                Taken::Failed(error)
-            }
-            Err(refused) => {
-                self.counts.add(refused.count());
-                Taken::Refused(refused)
-            }
+            Ok(Err(_)) => self.counts.add(Count::StoreFailures),
+            Err(refused) => self.counts.add(refused.count()),
         }
+        appended
     }
 
     fn try_take(&mut self, batch: &Batch, now_unix_ns: u64) -> Result<Result<Appended, StoreError>, Refused> {
