@@ -29,5 +29,5 @@ pub(crate) fn denied(path: &str, denied: Denied) -> Response {
 
 /// Adds what other programs send profiles to. Who sends is asked for what agents are asked for.
 pub(crate) fn add_pushes_to(router: Router, inbox: &Inbox) -> Router {
-    otlp::http::add_to(router, inbox)
+    otlp::http::add_to(pyroscope::add_pushes_to(router, inbox), inbox)
 }

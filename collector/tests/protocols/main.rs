@@ -5,4 +5,5 @@
 mod common;
 mod otlp;
 mod peers;
+mod pyroscope;
 mod querier;

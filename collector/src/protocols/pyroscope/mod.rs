@@ -2,6 +2,7 @@
 //! ([`querier`]), and its flame graph is written as theirs ([`flame`]).
 
 mod flame;
+mod push;
 mod querier;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use axum::response::Response;
 use axum::routing::any;
 use prost::{Message, Name};
 
+pub(crate) use self::push::add_to as add_pushes_to;
 use self::querier::Asking;
 use super::connect::{Call, Codec, Fault, refusal};
 use crate::api::{Answer, Door, Refused, response, too_long};

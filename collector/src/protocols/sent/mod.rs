@@ -1,6 +1,7 @@
 //! Profiles that other programs send, as windows: whatever the protocol, each thing once, and sums by whose and where.
 
 mod labels;
+mod pprof;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -10,6 +11,7 @@ use chokepoint_proto::stream::{
 };
 
 pub(super) use self::labels::{Described, hex};
+pub(super) use self::pprof::{Kinds, add as add_pprof, decode as decode_pprof};
 use crate::query::profile_type::{WALL, is_of_time};
 
 /// The shortest window: where nobody says how long it took.
