@@ -53,7 +53,7 @@ pub fn only_for_callers(router: Router, access: Arc<Access>, counts: Arc<Counts>
 fn caller(access: &Access, request: &Request) -> Result<Caller, Denied> {
     let path = request.uri().path();
     let authorization = request.headers().get(AUTHORIZATION).map(http::HeaderValue::as_bytes);
-    let is_answer = path == "/metrics" || path.starts_with("/api/");
+    let is_answer = path == "/metrics" || path.starts_with("/metrics/") || path.starts_with("/api/");
     let caller = access.caller(authorization);
     let Some(role) = protocols::role(path).or(is_answer.then_some(Role::Reader)) else {
         // What a browser's user has given it for something else is none of this.

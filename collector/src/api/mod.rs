@@ -25,6 +25,7 @@ use tokio::time::timeout;
 pub(crate) use self::answer::{Answer, Refused, response, told, too_long};
 use self::endpoints::{ENDPOINTS, Endpoint, JSON, openapi};
 use self::parameters::Asked;
+use crate::alerts::series::series;
 use crate::clock::now_unix_ns;
 use crate::control::Control;
 use crate::protocols;
@@ -41,11 +42,18 @@ pub use self::server::serve;
 /// Where the endpoints of this version are.
 pub const BASE: &str = "/api/v1";
 
+/// Where the fleet's series are.
+const FLEET: &str = "/metrics/fleet";
+
 /// What else there is, as the description of the API has it.
 const OTHER_PATHS: &[(&str, &str)] = &[
     ("/api/v1/openapi.json", "This description"),
     ("/api/v1/access", "Who asks: whether tokens are asked for, whose came, and what roles that gives"),
     ("/healthz", "Whether the collector answers"),
+    (
+        "/metrics/fleet",
+        "What limits each host, how saturated its resources are and what the threads of each service do, as Prometheus reads it",
+    ),
     ("/metrics", "The collector's own metrics, as Prometheus reads them"),
 ];
 
@@ -76,6 +84,12 @@ pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metr
         .route(access::PATH, only_get(get(access::answer)))
         .route("/healthz", only_get(get(|| async { response(Ok(text("ok\n".to_owned()))) })))
         .route("/metrics", only_get(get(move || async move { response(Ok(text(metrics()))) })));
+    let of_fleet = door.clone();
+    let fleet = move || {
+        let door = of_fleet.clone();
+        async move { response(door.fleet().await) }
+    };
+    router = router.route(FLEET, only_get(get(fleet)));
     for endpoint in ENDPOINTS {
         let door = door.clone();
         let asked = move |path: RawPathParams, RawQuery(query): RawQuery| {
@@ -110,6 +124,19 @@ fn text(text: String) -> Answer {
 }
 
 impl Door {
+    /// The fleet as Prometheus reads it.
+    async fn fleet(&self) -> Result<Answer, Refused> {
+        let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
+        let asker = Asker::default();
+        // Until the time is over, or the client has gone.
+        let _waiting = asker.wait();
+        let read = move || {
+            let page = series(store.as_ref(), now_unix_ns(), &limits, &asker).map_err(Refused::Query)?;
+            Ok(text(page))
+        };
+        self.with_room(self.in_turn(read).await?)
+    }
+
     /// Has a query answered. The work stops soon when nobody waits for it any more.
     async fn answer(&self, endpoint: Endpoint, query: String, name: String) -> Result<Answer, Refused> {
         let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));

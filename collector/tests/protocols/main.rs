@@ -5,5 +5,6 @@
 mod common;
 mod otlp;
 mod peers;
+mod prometheus;
 mod pyroscope;
 mod querier;
