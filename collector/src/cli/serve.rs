@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, Kind};
 use crate::access::{Guard, Protection, ProtectionError};
+use crate::alerts;
 use crate::control::Control;
 use crate::ingest::Limits;
 use crate::pipeline::{self, BLOCKING_THREADS, Serve, ServeError};
@@ -52,6 +53,9 @@ pub(super) struct ServeArguments {
     /// Bytes of names in the catalogue at most, GiB: the oldest history goes before there are as many
     #[arg(long, value_name = "GIB", default_value_t = Options::default().max_name_bytes / GIB)]
     max_names_gib: u64,
+    /// Whom to tell when a constraint crosses its level (TOML; docs/alerts.md)
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_ALERTS")]
+    alerts: Option<PathBuf>,
     #[command(flatten)]
     protection: ProtectionArguments,
 }
@@ -120,6 +124,8 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
     let protection = arguments.protection.protection();
     protection.check(arguments.listen, arguments.http).map_err(unprotected)?;
     let guard = Guard::new(&protection).map_err(unprotected)?;
+    let alerts = arguments.alerts.as_deref().map(alerts::Config::read).transpose();
+    let alerts = alerts.map_err(|error| Failure { kind: Kind::Usage, message: error.to_string() })?;
     let hangup = signal(SignalKind::hangup()).map_err(unexpected)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
@@ -148,11 +154,12 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         // Nobody may read it.
         let _ = writeln!(std::io::stdout(), "listening on {address}\nqueries on {scheme}://{http}");
     };
-    let companions = vec![
+    let mut companions = vec![
         pipeline::queries(queries, control, QueryLimits::default(), arguments.http_names, &guard),
         pipeline::refresh(guard, hangup),
         pipeline::give_back(give_back),
     ];
+    companions.extend(alerts.map(alerts::tell));
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
 }
 

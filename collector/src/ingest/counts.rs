@@ -84,6 +84,14 @@ counts! {
     StrangersSlow => "strangers_slow",
     /// Connections that ended since too many of one address were strangers.
     StrangersTooMany => "strangers_too_many",
+    /// Alerts that the webhook has taken.
+    AlertsSent => "alerts_sent",
+    /// Tries to send one that failed, after which it was tried again.
+    AlertsRetried => "alerts_retried",
+    /// Alerts that were given up: refused, or not taken for too long, or too many at a time.
+    AlertsLost => "alerts_lost",
+    /// Constraints that crossed their level and were not told, since they were told lately.
+    AlertsSilenced => "alerts_silenced",
     /// Certificates and tokens that were read anew.
     Reloads => "reloads",
     /// Certificates and tokens that could not be read anew: those before go on.

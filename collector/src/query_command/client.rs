@@ -72,6 +72,21 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// What is wrong, where it is no collector that is asked.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Url(url) => {
+                format!("{url:?} is no address: write http://HOST:PORT/PATH or https://HOST:PORT/PATH")
+            }
+            Self::Unreachable { reason, .. }
+            | Self::Untrusted { reason, .. }
+            | Self::NoCollector { reason, .. } => reason.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// What this client trusts, and what it shows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
@@ -161,6 +176,18 @@ impl Address {
         self.ask(Method::DELETE, path, &[], None).await
     }
 
+    /// Sends JSON to the address itself, of whatever it is. Only the status of what is answered counts.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) async fn deliver(&self, json: Vec<u8>) -> Result<StatusCode, ClientError> {
+        let exchange = self.exchange(Method::POST, "", &[], Some(json));
+        match timeout(MAX_CONNECT_TIME * 2, exchange).await {
+            Ok(answered) => Ok(answered?.0),
+            Err(_) => Err(ClientError::Failed("it does not answer in time".to_owned())),
+        }
+    }
+
     async fn ask(
         &self,
         method: Method,
@@ -219,7 +246,10 @@ impl Address {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("{}{path}{separator}{parameters}", self.path))
+            .uri(match format!("{}{path}{separator}{parameters}", self.path) {
+                whole if whole.starts_with('/') => whole,
+                whole => format!("/{whole}"),
+            })
             .header(HOST, format!("{host}:{}", self.port));
         if json.is_some() {
             request = request.header(CONTENT_TYPE, "application/json");

@@ -8,3 +8,4 @@ mod peers;
 mod prometheus;
 mod pyroscope;
 mod querier;
+mod webhook;

@@ -1,0 +1,135 @@
+//! Sends alerts to a webhook: a POST of JSON each, one after the other. What is not taken is tried again, for a while; what is given up is
+//! counted.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
+
+use super::config::Config;
+use super::watch::{Alert, Watch};
+use crate::clock::now_unix_ns;
+use crate::ingest::{Count, Counts};
+use crate::pipeline::Companion;
+use crate::query::QueryError;
+use crate::query::limits::Limits;
+use crate::query::overview::{Host, overview};
+use crate::query::question::{MS_NS, Question, Range};
+use crate::query_command::client::Address;
+use crate::store::Store;
+
+/// How often hosts are looked at: about once a window.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// Of what time their last verdict is.
+const RECENT_NS: u64 = 300_000_000_000;
+/// Alerts that wait to be sent; more are lost.
+const QUEUE: usize = 1_024;
+/// The pause after the first try; each further one is twice as long, up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// For how long an alert is tried.
+const MAX_TIME: Duration = Duration::from_secs(600);
+
+/// Looks at hosts and tells of what crosses its level, until the collector stops.
+#[must_use]
+pub fn tell(config: Config) -> Companion {
+    Box::new(move |store, counts, stopping| Box::pin(run(config, store, counts, stopping)))
+}
+
+async fn run(
+    config: Config,
+    store: Arc<dyn Store>,
+    counts: Arc<Counts>,
+    mut stopping: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let Config { address, level, silence_ms, link } = config;
+    let (queue, alerts) = mpsc::channel(QUEUE);
+    let sender = tokio::spawn(send(address, alerts, Arc::clone(&counts), stopping.clone()));
+    let mut watch = Watch::new(level, silence_ms, link);
+    loop {
+        tokio::select! {
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
+            () = sleep(LOOK_EVERY) => {}
+        }
+        let store = Arc::clone(&store);
+        let now_unix_ns = now_unix_ns();
+        let found = tokio::task::spawn_blocking(move || hosts(&*store, now_unix_ns)).await?;
+        let hosts = match found {
+            Ok(hosts) => hosts,
+            Err(error) => {
+                tracing::error!(%error, "it is not known what limits hosts, so nobody is told");
+                continue;
+            }
+        };
+        let (alerts, silenced) = watch.look(&hosts, now_unix_ns / MS_NS);
+        counts.add_many(Count::AlertsSilenced, silenced);
+        for alert in alerts {
+            if queue.try_send(alert).is_err() {
+                counts.add(Count::AlertsLost);
+                tracing::warn!("an alert is lost: too many wait for the webhook");
+            }
+        }
+    }
+    drop(queue);
+    Ok(sender.await?)
+}
+
+fn hosts(store: &dyn Store, now_unix_ns: u64) -> Result<Vec<Host>, QueryError> {
+    let range = Range { from_unix_ns: now_unix_ns.saturating_sub(RECENT_NS), until_unix_ns: now_unix_ns + 1 };
+    // Each host counts, however many there are.
+    let limits = Limits { max_series: usize::MAX, ..Limits::default() };
+    let question = Question::new("{}", range, Vec::new(), &limits)?;
+    Ok(overview(store, &question, &limits)?.hosts)
+}
+
+/// Sends one alert after the other. When the collector stops, what still waits is lost.
+async fn send(
+    address: Address,
+    mut alerts: mpsc::Receiver<Alert>,
+    counts: Arc<Counts>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    while let Some(alert) = alerts.recv().await {
+        let is_sent = tokio::select! {
+            is_sent = deliver(&address, &alert, &counts) => is_sent,
+            _ = stopping.wait_for(|is_stopping| *is_stopping) => false,
+        };
+        counts.add(if is_sent { Count::AlertsSent } else { Count::AlertsLost });
+    }
+}
+
+/// Whether the webhook has taken it in time.
+async fn deliver(address: &Address, alert: &Alert, counts: &Counts) -> bool {
+    let json = match serde_json::to_vec(alert) {
+        Ok(json) => json,
+        Err(error) => {
+            tracing::error!(%error, "an alert cannot be written");
+            return false;
+        }
+    };
+    let begin = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let why = match address.deliver(json.clone()).await {
+            Ok(status) if status.is_success() => return true,
+            // It will say the same of it again; but for too many, and for a time that is over.
+            Ok(status) if status.is_client_error() && !matches!(status.as_u16(), 408 | 429) => {
+                tracing::error!(%status, code = alert.code, "the webhook refuses an alert");
+                return false;
+            }
+            Ok(status) => status.to_string(),
+            Err(error) => error.reason(),
+        };
+        if begin.elapsed() + pause > MAX_TIME {
+            tracing::error!(why, code = alert.code, "an alert is lost: the webhook does not take it");
+            return false;
+        }
+        tracing::warn!(why, code = alert.code, "the webhook does not take an alert: it is tried again");
+        counts.add(Count::AlertsRetried);
+        // Not all at the same time, where several collectors send.
+        sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
