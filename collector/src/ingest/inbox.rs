@@ -206,6 +206,7 @@ impl Inbox {
         let session = Session::open(&*self.store, hello, identity, self.limits, Arc::clone(&self.counts));
         let mut session = session.map_err(|error| match error {
             NotBegun::Refused(why) | NotBegun::NotOwned(why) => NotTaken::Refused(why),
+            NotBegun::TooMany(_) => NotTaken::Busy,
             NotBegun::Failed(error) => failed(&error),
         })?;
         let compressed = zstd::bulk::compress(window, ZSTD_LEVEL).map_err(|error| failed(&error))?;

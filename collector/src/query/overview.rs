@@ -244,6 +244,7 @@ mod tests {
     use crate::store::{Appender, Frames, Holdings, SignalSeries, StackId, SumQuery, Sums};
     use crate::store_in_memory::InMemory;
     use crate::store_in_memory::fleet::{self, START_NS};
+    use chokepoint_analysis::profile::Unit;
     use chokepoint_proto::stream::Hello;
 
     /// A store that has too much to tell of more than so long a time.
@@ -273,6 +274,9 @@ mod tests {
         }
         fn labels(&self, of: &Selection, most: usize) -> Result<Vec<(String, Vec<String>)>, StoreError> {
             self.0.labels(of, most)
+        }
+        fn kinds(&self) -> Result<Vec<(String, Unit)>, StoreError> {
+            self.0.kinds()
         }
         fn holdings(&self) -> Result<Holdings, StoreError> {
             self.0.holdings()
