@@ -49,7 +49,7 @@ pub fn document(sides: &[Side; 2], kinds: &[(Kind, &[Compared])], notes: &[Strin
         about: format!("What changed from {} to {}.", sides[0].query, sides[1].query),
         sections: vec![
             section("What changed", answer),
-            section("Selections", [facts("before", &sides[0]), facts("after", &sides[1])].concat()),
+            section("Selections", vec![facts("before", &sides[0]), facts("after", &sides[1])]),
             section(
                 "Classes of time",
                 table("Classes of time", "thread time that agents stored", of(Kind::Class)),
@@ -65,7 +65,7 @@ pub fn document(sides: &[Side; 2], kinds: &[(Kind, &[Compared])], notes: &[Strin
 }
 
 fn in_short(total: &[Compared]) -> String {
-    let Some(change) = total.first() else { return "Nothing is stored of either.".to_owned() };
+    let Some(change) = total.first() else { return "Not enough is stored of both to compare.".to_owned() };
     match change.is {
         Reality::Grew | Reality::Shrank => sentence(change),
         Reality::Chance => format!("All of it changed by {}, which may be chance.", relative(change)),
@@ -88,11 +88,11 @@ fn sentence(change: &Compared) -> String {
     format!("{what} {}, from {before} to {after} ({}).", change.is.words(), relative(change))
 }
 
-fn facts(title: &'static str, side: &Side) -> Vec<Block<'static>> {
+fn facts(title: &'static str, side: &Side) -> Block<'static> {
     let Side { query, from_unix_ns, until_unix_ns, steps } = side;
     let time = format!("{} to {}", utc(*from_unix_ns), utc(*until_unix_ns));
     let facts = vec![(title, name(query)), ("time", text(time)), ("compared", text(steps))];
-    vec![Block::Facts(Facts { source: "what was asked for", facts })]
+    Block::Facts(Facts { source: "what was asked for", facts })
 }
 
 fn table(title: &'static str, source: &'static str, changes: &[Compared]) -> Vec<Block<'static>> {

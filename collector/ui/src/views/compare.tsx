@@ -138,7 +138,7 @@ function Reality({ answer }: { answer: Comparison }) {
       <p>
         {total
           ? `All of it: ${quantity(total.before, total.unit)} before, ${quantity(total.after, total.unit)} after, ${relative(total)}: ${WORDS[total.is]}. `
-          : "Nothing is stored of either. "}
+          : "Not enough is stored of both to compare. "}
         {total && total.is !== "unknown" && (real > 0 ? `${real} of ${all.length} classes and functions changed.` : "No class and no function is sure to have changed.")}
       </p>
       {answer.notes.map((note) => (
