@@ -335,6 +335,7 @@ export const tests = {
       }
       await visit(page, `/compare?${time}`);
       await page.getByLabel("Or label against label").selectOption("service");
+      await page.getByLabel("before", { exact: true }).locator("option").nth(2).waitFor({ state: "attached" });
       const values = await page.getByLabel("before", { exact: true }).locator("option").allInnerTexts();
       assert(values.length > 2, `services: ${values}`);
       await page.getByLabel("before", { exact: true }).selectOption(values[1]);
