@@ -372,8 +372,7 @@ fn the_screen_shows_how_long_requests_take_and_what_a_limit_holds_back() {
         device.path().display()
     );
     let reader = Workload::start_program(Command::new("sh").args(["-c", &script]));
-    let terminal = top(&[], 80, 24);
-    terminal.press(&["6"]);
+    let terminal = top(&["--view", "disks"], 80, 24);
     // One at a time, and each held until the next fortieth of a second: no more than the limit allows, over any second a quarter more
     // because what it saved up counts. Where others have the CPUs, there may be less.
     let is_limited = |columns: &[String]| {

@@ -32,6 +32,8 @@ const NAME_AND_PLACE: usize = 32;
 const BAR_WIDTH: u16 = 6;
 /// Of the bar of a wide screen.
 const WIDE_BAR_WIDTH: u16 = 17;
+/// From this width on all pages have their names where it is said whose the shown one is.
+const ALL_TABS: u16 = 100;
 /// From this width on the bar is wide.
 const WIDE: u16 = 132;
 
@@ -50,7 +52,7 @@ pub fn draw(frame: &mut Frame<'_>, app: &mut App) {
     ])
     .areas(area);
     draw_header(frame, app, header);
-    frame.render_widget(Paragraph::new(tab_line(app)), tabs);
+    frame.render_widget(Paragraph::new(tab_line(app, area.width)), tabs);
     match &app.page {
         Page::Rows(level) => draw_rows(frame, app, *level, page),
         Page::Peers | Page::Queues(_) | Page::Disks(_) => draw_lines(frame, app, page),
@@ -130,7 +132,9 @@ fn own_line<'a>(app: &App, snapshot: &Snapshot) -> Line<'a> {
     Line::from(spans)
 }
 
-fn tab_line<'a>(app: &App) -> Line<'a> {
+/// The pages, and whose the one that is shown is. Where that has no room, the others are their keys alone.
+fn tab_line<'a>(app: &App, width: u16) -> Line<'a> {
+    let is_brief = width < ALL_TABS && (app.scope.is_some() || matches!(app.page, Page::Stacks(..)));
     let mut spans = Vec::new();
     let pages = [
         ("1 processes", matches!(app.page, Page::Rows(Level::Processes))),
@@ -142,6 +146,7 @@ fn tab_line<'a>(app: &App) -> Line<'a> {
     ];
     for (title, is_shown) in pages {
         let style = if is_shown { Style::new().add_modifier(Modifier::REVERSED) } else { dim() };
+        let title = if is_brief && !is_shown { &title[..1] } else { title };
         spans.push(Span::styled(format!(" {title} "), style));
     }
     if let Page::Stacks(_, name) = &app.page {

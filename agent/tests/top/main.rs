@@ -11,11 +11,15 @@ use chokepoint::connections::{Counts, Owner, Peer, Statistics};
 use chokepoint::process::place::ProcessKey;
 use chokepoint::top::app::{App, Command, Page};
 use chokepoint::top::columns::Column;
+use chokepoint::top::groups::GroupNames;
 use chokepoint::top::host_use::{CpuUse, HostUse};
+use chokepoint::top::latencies::Queued;
 use chokepoint::top::reader::{Scope, Stack, Stacks};
 use chokepoint::top::screen::draw;
 use chokepoint::top::snapshot::{Activity, OwnCost, Snapshot, Thread};
 use chokepoint_analysis::activity::Class;
+use chokepoint_analysis::block::{Block, Device, Held, Key, Latency, Operation, Requests, Totals};
+use chokepoint_analysis::durations::Durations;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -37,6 +41,51 @@ fn thread(pid: u32, tid: u32, names: (&str, &str), cgroup: &str, shares: &[(Clas
         cgroup: Arc::from(cgroup),
         parent: if pid == 1 { 0 } else { 1 },
         activity,
+    }
+}
+
+/// So many times of 1, 2, 3, ... milliseconds.
+fn durations(number: u64) -> Durations {
+    let mut durations = Durations::default();
+    (1..=number).for_each(|ms| durations.add(ms * 1_000_000));
+    durations
+}
+
+fn queued(pid: u32, name: &str, cgroup: &str, times: u64) -> Queued {
+    let queued_ns = (1..=times).sum::<u64>() * 1_000_000;
+    Queued { pid, name: name.to_owned(), cgroup: cgroup.into(), queued_ns, latencies: durations(times) }
+}
+
+fn block(cgroup: &str) -> Block {
+    let key = |name: &str, operation, pid, process: &str| {
+        let device = Device { name: name.to_owned(), ..Device::default() };
+        let owner = chokepoint_analysis::block::Owner {
+            pid,
+            process_name: process.to_owned(),
+            cgroup: cgroup.to_owned(),
+            ..Default::default()
+        };
+        Key { device, operation, owner, of_target: true }
+    };
+    let latency = |number| Latency { total_ns: number * 1_000_000, times: durations(number) };
+    let totals = |requests| Totals {
+        requests,
+        bytes: requests * 8192,
+        queue: latency(requests / 10),
+        device: latency(requests),
+        ..Totals::default()
+    };
+    let read = key("nvme0n1", Operation::Read, 4242, "postgres");
+    let flush = key("nvme0n1", Operation::Flush, 0, "");
+    let held =
+        Held { key: read.clone(), bios: 1, bytes: 4096, held_ns: 250_000_000, held_max_ns: 250_000_000 };
+    Block {
+        requests: vec![
+            Requests { key: read, totals: totals(200) },
+            Requests { key: flush, totals: totals(3) },
+        ],
+        held: vec![held],
+        ..Block::default()
     }
 }
 
@@ -81,6 +130,14 @@ fn snapshot() -> Snapshot {
             counts: Counts { segments: 12, syns: 2, resets_received: 1, ..Counts::default() },
             statistics: Some(Statistics { srtt_us: 1_234, congestion_window: 10, ..Statistics::default() }),
         }],
+        queues: vec![
+            queued(4242, "postgres", kube, 4),
+            queued(5151, "spinner-with-a-long-name", "/user.slice", 1),
+            queued(77, "kworker/0:1", "/", 0),
+        ],
+        block: Some(block(kube)),
+        block_refused: None,
+        groups: GroupNames::default(),
         host: HostUse {
             cpus: 2,
             cpu: Some(CpuUse { user_pct: 66.0, system_pct: 4.1, stolen_pct: 2.5 }),
@@ -184,7 +241,17 @@ fn pages_show_what_the_window_has() {
     check(&mut app, SMALL, "threads_80x24.txt");
     press(&mut app, "4");
     check(&mut app, SMALL, "peers_80x24.txt");
-    press(&mut app, "?");
+    for (keys, name) in [
+        ("5", "queue_80x24.txt"),
+        ("c", "queue_of_cgroups_80x24.txt"),
+        ("6", "disks_80x24.txt"),
+        ("c", "disks_of_processes_80x24.txt"),
+        ("c", "disks_of_cgroups_80x24.txt"),
+    ] {
+        press(&mut app, keys);
+        check(&mut app, SMALL, name);
+    }
+    press(&mut app, "4?");
     check(&mut app, SMALL, "help_80x24.txt");
     check(&mut app, LARGE, "help_200x50.txt");
 }
@@ -281,7 +348,7 @@ fn what_is_not_seen_is_said() {
 #[test]
 fn every_size_is_drawn_on_and_no_name_moves_the_cursor() {
     let mut app = app();
-    for keys in ["", "2", "3", "4", "3s", "?", "x/abc"] {
+    for keys in ["", "2", "3", "4", "5", "c", "6", "c", "c", "3s", "?", "x/abc"] {
         press(&mut app, keys);
         for width in (1..130).step_by(3) {
             for height in [1, 5, 11, 12, 13, 24, 60] {
