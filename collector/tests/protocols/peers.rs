@@ -11,11 +11,22 @@ use crate::common::secured::{Collector, run, text};
 /// Go builds one of them after the other: they have most of their modules in common.
 static BUILDS: Mutex<()> = Mutex::new(());
 
-/// Builds a program below `tests/peers`. `None`, with a word on why, where there is no Go.
+/// The minor version of Go from which on another one than the installed is fetched where modules want it.
+const OLDEST_GO: u32 = 21;
+
+/// Of `go1.26.8`, 26; 0 where that is not known.
+fn minor_of(version: &str) -> u32 {
+    let minor = version.strip_prefix("go1.").and_then(|rest| rest.split('.').next());
+    minor.and_then(|minor| minor.parse().ok()).unwrap_or_default()
+}
+
+/// Builds a program below `tests/peers`. `None`, with a word on why, where there is no Go, or one that is too old for their modules.
 pub fn peer(name: &str) -> Option<PathBuf> {
     let _turn = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
-    if Command::new("go").arg("version").output().is_err() {
-        eprintln!("skipped: there is no Go to build {name} with");
+    let version = Command::new("go").args(["env", "GOVERSION"]).output();
+    let version = version.map(|output| text(&output.stdout).trim().to_owned()).unwrap_or_default();
+    if minor_of(&version) < OLDEST_GO {
+        eprintln!("skipped: building {name} needs Go 1.{OLDEST_GO}, and there is {version:?}");
         return None;
     }
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers").join(name);
