@@ -12,7 +12,7 @@ async function harmless(page, { assert }) {
 
 const encoded = (text) => encodeURIComponent(text);
 
-/** What a collector answers of latencies and retransmits, from the same seed each time. */
+/** What a collector may answer of latencies and retransmits: known numbers, of devices and peers that this host does not have. */
 async function withLatencies(page, { from, until }) {
   const bounds = [...Array.from({ length: 24 }, (_, at) => 1000 * 2 ** at), null];
   const steps = Math.max(2, Math.floor((until - from) / 10));
@@ -32,7 +32,6 @@ async function withLatencies(page, { from, until }) {
 }
 
 async function everyView(page, tools, name) {
-  await withLatencies(page, tools);
   const { host, time, from, until, visit, settled, shot, accessible, equal } = tools;
   const middle = Math.round((from + until) / 2);
   const query = `wall{host="${host}",class!="idle"}`;
@@ -293,6 +292,18 @@ export const tests = {
       await visit(page, `/?${time}`);
       assert((await page.locator("main").innerText()).includes("<img src=x>"), "the service's name is not shown");
       await harmless(page, tools);
+    },
+  },
+
+  "run-queue latencies of the agent's threads are a heatmap": {
+    async run(page, { host, time, visit, assert }) {
+      await visit(page, `/host?host=${encoded(host)}&${time}`);
+      const map = page.getByRole("region", { name: "Run-queue latency" });
+      // More threads want to run than there are CPUs: they queue.
+      await map.locator("canvas").focus();
+      await page.keyboard.press("ArrowRight");
+      const told = await map.locator("output").innerText();
+      assert(/: \d+ of .+ to .+s/.test(told), `the cell says ${told}`);
     },
   },
 
