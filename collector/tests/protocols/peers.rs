@@ -11,8 +11,8 @@ use crate::common::secured::{Collector, run, text};
 /// Go builds one of them after the other: they have most of their modules in common.
 static BUILDS: Mutex<()> = Mutex::new(());
 
-/// The minor version of Go from which on another one than the installed is fetched where modules want it.
-const OLDEST_GO: u32 = 21;
+/// The minor version of Go that the peers' modules want: `tests/peers/go.mod`.
+const OLDEST_GO: u32 = 26;
 
 /// Of `go1.26.8`, 26; 0 where that is not known.
 fn minor_of(version: &str) -> u32 {
@@ -20,7 +20,7 @@ fn minor_of(version: &str) -> u32 {
     minor.and_then(|minor| minor.parse().ok()).unwrap_or_default()
 }
 
-/// Builds a program below `tests/peers`. `None`, with a word on why, where there is no Go, or one that is too old for their modules.
+/// Builds a program below `tests/peers`. `None`, with a word on why, where there is no Go, one that is too old, or no way to their modules.
 pub fn peer(name: &str) -> Option<PathBuf> {
     let _turn = BUILDS.lock().unwrap_or_else(PoisonError::into_inner);
     let version = Command::new("go").args(["env", "GOVERSION"]).output();
@@ -31,6 +31,11 @@ pub fn peer(name: &str) -> Option<PathBuf> {
     }
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers").join(name);
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+    let fetched = run(Command::new("go").current_dir(&directory).args(["mod", "download"]));
+    if !fetched.status.success() {
+        eprintln!("skipped: the modules of {name} cannot be fetched: {}", text(&fetched.stderr));
+        return None;
+    }
     let built = run(Command::new("go")
         .current_dir(directory)
         .args(["build", "-mod=readonly", "-o"])
