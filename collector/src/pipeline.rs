@@ -73,15 +73,21 @@ pub struct Serve {
     pub control: Arc<Control>,
 }
 
-/// What goes on beside: gets the store, what was counted at the door, and what tells when to stop; ends soon after that.
-pub type Companion = Box<
-    dyn FnOnce(
-            Arc<dyn Store>,
-            Arc<Counts>,
-            watch::Receiver<bool>,
-        ) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>>
-        + Send,
->;
+/// What goes on beside; ends soon after it is told to.
+pub type Companion = Box<dyn FnOnce(Shared) -> Pin<Box<dyn Future<Output = io::Result<()>> + Send>> + Send>;
+
+/// What a companion has in common with those that serve agents.
+#[derive(Clone)]
+pub struct Shared {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// What was counted at the door.
+    pub counts: Arc<Counts>,
+    /// Takes in what others than agents send: the same at each address, so that what comes by both is known.
+    pub inbox: Inbox,
+    /// Tells when to stop.
+    pub stopping: watch::Receiver<bool>,
+}
 
 /// The collector cannot go on.
 #[derive(Debug, Error)]
@@ -130,7 +136,8 @@ pub fn queries(
     guard: &Guard,
 ) -> Companion {
     let (access, tls) = (Arc::clone(&guard.access), guard.queries.clone());
-    Box::new(move |store, counts, mut stopping| {
+    Box::new(move |shared| {
+        let Shared { store, counts, inbox, mut stopping } = shared;
         let (of_store, of_control, own) = (Arc::clone(&store), Arc::clone(&control), Arc::clone(&counts));
         let metrics = move || {
             let holdings = of_store.holdings();
@@ -140,8 +147,6 @@ pub fn queries(
             let holdings = holdings.map(|holdings| holdings.metrics()).unwrap_or_default();
             own.metrics() + &of_control.metrics() + &holdings
         };
-        let inbox =
-            Inbox::new(Arc::clone(&store), Arc::clone(&access), Limits::default(), Arc::clone(&counts));
         let router = api::router(store, control, limits, Arc::new(metrics));
         let router = protocols::add_pushes_to(router, &inbox);
         let mut router = api::only_for_callers(router, access, Arc::clone(&counts));
@@ -165,7 +170,7 @@ pub fn queries(
 /// Has certificates and tokens read again when their files change, and at once when the signal comes.
 #[must_use]
 pub fn refresh(guard: Guard, mut told: Signal) -> Companion {
-    Box::new(move |_, counts, mut stopping| {
+    Box::new(move |Shared { counts, mut stopping, .. }| {
         Box::pin(async move {
             loop {
                 let is_told = tokio::select! {
@@ -183,7 +188,7 @@ pub fn refresh(guard: Guard, mut told: Signal) -> Companion {
 /// Has memory that is free given back now and then.
 #[must_use]
 pub fn give_back(give_back: fn()) -> Companion {
-    Box::new(move |_, _, mut stopping| {
+    Box::new(move |Shared { mut stopping, .. }| {
         Box::pin(async move {
             let mut is_stopping = async || stopping.wait_for(|is_stopping| *is_stopping).await.is_ok();
             while tokio::time::timeout(GIVE_BACK_EVERY, is_stopping()).await.is_err() {
@@ -216,12 +221,16 @@ pub async fn serve(
     let door = Door::new(listener, limits.connections, guard.agents, Arc::clone(&counts));
     let stopped = has_stopped.clone();
     let ingest = Ingest::new(Arc::clone(&store), guard.access, limits, Arc::clone(&counts), control, stopped);
+    let shared =
+        Shared { store: Arc::clone(&store), counts, inbox: ingest.inbox(), stopping: has_stopped.clone() };
     let mut parts: JoinSet<Result<(), ServeError>> = JoinSet::new();
     parts.spawn(async move { Ok(ingest::serve(ingest, door).await?) });
     for companion in companions {
-        let part = companion(Arc::clone(&store), Arc::clone(&counts), has_stopped.clone());
+        let part = companion(shared.clone());
         parts.spawn(async move { part.await.map_err(ServeError::Companion) });
     }
+    // The store is closed when nobody has it any more.
+    drop(shared);
     let kept_up = Arc::clone(&store);
     let (upkeep, upkeep_ended) = Upkeep::start(move || kept_up.maintain(now_unix_ns()), has_stopped)?;
     ready(address);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chokepoint_collector::access::Guard;
 use chokepoint_collector::ingest::{Count, Counts, Limits, Refused, Session, Taken};
-use chokepoint_collector::pipeline::{self, Companion, Serve};
+use chokepoint_collector::pipeline::{self, Companion, Serve, Shared};
 use chokepoint_collector::store::Store;
 use chokepoint_collector::store::embedded::{Embedded, Options};
 use chokepoint_proto::dictionary::Sender;
@@ -43,7 +43,7 @@ impl Collector {
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();
         let (give, parts) = oneshot::channel();
-        let companion: Companion = Box::new(|store, counts, mut stopping| {
+        let companion: Companion = Box::new(|Shared { store, counts, mut stopping, .. }| {
             Box::pin(async move {
                 let _ = give.send((store, counts));
                 let _ = stopping.wait_for(|is_stopping| *is_stopping).await;

@@ -12,7 +12,7 @@ use super::config::Config;
 use super::watch::{Alert, Watch};
 use crate::clock::now_unix_ns;
 use crate::ingest::{Count, Counts};
-use crate::pipeline::Companion;
+use crate::pipeline::{Companion, Shared};
 use crate::query::QueryError;
 use crate::query::limits::Limits;
 use crate::query::overview::{Host, overview};
@@ -35,7 +35,7 @@ const MAX_TIME: Duration = Duration::from_secs(600);
 /// Looks at hosts and tells of what crosses its level, until the collector stops.
 #[must_use]
 pub fn tell(config: Config) -> Companion {
-    Box::new(move |store, counts, stopping| Box::pin(run(config, store, counts, stopping)))
+    Box::new(move |Shared { store, counts, stopping, .. }| Box::pin(run(config, store, counts, stopping)))
 }
 
 async fn run(

@@ -50,6 +50,7 @@ pub struct Ingest {
     counts: Arc<Counts>,
     control: Arc<Control>,
     agents: Agents,
+    inbox: Inbox,
     memory: Arc<Semaphore>,
     /// All of it: what one batch takes at most.
     all_memory: u32,
@@ -70,6 +71,7 @@ impl Ingest {
         // The largest window that is accepted has room in any case.
         let memory = (permits(limits.window_bytes, 0) as usize).max(limits.decoding_bytes / PERMIT_BYTES);
         let all_memory = u32::try_from(memory).unwrap_or(u32::MAX);
+        let inbox = Inbox::new(Arc::clone(&store), Arc::clone(&access), limits, Arc::clone(&counts));
         Self {
             store,
             access,
@@ -77,16 +79,17 @@ impl Ingest {
             counts,
             control,
             agents: Agents::new(limits.streams),
+            inbox,
             memory: Arc::new(Semaphore::new(memory)),
             all_memory,
             stopping,
         }
     }
 
-    /// Takes in what others than agents send.
-    fn inbox(&self) -> Inbox {
-        let (store, access) = (Arc::clone(&self.store), Arc::clone(&self.access));
-        Inbox::new(store, access, self.limits, Arc::clone(&self.counts))
+    /// Takes in what others than agents send: the same one each time.
+    #[must_use]
+    pub fn inbox(&self) -> Inbox {
+        self.inbox.clone()
     }
 
     /// The hello that a stream begins with.

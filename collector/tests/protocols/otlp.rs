@@ -34,8 +34,8 @@ fn profiles_are_stored_once_however_often_and_by_which_way_they_come() {
     let place = Place::new();
     let collector = Collector::start(&place, &[]);
     let well = json!({"error": "", "rejected": 0, "message": ""});
-    // One host sends by each way, and sends again as who has not heard the answer.
-    for (way, host) in [("grpc", "a1"), ("http", "a2"), ("http", "a2"), ("grpc", "a1")] {
+    // One host sends by each way, and sends again as who has not heard the answer: the one by the same way, the other by the other.
+    for (way, host) in [("grpc", "a1"), ("http", "a2"), ("grpc", "a1"), ("grpc", "a2")] {
         assert_eq!(send(&program, &collector, way, host, "-", "whole"), well, "{way}");
     }
     for host in ["a1", "a2"] {
