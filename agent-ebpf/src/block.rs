@@ -159,6 +159,12 @@ impl Histogram {
         let cut = position & ((1 << CUTS_LOG2) - 1);
         (1 << log2) + (cut << (log2 - CUTS_LOG2 as u64))
     }
+
+    /// What was added since an earlier reading.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self(core::array::from_fn(|bucket| self.0[bucket].saturating_sub(earlier.0[bucket])))
+    }
 }
 
 /// Rounded down; 0 for 0. In steps, as the processor of the kernel programs has no instruction for it.

@@ -121,12 +121,6 @@ impl Since for Holds {
     }
 }
 
-impl Since for Histogram {
-    fn since(&self, earlier: &Self) -> Self {
-        Self(std::array::from_fn(|bucket| self.0[bucket].saturating_sub(earlier.0[bucket])))
-    }
-}
-
 /// The longest time of a window: exact where it is the longest of all so far, else what its bucket allows.
 fn longest(window: &Histogram, now_ns: u64, earlier_ns: u64) -> u64 {
     if now_ns > earlier_ns {

@@ -33,8 +33,7 @@ impl DiskLatencies {
         let mut latencies: Vec<DiskLatency> = Vec::new();
         for (key, sums) in sums {
             let before = self.told.insert(key, sums.device).unwrap_or(Histogram([0; BUCKETS]));
-            let new: [u64; BUCKETS] =
-                std::array::from_fn(|bucket| sums.device.0[bucket].saturating_sub(before.0[bucket]));
+            let Histogram(new) = sums.device.since(&before);
             if new.iter().all(|count| *count == 0) {
                 continue;
             }

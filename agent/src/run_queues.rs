@@ -34,10 +34,13 @@ struct Process {
     tally: Tally,
 }
 
+/// How long threads were queued.
 #[derive(Clone, Debug)]
-struct Tally {
-    queued_ns: u64,
-    counts: [u64; LATENCY_BUCKETS],
+pub struct Tally {
+    /// All of it.
+    pub queued_ns: u64,
+    /// How often how long, by the kernel programs' buckets.
+    pub counts: [u64; LATENCY_BUCKETS],
     longest_ns: u64,
 }
 
@@ -60,19 +63,9 @@ impl RunQueues {
         self.groups.entry(if is_room { group } else { 0 }).or_default().add(clock, queued_ns);
     }
 
-    /// Each process's queueing without who ran meanwhile, in no order: its id, 0 for all that were too many, its name, the time, and how
-    /// long each was.
-    pub fn processes(&self) -> impl Iterator<Item = (u32, &str, u64, Durations)> {
-        self.processes.iter().map(|(pid, process)| {
-            let Tally { queued_ns, .. } = process.tally;
-            (*pid, process.name.as_str(), queued_ns, process.tally.latencies())
-        })
-    }
-
-    /// How often the threads of each process, by id and name, were queued for how long, by the kernel programs' buckets.
-    pub fn latencies_of_processes(&self) -> impl Iterator<Item = (u32, &str, &[u64; LATENCY_BUCKETS])> {
-        let processes = self.processes.iter();
-        processes.map(|(tgid, process)| (*tgid, process.name.as_str(), &process.tally.counts))
+    /// Each process's queueing without who ran meanwhile, in no order: its id, 0 for all that were too many, its name, and what it was.
+    pub fn processes(&self) -> impl Iterator<Item = (u32, &str, &Tally)> {
+        self.processes.iter().map(|(pid, process)| (*pid, process.name.as_str(), &process.tally))
     }
 
     /// What all of it comes to.
@@ -188,7 +181,9 @@ impl Tally {
         Queue { id, name, queued_ns: self.queued_ns, latencies: self.latencies(), behind }
     }
 
-    fn latencies(&self) -> Durations {
+    /// How often how long.
+    #[must_use]
+    pub fn latencies(&self) -> Durations {
         let bucket = |(index, count): (usize, &u64)| {
             let from_ns = latency_bucket_begin_ns(index);
             let is_last = index + 1 == LATENCY_BUCKETS;

@@ -209,8 +209,9 @@ impl State {
         let owners = &mut self.work.owners;
         owners.begin_window(window.times.as_ref());
         let mut labels = |pid: u32, name: &str| owners.labels(pid, &process_name(name));
-        let queues = window.times.iter().flat_map(|times| times.queues().latencies_of_processes());
-        let run_queues = counted::run_queue(queues.map(|(pid, name, counts)| (labels(pid, name), counts)));
+        let queues = window.times.iter().flat_map(|times| times.queues().processes());
+        let run_queues =
+            counted::run_queue(queues.map(|(pid, name, tally)| (labels(pid, name), &tally.counts)));
         let connections = window.connections.of_target(true).map(|(ends, connection)| {
             let owner = connection.owner.as_ref().map(|owner| labels(owner.tgid, &owner.name));
             (ends, connection, owner.unwrap_or_default())

@@ -434,12 +434,12 @@ fn queues(window: &Window, threads: &HashMap<ThreadKey, Thread>) -> Vec<Queued> 
         threads.iter().map(|(key, thread)| (key.tgid, &thread.cgroup)).collect();
     let processes = window.times.iter().flat_map(|times| times.queues().processes());
     processes
-        .map(|(pid, name, queued_ns, latencies)| Queued {
+        .map(|(pid, name, tally)| Queued {
             pid,
             name: name.to_owned(),
             cgroup: cgroups.get(&pid).map_or_else(|| ENDED.into(), |cgroup| Arc::clone(cgroup)),
-            queued_ns,
-            latencies,
+            queued_ns: tally.queued_ns,
+            latencies: tally.latencies(),
         })
         .collect()
 }
