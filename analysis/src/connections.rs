@@ -17,6 +17,9 @@ pub struct Connection {
     pub pid: Option<u32>,
     /// Its name; empty without one.
     pub process_name: String,
+    /// The process at the other end, where that is another one of this host and was looked for: when the target is not the whole host.
+    /// Of one that the target opened, it may be who listens there.
+    pub peer_pid: Option<u32>,
     /// Whether it was still there at the window's end. If not, the rest is of the last look at it.
     pub open: bool,
     /// Smoothed round-trip time, microseconds.

@@ -68,6 +68,7 @@ mod tests {
             is_accepted: false,
             pid: Some(7),
             process_name: "db\u{1b}".to_owned(),
+            peer_pid: None,
             open: false,
             rtt_us: 1_250,
             min_rtt_us: 1_000,

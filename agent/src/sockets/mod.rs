@@ -9,6 +9,7 @@ mod diag;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ struct Watched {
     last: Told,
     owner: Option<u32>,
     name: String,
+    /// The process at the other end, where it was found.
+    peer: Option<u32>,
     /// The number of the last look that it was in.
     look: u32,
 }
@@ -56,6 +59,40 @@ pub struct Sockets {
     refused: Option<String>,
 }
 
+/// Sockets of a look that are not the target's, by their ends.
+#[derive(Debug, Default)]
+struct OtherEnds {
+    connections: HashMap<(u32, SocketAddr, SocketAddr), u64>,
+    listening: HashMap<(u32, SocketAddr), u64>,
+}
+
+impl OtherEnds {
+    fn add(&mut self, namespace: u32, told: &Told) {
+        if told.inode == 0 {
+            // Nobody has it open any more.
+        } else if told.listens {
+            self.listening.insert((namespace, told.local), told.inode);
+        } else {
+            self.connections.insert((namespace, told.local, told.remote), told.inode);
+        }
+    }
+
+    /// The socket at the other end of a connection: its own, or the one that is listened on there, which outlives short connections.
+    fn opposite(&self, namespace: u32, told: &Told) -> Option<u64> {
+        let Told { local, remote, .. } = *told;
+        let own = self.connections.get(&(namespace, remote, local));
+        let port = remote.port();
+        let anywhere = [SocketAddr::from(([0; 4], port)), SocketAddr::from(([0; 16], port))];
+        let listening = || {
+            // Of other hosts' ports, those of this one say nothing.
+            let is_here = remote.ip().is_loopback() || remote.ip() == local.ip();
+            let at = std::iter::once(remote).chain(anywhere.into_iter().filter(|_| is_here));
+            at.into_iter().find_map(|at| self.listening.get(&(namespace, at)))
+        };
+        own.or_else(listening).copied()
+    }
+}
+
 /// What they came to.
 #[derive(Clone, Debug, Default)]
 pub struct SocketsSeen {
@@ -68,7 +105,8 @@ pub struct SocketsSeen {
 impl Sockets {
     /// Looks at all connections of the host, or at those of the processes that `is_target` names.
     pub fn look(&mut self, is_host: bool, is_target: impl Fn(u32) -> bool) {
-        let tgids: Vec<u32> = process::all().filter(|tgid| is_host || is_target(*tgid)).collect();
+        let (tgids, others): (Vec<u32>, Vec<u32>) =
+            process::all().partition(|tgid| is_host || is_target(*tgid));
         self.find_namespaces(&tgids);
         let mut owners: HashMap<u64, u32> = HashMap::new();
         if !is_host {
@@ -79,15 +117,19 @@ impl Sockets {
         let mut left = MAX_LOOKED_AT;
         let (connections, listening, look) = (&mut self.connections, &mut self.listening, self.looks);
         let mut left_out = 0;
+        let mut ends = OtherEnds::default();
         for (namespace, diag) in &self.namespaces {
             let mut seen = 0;
             let asked = diag.ask(left, |told| {
                 seen += 1;
+                let owner = owners.get(&told.inode).copied();
+                if !is_host && owner.is_none() {
+                    ends.add(*namespace, &told);
+                }
                 if told.listens {
                     listening.insert((*namespace, told.local.port()));
                     return;
                 }
-                let owner = owners.get(&told.inode).copied();
                 let key = (*namespace, told.cookie);
                 if let Some(known) = connections.get_mut(&key) {
                     (known.last, known.look) = (told, look);
@@ -97,8 +139,10 @@ impl Sockets {
                     left_out += 1;
                 } else {
                     let first = is_first.then_some(told);
-                    connections
-                        .insert(key, Watched { first, last: told, owner: None, name: String::new(), look });
+                    connections.insert(
+                        key,
+                        Watched { first, last: told, owner: None, name: String::new(), peer: None, look },
+                    );
                 }
                 if let (Some(owner), Some(known)) = (owner, connections.get_mut(&key)) {
                     known.set_owner(owner);
@@ -114,7 +158,31 @@ impl Sockets {
         self.left_out += left_out;
         if is_host {
             self.find_owners_of_busiest(&tgids);
+        } else {
+            self.find_peers(&ends, &others);
         }
+    }
+
+    /// Finds the processes at the other ends of the target's connections, among those that are not of the target.
+    fn find_peers(&mut self, ends: &OtherEnds, others: &[u32]) {
+        let look = self.looks;
+        let mut wanted: HashMap<u64, Vec<(u32, u64)>> = HashMap::new();
+        let is_new = |known: &Watched| known.look == look && known.owner.is_some() && known.peer.is_none();
+        for (key, known) in self.connections.iter().filter(|(_, known)| is_new(known)).take(MAX_TOLD) {
+            if let Some(inode) = ends.opposite(key.0, &known.last) {
+                wanted.entry(inode).or_default().push(*key);
+            }
+        }
+        if wanted.is_empty() {
+            return;
+        }
+        find_owners(others, |inode, tgid| {
+            for key in wanted.get(&inode).into_iter().flatten() {
+                if let Some(known) = self.connections.get_mut(key) {
+                    known.peer = Some(tgid);
+                }
+            }
+        });
     }
 
     /// Opens those of the processes, and this process's own for the whole host.
@@ -238,6 +306,7 @@ impl Watched {
             is_accepted: false,
             pid: self.owner,
             process_name: self.name.clone(),
+            peer_pid: self.peer,
             open: self.look == looks,
             rtt_us: last.rtt_us,
             // What the kernel says before it has measured one.
@@ -271,6 +340,65 @@ mod tests {
     use super::*;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_connection_has_the_process_at_its_other_end() {
+        if Diag::open().and_then(|diag| diag.ask(1, |_| {})).is_err() {
+            return eprintln!("skipped: this kernel has no tcp_diag");
+        }
+        // A child that keeps its end open, and the listening socket.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let connection = TcpStream::connect(to).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let mut child = std::process::Command::new("sleep");
+        child
+            .arg("60")
+            .stdin(std::os::fd::OwnedFd::from(accepted))
+            .stdout(std::os::fd::OwnedFd::from(listener));
+        let mut child = child.spawn().unwrap();
+        // The command's own copies are closed with it.
+        let own = std::process::id();
+        let mut sockets = Sockets::default();
+        sockets.look(false, |tgid| tgid == own);
+        let seen = sockets.finish();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let local = connection.local_addr().unwrap();
+        let of_own = seen.connections.iter().find(|one| one.local == local && one.remote == to).unwrap();
+        assert_eq!((of_own.pid, of_own.peer_pid), (Some(own), Some(child.id())));
+    }
+
+    #[test]
+    fn a_short_connection_has_the_process_that_listens_there() {
+        let told = |local: &str, remote: &str, inode, listens| Told {
+            local: local.parse().unwrap(),
+            remote: remote.parse().unwrap(),
+            inode,
+            listens,
+            cookie: 0,
+            rtt_us: 0,
+            min_rtt_us: 0,
+            congestion_window: 0,
+            retransmits: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
+            busy_us: 0,
+            receiver_limited_us: 0,
+            buffer_limited_us: 0,
+        };
+        let mut ends = OtherEnds::default();
+        ends.add(1, &told("0.0.0.0:80", "0.0.0.0:0", 7, true));
+        ends.add(1, &told("10.0.0.1:81", "0.0.0.0:0", 8, true));
+        ends.add(1, &told("127.0.0.1:80", "127.0.0.1:5000", 9, false));
+        let opposite = |namespace, local, remote| ends.opposite(namespace, &told(local, remote, 1, false));
+        assert_eq!(opposite(1, "127.0.0.1:5000", "127.0.0.1:80"), Some(9));
+        assert_eq!(opposite(1, "127.0.0.1:5001", "127.0.0.1:80"), Some(7));
+        assert_eq!(opposite(1, "10.0.0.1:5001", "10.0.0.1:81"), Some(8));
+        // Another host's, another namespace's.
+        assert_eq!(opposite(1, "10.0.0.1:5001", "10.0.0.9:80"), None);
+        assert_eq!(opposite(2, "127.0.0.1:5000", "127.0.0.1:80"), None);
+    }
 
     #[test]
     fn a_connection_counts_from_the_first_look_and_has_its_process() {

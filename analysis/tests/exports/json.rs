@@ -196,6 +196,7 @@ fn memory_and_connections_are_read_back_and_documented() {
         is_accepted: true,
         pid: Some(7),
         process_name: "db".into(),
+        peer_pid: None,
         open: true,
         rtt_us: 2,
         min_rtt_us: 3,

@@ -209,6 +209,7 @@ fn connection(name: &str) -> Connection {
         is_accepted: false,
         pid: Some(7),
         process_name: name.to_owned(),
+        peer_pid: None,
         open: true,
         rtt_us: 1_200,
         min_rtt_us: 900,

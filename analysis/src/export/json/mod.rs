@@ -258,6 +258,8 @@ struct Connection<'p> {
     is_accepted: bool,
     pid: Option<u32>,
     process_name: Cow<'p, str>,
+    #[serde(default)]
+    peer_pid: Option<u32>,
     open: bool,
     rtt_us: u32,
     min_rtt_us: u32,
@@ -279,6 +281,7 @@ impl<'p> From<&'p connections::Connection> for Connection<'p> {
             is_accepted: connection.is_accepted,
             pid: connection.pid,
             process_name: Cow::Borrowed(&connection.process_name),
+            peer_pid: connection.peer_pid,
             open: connection.open,
             rtt_us: connection.rtt_us,
             min_rtt_us: connection.min_rtt_us,

@@ -342,6 +342,7 @@ impl Connection<'_> {
             is_accepted: self.is_accepted,
             pid: self.pid,
             process_name: self.process_name.into_owned(),
+            peer_pid: self.peer_pid,
             open: self.open,
             rtt_us: self.rtt_us,
             min_rtt_us: self.min_rtt_us,
