@@ -83,6 +83,20 @@ pub fn is_tracing(function: &str) -> bool {
     RULES.iter().any(|rule| rule.holds(plain(function)))
 }
 
+/// Whether a function of the kernel is a system call that sends a signal.
+#[must_use]
+pub fn is_signalling(function: &str) -> bool {
+    const CALLS: [&str; 6] = [
+        "sys_kill",
+        "sys_tkill",
+        "sys_tgkill",
+        "sys_rt_sigqueueinfo",
+        "sys_rt_tgsigqueueinfo",
+        "sys_pidfd_send_signal",
+    ];
+    CALLS.iter().any(|call| function.ends_with(call))
+}
+
 /// Whether a function of the kernel is that which handles all page faults.
 #[must_use]
 pub fn is_fault(function: &str) -> bool {

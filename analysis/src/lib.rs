@@ -8,6 +8,7 @@
 pub mod activity;
 pub mod baseline;
 pub mod block;
+pub mod collectors;
 pub mod compare;
 pub mod connections;
 pub mod coverage;

@@ -233,10 +233,13 @@ impl<'p> Account<'p> {
                 count: wake.count,
             });
         }
-        for sample in &profile.samples {
+        let activities: Vec<_> =
+            profile.samples.iter().map(|sample| activity(profile, sample.stack)).collect();
+        let futexes: HashSet<&str> = activities.iter().flatten().filter_map(|(_, object)| *object).collect();
+        for (sample, activity) in profile.samples.iter().zip(activities) {
             let node = node_of[sample.thread.index()];
             let (stack, ns) = (sample.stack, sample.weight);
-            let Some((class, object)) = activity(profile, stack) else { continue };
+            let Some((class, object)) = activity else { continue };
             self.nodes[node].classes[class as usize] += ns;
             match class {
                 Class::CpuUser | Class::CpuKernel => {
@@ -251,10 +254,22 @@ impl<'p> Account<'p> {
                     }
                     let in_fault = self.functions(stack).any(kernel_frames::is_fault);
                     let thread = sample.thread;
+                    let object = object.map(|object| self.whole_condition(object, stack, &futexes));
                     self.waits.push(Wait { node, thread, class, object, stack, ns, in_fault, ends });
                 }
             }
         }
+    }
+
+    /// A condition of the C library has two futexes side by side, which its waiters use in turns: the first stands for both where it
+    /// was met, too.
+    fn whole_condition(&self, object: &'p str, stack: StackId, known: &HashSet<&'p str>) -> &'p str {
+        const FIRST: u64 = !7;
+        let address = object.strip_prefix("futex 0x").and_then(|hex| u64::from_str_radix(hex, 16).ok());
+        let is_second = |address: &u64| address & 7 == 4;
+        let Some(address) = address.filter(is_second) else { return object };
+        let Some(first) = known.get(format!("futex 0x{:x}", address & FIRST).as_str()) else { return object };
+        if self.user_functions(stack).any(|name| name.contains("pthread_cond_")) { first } else { object }
     }
 
     /// Names of a stack's functions, leaf first, without what stands above them.

@@ -176,6 +176,36 @@ pub(super) fn advise(finding: Finding) -> Finding {
                 Step::new("do the heavy part in code that gives the lock up", High, High, Low),
             ],
         ),
+        Code::LockDb => (
+            "If a lock inside the database is the limit, clients that change different rows, or hold them for less, do more.",
+            "Ask the database who waits for whom (PostgreSQL: pg_locks, pg_stat_activity with pg_blocking_pids): most wait for the same.",
+            "record -e offwake",
+            vec![
+                Step::new(
+                    "end transactions sooner: nothing slow, and no wait for the client, between the change and the commit",
+                    High,
+                    Medium,
+                    Low,
+                ),
+                Step::new("spread what all of them change over several rows, or tables", High, High, Medium),
+                Step::new("use fewer clients at a time", Low, Low, Low),
+            ],
+        ),
+        Code::MemGc => (
+            "If the collection of garbage is the limit, a larger heap, or less garbage, gives its time back to the program.",
+            "Give the runtime twice the heap (-Xmx, GOGC, --max-old-space-size): the collector's share of the CPU time falls.",
+            "record -e cpu",
+            vec![
+                Step::new("give the heap more room than what lives in it", High, Low, Medium),
+                Step::new(
+                    "allocate less: keep objects, use arrays in place of many small objects",
+                    High,
+                    Medium,
+                    Low,
+                ),
+                Step::new("choose another collector, or more threads for it", Medium, Low, Medium),
+            ],
+        ),
         Code::LockKernel => (
             "If a lock in the kernel is the limit, fewer threads that change the same thing do the same work.",
             "Use half as many threads: throughput stays.",

@@ -39,6 +39,8 @@ pub enum Code {
     MemSwap,
     /// CPU time goes into page faults that find their page in memory.
     MemFault,
+    /// CPU time goes into a runtime's collector of garbage, or threads wait for it.
+    MemGc,
     /// A lock of the program.
     LockMutex,
     /// A lock of a runtime that lets one thread run at a time.
@@ -51,6 +53,8 @@ pub enum Code {
     LockKernel,
     /// A lock on a file.
     LockFile,
+    /// A lock that processes of one program, such as a database's, have among themselves.
+    LockDb,
     /// A number of threads that is too small.
     PoolThreads,
     /// A number of connections that is too small.
@@ -83,7 +87,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::CpuSingleThread,
         Self::CpuSaturated,
         Self::CpuNoisyNeighbour,
@@ -99,12 +103,14 @@ impl Code {
         Self::MemReclaim,
         Self::MemSwap,
         Self::MemFault,
+        Self::MemGc,
         Self::LockMutex,
         Self::LockRuntime,
         Self::LockMonitor,
         Self::LockSpin,
         Self::LockKernel,
         Self::LockFile,
+        Self::LockDb,
         Self::PoolThreads,
         Self::PoolConnections,
         Self::NetDownstream,
@@ -140,12 +146,14 @@ impl Code {
             Self::MemReclaim => "mem.reclaim",
             Self::MemSwap => "mem.swap",
             Self::MemFault => "mem.fault",
+            Self::MemGc => "mem.gc",
             Self::LockMutex => "lock.mutex",
             Self::LockRuntime => "lock.runtime",
             Self::LockMonitor => "lock.monitor",
             Self::LockSpin => "lock.spin",
             Self::LockKernel => "lock.kernel",
             Self::LockFile => "lock.file",
+            Self::LockDb => "lock.db",
             Self::PoolThreads => "pool.threads",
             Self::PoolConnections => "pool.connections",
             Self::NetDownstream => "net.downstream",
@@ -193,6 +201,7 @@ impl Code {
     pub const fn explains(self, other: Self) -> bool {
         match self {
             Self::MemFault
+            | Self::MemGc
             | Self::CpuKernel
             | Self::LockSpin
             | Self::LockKernel
@@ -229,9 +238,11 @@ impl Code {
             Self::IoThrottle => &[IoRead, IoWrite, IoSync],
             Self::IoDirtyThrottle => &[IoDirtyThrottled],
             Self::MemReclaim | Self::MemSwap => &[MemoryReclaim, IoRead],
+            Self::MemGc => &[CpuUser, CpuKernel, Futex],
             Self::LockMutex | Self::LockRuntime | Self::LockMonitor => &[Futex],
             Self::LockKernel => &[LockKernel],
             Self::LockFile => &[LockFile],
+            Self::LockDb => &[Event, Futex, Ipc],
             Self::PoolThreads | Self::PoolConnections => &[Futex, NetReceive, Event],
             Self::NetDownstream | Self::NetLoss => &[NetSend, NetReceive, NetConnect, Event],
             Self::NetRetryStorm => &[CpuUser, CpuKernel, NetReceive, NetConnect, Event],
@@ -254,6 +265,7 @@ impl Code {
                 | Self::LockSpin
                 | Self::LockKernel
                 | Self::LockFile
+                | Self::LockDb
                 | Self::PoolThreads
                 | Self::PoolConnections
                 | Self::NetDownstream

@@ -28,6 +28,8 @@ pub enum Via {
     KernelLock,
     /// A lock on a file.
     FileLock,
+    /// A lock that processes of one program have among themselves.
+    SharedLock,
     /// A queue or a condition: one side waits, another ends the waits.
     Queue,
     /// A socket.
@@ -48,6 +50,7 @@ impl Via {
             Self::Lock => "lock",
             Self::KernelLock => "kernel lock",
             Self::FileLock => "file lock",
+            Self::SharedLock => "shared lock",
             Self::Queue => "queue",
             Self::Socket => "socket",
             Self::Ipc => "pipe",
@@ -59,7 +62,7 @@ impl Via {
     /// Whether it is held by one and wanted by others.
     #[must_use]
     pub const fn is_lock(self) -> bool {
-        matches!(self, Self::Lock | Self::KernelLock | Self::FileLock)
+        matches!(self, Self::Lock | Self::KernelLock | Self::FileLock | Self::SharedLock)
     }
 }
 
@@ -298,7 +301,7 @@ impl<'a> Following<'a> {
         following
     }
 
-    fn add(&mut self, wait: &Wait<'_>, roles: &Roles<'_>) {
+    fn add(&mut self, wait: &Wait<'a>, roles: &Roles<'a>) {
         let is_named = roles.is_named_lock(self.account, wait);
         // A monitor has a futex for each thread that waits for it.
         let object =

@@ -14,7 +14,15 @@ pub(super) enum Kind {
     Counted,
 }
 
-const RUNTIME: &[&str] = &["take_gil", "gvl_acquire", "thread_sched_to_running"];
+/// The first is no name of what Debian's Python has: there, those who take it are known by what they are called through.
+const RUNTIME: &[&str] = &[
+    "take_gil",
+    "PyEval_RestoreThread",
+    "PyEval_AcquireThread",
+    "PyGILState_Ensure",
+    "gvl_acquire",
+    "thread_sched_to_running",
+];
 const MONITOR: &[&str] =
     &["ObjectMonitor::enter", "ObjectMonitor::EnterI", "ObjectSynchronizer::enter", "monitorenter"];
 const MUTEX: &[&str] = &[

@@ -6,6 +6,7 @@ use super::account::{Account, End, Ender, NodeId, Wait};
 use super::flow::{Root, Via};
 use super::lock_names::{Kind, kind};
 use crate::activity::Class;
+use crate::kernel_frames;
 use crate::profile::ThreadId;
 
 /// A wait for a lock that a timer ends may go on at once: interpreters ask for theirs anew every 5 ms. Idle threads of pools look
@@ -23,6 +24,9 @@ pub(super) enum Behind {
 pub(super) struct Roles<'p> {
     /// Futexes, by process, that are locks: who waits for them also ends waits for them. With the node that ends most.
     locks: HashMap<(u32, Option<&'p str>), NodeId>,
+    /// Places in which processes of one program wait for each other in turns, by its name and the functions that wait: who waits there
+    /// also ends such waits. Databases have such locks.
+    shared_locks: HashSet<Place<'p>>,
     /// Ports that are listened on.
     listening: HashSet<u16>,
     /// Connections of the target by their ports, this side's first; whether they came to a port that is listened on.
@@ -34,12 +38,22 @@ pub(super) struct Roles<'p> {
     pairs: HashSet<(u32, u32)>,
 }
 
+/// The name of a program, and its functions that wait, leaf first.
+type Place<'p> = (String, Vec<&'p str>);
+
+/// Where it waits; `None` where its functions have no names, so that one place is as good as another.
+fn place<'p>(account: &Account<'p>, wait: &Wait<'p>) -> Option<Place<'p>> {
+    let functions: Vec<&str> = account.own_functions(wait.stack).collect();
+    (!functions.is_empty()).then(|| (account.nodes[wait.node].process.clone(), functions))
+}
+
 impl<'p> Roles<'p> {
     pub(super) fn of(account: &Account<'p>) -> Self {
         let accepting = account.waits.iter().filter(|wait| wait.class == Class::NetAccept);
         let listening = accepting.filter_map(|wait| Some(Endpoints::of(wait.object?)?.local)).collect();
         let mut roles = Self {
             locks: locks(account),
+            shared_locks: shared_locks(account),
             listening,
             accepted: HashMap::new(),
             clients: HashSet::new(),
@@ -55,6 +69,9 @@ impl<'p> Roles<'p> {
             roles
                 .accepted
                 .insert((connection.local.port(), connection.remote.port()), connection.is_accepted);
+            if let Some(peer) = connection.peer_pid {
+                roles.pairs.insert(if connection.is_accepted { (peer, pid) } else { (pid, peer) });
+            }
             if connection.is_accepted {
                 roles.servers.insert(pid);
                 // The other end may be in another namespace; ports and addresses are the same there.
@@ -72,6 +89,11 @@ impl<'p> Roles<'p> {
         wait.class == Class::Futex && self.locks.contains_key(&(account.nodes[wait.node].pid, wait.object))
     }
 
+    /// Whether a thread waits in a place where processes of its program wait for each other in turns.
+    pub(super) fn is_shared_lock(&self, account: &Account<'p>, wait: &Wait<'p>) -> bool {
+        place(account, wait).is_some_and(|place| self.shared_locks.contains(&place))
+    }
+
     /// Whether the functions that a thread waits in say that it waits for a lock with one holder.
     pub(super) fn is_named_lock(&self, account: &Account<'_>, wait: &Wait<'_>) -> bool {
         wait.class == Class::Futex
@@ -81,13 +103,18 @@ impl<'p> Roles<'p> {
     /// What a wait is for that ended so.
     pub(super) fn behind(
         &self,
-        account: &Account<'_>,
-        wait: &Wait<'_>,
+        account: &Account<'p>,
+        wait: &Wait<'p>,
         end: &End,
         is_named_lock: bool,
     ) -> Behind {
         let by = end.by;
         let waiter = &account.nodes[wait.node];
+        if let Some((node, _)) = sibling(account, wait, end)
+            && self.is_shared_lock(account, wait)
+        {
+            return Behind::Node(Via::SharedLock, node, true);
+        }
         let held = |via| match by {
             Ender::Thread(node, _) => Behind::Node(via, node, true),
             _ => Behind::Root(Root::Held(via)),
@@ -233,13 +260,51 @@ fn locks<'p>(account: &Account<'p>) -> HashMap<(u32, Option<&'p str>), NodeId> {
         }
     }
     let lock = |(key, Users { waiters, enders, nodes }): (_, Users)| {
-        let both = waiters.intersection(&enders).count();
-        // A few of either side may have been missed.
-        let is_lock = both > 0 && 2 * both >= waiters.len().min(enders.len());
         let most = nodes.into_iter().max_by_key(|(node, ns)| (*ns, *node))?.0;
-        is_lock.then_some((key, most))
+        is_shared_by(&waiters, &enders).then_some((key, most))
     };
     users.into_iter().filter_map(lock).collect()
+}
+
+/// The thread of another process of the same program that ended waits, not by bringing data: it woke a futex or a semaphore that they
+/// share, or sent a signal.
+fn sibling(account: &Account<'_>, wait: &Wait<'_>, end: &End) -> Option<(NodeId, ThreadId)> {
+    let Ender::Thread(node, thread) = end.by else { return None };
+    let (waiter, ender) = (&account.nodes[wait.node], &account.nodes[node]);
+    if ender.pid == waiter.pid || ender.process != waiter.process {
+        return None;
+    }
+    let is_told = match wait.class {
+        Class::Futex => true,
+        Class::Ipc => account
+            .functions(wait.stack)
+            .any(|name| name.contains("semtimedop") || name.ends_with("sys_semop")),
+        Class::Event => {
+            end.stack.is_some_and(|stack| account.functions(stack).any(kernel_frames::is_signalling))
+        }
+        _ => false,
+    };
+    is_told.then_some((node, thread))
+}
+
+/// See [`Roles::shared_locks`].
+fn shared_locks<'p>(account: &Account<'p>) -> HashSet<Place<'p>> {
+    let mut users: HashMap<Place<'p>, [HashSet<ThreadId>; 2]> = HashMap::new();
+    for wait in &account.waits {
+        let siblings: Vec<_> = wait.ends.iter().filter_map(|end| sibling(account, wait, end)).collect();
+        let Some(place) = (!siblings.is_empty()).then(|| place(account, wait)).flatten() else { continue };
+        let [waiters, enders] = users.entry(place).or_default();
+        waiters.insert(wait.thread);
+        enders.extend(siblings.into_iter().map(|(_, ender)| ender));
+    }
+    let is_lock = |[waiters, enders]: &[HashSet<ThreadId>; 2]| is_shared_by(waiters, enders);
+    users.into_iter().filter(|(_, users)| is_lock(users)).map(|(place, _)| place).collect()
+}
+
+/// Whether those who wait for something are those who end waits for it. A few of either side may have been missed.
+fn is_shared_by(waiters: &HashSet<ThreadId>, enders: &HashSet<ThreadId>) -> bool {
+    let both = waiters.intersection(enders).count();
+    both > 0 && 2 * both >= waiters.len().min(enders.len())
 }
 
 /// Ports of an object's name, `tcp 10.0.0.1:40000-10.0.0.5:5432`.

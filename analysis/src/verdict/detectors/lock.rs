@@ -5,11 +5,12 @@ use std::collections::{HashMap, HashSet};
 use super::{Case, Turns, only_names, percent};
 use crate::activity::Class;
 use crate::profile::ThreadId;
-use crate::verdict::account::{End, Ender, ThreadUse, Wait};
+use crate::verdict::account::{Account, End, Ender, ThreadUse, Wait};
 use crate::verdict::code::Code;
 use crate::verdict::finding::Finding;
 use crate::verdict::flow::{Hop, Part, Root, Via};
-use crate::verdict::lock_names::{Kind, kind};
+use crate::verdict::lock_names::{self, Kind};
+use crate::verdict::roles::Roles;
 
 /// A fifth of the time: less gains less than a quarter.
 const GATE: f64 = 0.2;
@@ -24,27 +25,30 @@ fn is_own_doing(case: &Case<'_>, part: &Part) -> bool {
 
 pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
-    // The lock most waited for, and all that lead to it.
-    let worst = case.flow.longest(|part| is_lock(part) && is_own_doing(case, part))?;
-    let (object, pid) = (lock_of(worst), account.nodes[worst.from].pid);
-    let is_it = |part: &Part| is_lock(part) && lock_of(part) == object && is_own_doing(case, part);
+    let is_behind_it = |part: &Part| is_lock(part) && is_own_doing(case, part);
+    // What is behind each lock. Of some there may be several holders: see `pool`.
+    let mut sums: HashMap<(u32, Option<String>), f64> = HashMap::new();
+    for part in case.flow.parts.iter().filter(|part| is_behind_it(part)) {
+        *sums.entry((account.nodes[part.from].pid, lock_of(part))).or_default() += part.ns;
+    }
+    let mut sums: Vec<_> = sums.into_iter().collect();
+    sums.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let named = sums.into_iter().map(|((pid, object), _)| {
+        let waits = waits_for(account, pid, object.as_deref());
+        (object, pid, kind_of(account, &waits), waits)
+    });
+    let (object, pid, kind, mut waits) =
+        named.into_iter().find(|(.., kind, waits)| *kind != Some(Kind::Counted) && !waits.is_empty())?;
+    if object.is_none() {
+        waits.retain(|wait| lock_names::kind(account.user_functions(wait.stack)) == kind);
+    }
+    let is_it =
+        |part: &Part| is_behind_it(part) && account.nodes[part.from].pid == pid && lock_of(part) == object;
     let queued = |part: &Part| {
         case.in_turns == Some(Turns::Lock) && part.root == Root::RunQueue && part.hops.is_empty()
     };
     let share = case.share(case.flow.sum(|part| is_it(part) || queued(part)));
-    let waits: Vec<&Wait<'_>> = account
-        .waits
-        .iter()
-        .filter(|wait| wait.class == Class::Futex && account.nodes[wait.node].pid == pid)
-        .filter(|wait| match &object {
-            Some(object) => wait.object == Some(object),
-            None => kind(account.user_functions(wait.stack)).is_some_and(|kind| kind != Kind::Counted),
-        })
-        .collect();
-    let longest = waits.iter().max_by_key(|wait| wait.ns)?;
-    let kind = kind(account.user_functions(longest.stack));
-    // Of these there may be several holders: see `pool`.
-    if share < GATE || kind == Some(Kind::Counted) {
+    if share < GATE {
         return None;
     }
     let waiters: HashSet<ThreadId> = waits.iter().map(|wait| wait.thread).collect();
@@ -85,6 +89,25 @@ pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     Some(finding)
 }
 
+/// Waits of a process for a futex; without an object, those whose functions say that they are for a lock.
+fn waits_for<'a, 'p>(account: &'a Account<'p>, pid: u32, object: Option<&str>) -> Vec<&'a Wait<'p>> {
+    let is_named = |wait: &Wait<'_>| {
+        lock_names::kind(account.user_functions(wait.stack)).is_some_and(|kind| kind != Kind::Counted)
+    };
+    let of_process = |wait: &&Wait<'_>| wait.class == Class::Futex && account.nodes[wait.node].pid == pid;
+    let waits = account.waits.iter().filter(of_process);
+    waits.filter(|wait| object.map_or_else(|| is_named(wait), |object| wait.object == Some(object))).collect()
+}
+
+/// The kind of a lock: a runtime's where any wait for it is by the runtime's own name, else that of the longest wait.
+fn kind_of(account: &Account<'_>, waits: &[&Wait<'_>]) -> Option<Kind> {
+    let kind = |wait: &&Wait<'_>| lock_names::kind(account.user_functions(wait.stack));
+    if waits.iter().any(|wait| kind(wait) == Some(Kind::Runtime)) {
+        return Some(Kind::Runtime);
+    }
+    waits.iter().max_by_key(|wait| wait.ns).and_then(kind)
+}
+
 fn is_lock(part: &Part) -> bool {
     part.is_via(Via::Lock) || part.root == Root::Held(Via::Lock)
 }
@@ -122,7 +145,16 @@ fn concurrency(case: &Case<'_>, waiters: &HashSet<ThreadId>, waits: &[&Wait<'_>]
         .filter(|time| case.in_turns == Some(Turns::Lock) && tids.contains(&time.tid))
         .map(|time| time.parts.queued_ns())
         .sum();
-    let others = lived.saturating_sub(waited + queued) as f64 / account.window_ns as f64;
+    // Nor does who waits for work, in a queue of its own.
+    let is_idle = |wait: &&Wait<'_>| {
+        waiters.contains(&wait.thread)
+            && !waits.iter().any(|own| std::ptr::eq(*own, *wait))
+            && (wait.class == Class::NetAccept
+                || wait.class == Class::Futex
+                    && lock_names::kind(account.user_functions(wait.stack)) == Some(Kind::Counted))
+    };
+    let idle: u64 = account.waits.iter().filter(is_idle).map(|wait| wait.ns).sum();
+    let others = lived.saturating_sub(waited + queued + idle) as f64 / account.window_ns as f64;
     (others, waited as f64 / lived.max(1) as f64)
 }
 
@@ -130,7 +162,8 @@ fn concurrency(case: &Case<'_>, waiters: &HashSet<ThreadId>, waits: &[&Wait<'_>]
 pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
     let is_counted = |wait: &&Wait<'_>| {
-        wait.class == Class::Futex && kind(account.user_functions(wait.stack)) == Some(Kind::Counted)
+        wait.class == Class::Futex
+            && lock_names::kind(account.user_functions(wait.stack)) == Some(Kind::Counted)
     };
     let busy = busy_threads(case);
     // Semaphores and conditions that busy threads end waits for.
@@ -171,7 +204,9 @@ pub(super) fn pool(case: &Case<'_>) -> Option<Finding> {
     }
     let waiters: HashSet<ThreadId> = waits.iter().map(|wait| wait.thread).collect();
     let workers: HashSet<ThreadId> = enders(&waits).map(|(thread, _)| thread).collect();
-    let size = if is_of_workers { workers.len() as f64 } else { concurrency(case, &waiters, &waits).0 };
+    // Who gives one back may take it again before who was woken for it does, and never wait.
+    let users: HashSet<ThreadId> = waiters.union(&workers).copied().collect();
+    let size = if is_of_workers { workers.len() as f64 } else { concurrency(case, &users, &waits).0 };
     // One that works for all is a thread at its limit, not a pool; and as many as those who wait are not too few.
     if size < 1.5 || size >= waiters.len() as f64 {
         return None;
@@ -275,6 +310,48 @@ pub(super) fn system(case: &Case<'_>) -> Option<Finding> {
     }
     finding.functions = account.functions_of(waits());
     finding.functions.extend(only_names(callers));
+    finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
+    finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
+    finding.path = case.path(is_it);
+    Some(finding)
+}
+
+/// Locks that the processes of a database, or of another program, have among themselves.
+pub(super) fn database(case: &Case<'_>) -> Option<Finding> {
+    let account = case.account;
+    let is_it = |part: &Part| part.is_via(Via::SharedLock) && is_own_doing(case, part);
+    let share = case.share(case.flow.sum(is_it));
+    let worst = case.flow.longest(is_it)?;
+    if share < GATE {
+        return None;
+    }
+    let program = &account.nodes[worst.from].process;
+    let roles = Roles::of(account);
+    let is_theirs = |wait: &&Wait<'_>| {
+        account.nodes[wait.node].process == *program && roles.is_shared_lock(account, wait)
+    };
+    let waits: Vec<&Wait<'_>> = account.waits.iter().filter(is_theirs).collect();
+    let waiters: HashSet<ThreadId> = waits.iter().map(|wait| wait.thread).collect();
+    let waited: u64 = waits.iter().map(|wait| wait.ns).sum();
+    let mut finding = Finding::new(
+        Code::LockDb,
+        share,
+        format!(
+            "{} processes of {program} wait {} of the time for locks that others of them have",
+            waiters.len(),
+            percent(share)
+        ),
+    )
+    .proves("of the demand, waiting for a lock whose holder works on", share * 100.0, "%", "wakers")
+    .proves("processes that wait for one, and end each other's waits", waiters.len() as f64, "1", "wakers")
+    .proves("of them waiting, on average", waited as f64 / account.window_ns as f64, "1", "threads");
+    finding.functions = account.functions_of(waits.iter().map(|wait| (wait.stack, wait.ns)));
+    let ends = enders(&waits).filter_map(|(_, end)| Some((end.stack?, end.ns)));
+    for function in account.functions_of(ends) {
+        if !finding.functions.contains(&function) {
+            finding.functions.push(function);
+        }
+    }
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
     finding.path = case.path(is_it);

@@ -1,6 +1,7 @@
 //! Each looks for one family of constraints, and is silent where its gate is not reached.
 
 mod cpu;
+mod gc;
 mod io;
 mod limits;
 mod lock;
@@ -118,9 +119,11 @@ const ALL: &[Detector] = &[
     io::device,
     memory::reclaim,
     memory::faults,
+    gc::collector,
     lock::program,
     lock::pool,
     lock::system,
+    lock::database,
     lock::spin,
     net::downstream,
     net::loss,

@@ -1,5 +1,7 @@
 //! Verdicts of recordings whose truth is known, and what holds of every recording.
 
+mod services;
+
 use super::*;
 use crate::activity::Class;
 use crate::coverage::Coverage;
@@ -119,8 +121,21 @@ impl Recording {
         ns: u64,
         enders: &[(Who, u64)],
     ) {
+        self.waits_until(who, class, object, functions, ns, (&["gives_back"], enders));
+    }
+
+    /// The same, with the functions that ended it.
+    fn waits_until(
+        &mut self,
+        who: Who,
+        class: Class,
+        object: Option<&str>,
+        functions: &[&str],
+        ns: u64,
+        (by, enders): (&[&str], &[(Who, u64)]),
+    ) {
         let stack = self.spends(who, class, object, functions, ns);
-        let waker_stack = self.stack(None, None, &["gives_back"]);
+        let waker_stack = self.stack(None, None, by);
         for (ender, weight) in enders {
             let waker = Some(ender.id);
             self.builder.add_wake(Wake {
