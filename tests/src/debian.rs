@@ -63,6 +63,24 @@ impl DebianProgram {
     }
 }
 
+/// Debian's own Python, to be run, with a module for it that its packages bring where it is not installed. `None` where either
+/// cannot be had.
+#[must_use]
+pub fn python_with(module: &str, packages: &[&str]) -> Option<Command> {
+    const PYTHON: &str = "/usr/bin/python3";
+    let known = Command::new(PYTHON).args(["-c", &format!("import {module}")]).output().ok()?;
+    let mut command = Command::new(PYTHON);
+    if !known.status.success() {
+        let root = target_dir().join("test-debian").join(format!("python-{module}"));
+        if !root.exists() {
+            unpack(packages, &root)?;
+        }
+        command.env("PYTHONPATH", root.join("usr/lib/python3/dist-packages"));
+        command.env("LD_LIBRARY_PATH", root.join("usr/lib").join(triplet()?));
+    }
+    Some(command)
+}
+
 /// Name of the directory that has the libraries of this machine's architecture.
 fn triplet() -> Option<String> {
     let output = Command::new("gcc").arg("-print-multiarch").output().ok()?;

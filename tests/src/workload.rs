@@ -147,8 +147,7 @@ impl Workload {
     /// Asks the workload to end, and returns what it says it has done: a number by name.
     #[must_use]
     pub fn truth(mut self) -> BTreeMap<String, f64> {
-        // SAFETY: the child has not been waited for, so the number is still its own.
-        unsafe { libc::kill(self.child.id() as i32, libc::SIGTERM) };
+        self.signal(libc::SIGTERM);
         let mut text = String::new();
         self.child
             .stdout
@@ -163,6 +162,33 @@ impl Workload {
                 Some((name.to_owned(), number.parse().ok()?))
             })
             .collect()
+    }
+
+    /// Interrupts a program, and returns what it says until it has ended.
+    ///
+    /// # Panics
+    /// Where it says no text.
+    #[must_use]
+    pub fn interrupted(mut self) -> String {
+        self.signal(libc::SIGINT);
+        let mut text = String::new();
+        self.child.stdout.take().expect("it is piped").read_to_string(&mut text).expect("the program speaks");
+        self.child.wait().expect("the program ends");
+        text
+    }
+
+    /// Asks it to end by a signal, and waits until it has, but no longer than so.
+    pub fn end_by(&mut self, signal: i32, limit: Duration) {
+        self.signal(signal);
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < limit {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: the child has not been waited for, so the number is still its own.
+        unsafe { libc::kill(self.child.id() as i32, signal) };
     }
 
     /// Waits until the workload has ended by itself.

@@ -15,6 +15,7 @@ mod mixtures;
 mod net;
 mod pool;
 pub mod proof;
+mod services;
 pub mod stage;
 mod storage;
 pub mod table;
@@ -93,6 +94,9 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         limits::CASES,
         mixtures::CASES,
         decoys::CASES,
+        services::database::CASES,
+        services::memory_store::CASES,
+        services::web::CASES,
     ]
     .into_iter()
     .flatten()

@@ -1,11 +1,12 @@
 //! What a case is played on: its programs, and the groups, devices and files made for them.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{fmt, thread};
 
 use tempfile::TempDir;
@@ -48,8 +49,8 @@ pub enum Target {
 /// All that a case consists of. It is gone when dropped.
 pub struct Stage {
     variant: Variant,
-    programs: Vec<Workload>,
-    measured: Option<usize>,
+    programs: Vec<Program>,
+    measured: Option<Work>,
     target: Option<Target>,
     swap: Option<Swap>,
     mount: Option<Mount>,
@@ -62,7 +63,28 @@ pub struct Stage {
     /// Counts the CPU time of all programs and the agent.
     accounts: Option<Cgroup>,
     directory: TempDir,
+    open_directories: Vec<TempDir>,
 }
+
+/// A program that plays.
+struct Program {
+    workload: Workload,
+    /// The signal that it is asked to end by, with its children, before it is killed.
+    ends_by: Option<i32>,
+}
+
+/// Whose work is counted, and how.
+enum Work {
+    /// The program at this position says it when it ends.
+    OfProgram(usize),
+    /// The load generator at this position, `wrk`, says it when it is interrupted.
+    OfRequests(usize),
+    /// Somebody who is asked for it: how much there was at what time, and the question.
+    Asked(Count, f64, Instant),
+}
+
+/// Tells how much work was done so far.
+pub(super) type Count = Box<dyn Fn() -> f64>;
 
 /// Groups that the rest of the machine is light against, so that other work on it neither makes nor hides a constraint.
 struct Weighty {
@@ -74,6 +96,8 @@ struct Weighty {
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// As much as 16 others. With more, the kernel's own threads, which serve devices, would get too little.
 const WEIGHT: &str = "16384";
+/// A service that was asked to end has so long before it is killed.
+const ENDING: Duration = Duration::from_secs(3);
 /// What begins when programs have begun, such as wake-ups of many threads, is over after this.
 const SETTLING: Duration = Duration::from_millis(300);
 
@@ -104,6 +128,7 @@ impl Stage {
             accounts: Cgroup::new(&Path::new(HIERARCHIES).join("cpuacct"), "chokepoint-stage"),
             // Not in the memory that /tmp may be.
             directory: tempfile::tempdir_in("/var/tmp").expect("a temporary directory can be made"),
+            open_directories: Vec::new(),
         }
     }
 
@@ -139,18 +164,46 @@ impl Stage {
         Ok(self.start(command, groups))
     }
 
-    fn start(&mut self, mut command: Command, groups: &[&Path]) -> u32 {
+    /// Starts a command that says when it has begun, and tells its process id.
+    pub(super) fn start(&mut self, command: Command, groups: &[&Path]) -> u32 {
+        let mut workload = self.begin(command, groups);
+        workload.wait_for_line("begun");
+        self.keep_program(workload, None)
+    }
+
+    /// Starts a service, which is asked to end by a signal before it is killed, and tells its process id. It may not be ready yet.
+    pub(super) fn serve(&mut self, groups: &[&Path], command: Command, ends_by: i32) -> u32 {
+        let workload = self.begin(command, groups);
+        self.keep_program(workload, Some(ends_by))
+    }
+
+    /// Starts `wrk`, whose requests are counted.
+    pub(super) fn request(&mut self, command: Command) {
+        let workload = self.begin(command, &[]);
+        self.keep_program(workload, None);
+        self.measured = Some(Work::OfRequests(self.programs.len() - 1));
+    }
+
+    /// Has work counted by asking somebody.
+    pub(super) fn count_by(&mut self, count: impl Fn() -> f64 + 'static) {
+        let before = count();
+        self.measured = Some(Work::Asked(Box::new(count), before, Instant::now()));
+    }
+
+    fn keep_program(&mut self, workload: Workload, ends_by: Option<i32>) -> u32 {
+        let pid = workload.pid();
+        self.programs.push(Program { workload, ends_by });
+        pid
+    }
+
+    fn begin(&mut self, mut command: Command, groups: &[&Path]) -> Workload {
         let weighty = self.weighty.iter().map(|weighty| weighty.programs.as_path());
         let accounts = self.accounts.iter().map(Cgroup::path);
         let all = weighty.chain(accounts).chain(groups.iter().copied());
         for group in all {
             enter(&mut command, group);
         }
-        let mut started = Workload::start_program(&mut command);
-        started.wait_for_line("begun");
-        let pid = started.pid();
-        self.programs.push(started);
-        pid
+        Workload::start_program(&mut command)
     }
 
     /// The same for the program whose work is counted and that the agent is asked about.
@@ -192,7 +245,7 @@ impl Stage {
 
     /// Has the work of the program that was started last counted.
     pub fn measure_last(&mut self) {
-        self.measured = self.programs.len().checked_sub(1);
+        self.measured = self.programs.len().checked_sub(1).map(Work::OfProgram);
     }
 
     /// Has the agent asked about this.
@@ -329,6 +382,17 @@ impl Stage {
         text(&path)
     }
 
+    /// A directory on a disk that servers of another user can use.
+    #[must_use]
+    pub fn open_directory(&mut self) -> PathBuf {
+        let directory = tempfile::tempdir_in("/var/tmp").expect("a temporary directory can be made");
+        let open = fs::set_permissions(directory.path(), Permissions::from_mode(0o777));
+        open.expect("its permissions can be set");
+        let path = directory.path().to_owned();
+        self.open_directories.push(directory);
+        path
+    }
+
     /// A directory on a disk.
     #[must_use]
     pub fn directory(&self) -> String {
@@ -382,18 +446,33 @@ impl Stage {
     /// Where the case does not say which program that is, or the program does not say what it did.
     #[must_use]
     pub fn work_per_s(mut self) -> f64 {
-        let measured = self.measured.expect("the case says whose work is counted");
-        let truth = self.programs.remove(measured).truth();
-        let said = |name: &str| *truth.get(name).unwrap_or_else(|| panic!("no {name} in {truth:?}"));
-        said("work") / (said("ns") / 1e9)
+        match self.measured.take().expect("the case says whose work is counted") {
+            Work::OfProgram(index) => {
+                let truth = self.programs.remove(index).workload.truth();
+                let said = |name: &str| *truth.get(name).unwrap_or_else(|| panic!("no {name} in {truth:?}"));
+                said("work") / (said("ns") / 1e9)
+            }
+            Work::OfRequests(index) => {
+                let said = self.programs.remove(index).workload.interrupted();
+                let rate = said.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+                let rate = rate.unwrap_or_else(|| panic!("no rate of requests in {said:?}"));
+                rate.trim().parse().expect("it is a number")
+            }
+            Work::Asked(count, before, since) => {
+                let done = count() - before;
+                done / since.elapsed().as_secs_f64()
+            }
+        }
     }
 }
 
 impl Drop for Stage {
     fn drop(&mut self) {
         // Clients before their servers.
-        while let Some(program) = self.programs.pop() {
-            drop(program);
+        while let Some(mut program) = self.programs.pop() {
+            if let Some(signal) = program.ends_by {
+                program.workload.end_by(signal, ENDING);
+            }
         }
         while let Some(group) = self.groups.pop() {
             drop(group);
