@@ -2,10 +2,12 @@
 //!
 //! A node's container runtime knows names: it is asked by [`cri`], the interface that Kubernetes drives it by. Without one, or
 //! for containers that it does not know (Docker's, Podman's), the names of [`groups`] tell the containers' ids. Either way the
-//! group is found by the id in its name, which works for every layout that runtimes and systemd make of the tree.
+//! group is found by the id in its name, which works for every layout that runtimes and systemd make of the tree. The other way round,
+//! [`known`] tells what a container is called whose group was met.
 
 pub mod cri;
 pub mod groups;
+pub mod known;
 pub mod kubelet;
 
 use std::path::{Path, PathBuf};

@@ -8,10 +8,10 @@ use std::thread::JoinHandle;
 use tokio::sync::{oneshot, watch};
 
 use super::pages::{self, Pages};
+use crate::containers::known::{Containers, Source};
 use crate::demand::OnDemand;
 use crate::failure::{Failure, Kind};
 use crate::stream::connection::{SharedSpool, Status, Target, deliver};
-use crate::stream::owners::runtime::{Containers, Source};
 
 /// Whom the thread talks to.
 pub(super) struct Talks {

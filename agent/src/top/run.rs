@@ -10,10 +10,10 @@ use super::plain::{self, Table};
 use super::reader::{Answer, Reader};
 use super::screen::draw;
 use super::terminal::{Screen, events};
+use crate::containers::known::Containers;
 use crate::failure::{Failure, Kind};
 use crate::host;
 use crate::pipeline::{End, Sampling, Stop};
-use crate::stream::owners::runtime::Containers;
 
 /// How windows follow each other.
 #[derive(Clone, Copy, Debug)]

@@ -1,20 +1,19 @@
 //! Whose a thread is: the labels of its subject, by its control group and what the container runtime knows of it.
 //!
 //! [`labels`] decides, and needs nothing but what it is told; here is where that is looked up and remembered. The runtime is asked by
-//! [`runtime`] beside everything else: until it has answered, a container has its id for a name.
+//! [`known`](crate::containers::known) beside everything else: until it has answered, a container has its id for a name.
 
 pub mod labels;
-pub mod runtime;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::containers::known::Containers;
 use crate::host::cgroups::{Hierarchy, hierarchies};
 use crate::process::place::{ENDED, ProcessKey, Processes};
 use crate::thread_times::ThreadTimes;
 use labels::{Group, group, service};
-use runtime::Containers;
 
 /// Label names with their values, in the order of the names.
 pub type Labels = Arc<[(&'static str, String)]>;

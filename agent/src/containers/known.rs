@@ -8,10 +8,10 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::Notify;
 
-use crate::containers::Container;
-use crate::containers::cri::{Runtime, RuntimeError};
-use crate::containers::groups::ContainerId;
-use crate::containers::kubelet::{Kubelet, KubeletError};
+use super::Container;
+use super::cri::{Runtime, RuntimeError};
+use super::groups::ContainerId;
+use super::kubelet::{Kubelet, KubeletError};
 
 /// Between two questions: a node that starts many containers at once asks once for all of them.
 const SHORTEST_INTERVAL: Duration = Duration::from_secs(5);
