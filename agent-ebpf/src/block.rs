@@ -197,6 +197,9 @@ const fn log2(mut number: u64) -> u32 {
 /// Requests under way that can be followed; those that begin when there are as many count
 /// [`crate::counters::Counter::BlockRequestsFull`]. More than a few thousand tags a device are rare. 2.5 MB.
 pub const MAX_REQUESTS: u32 = 16_384;
+/// Entries that may stay when their requests are over, for the next at the same addresses: as many as the tags of some devices. The agent
+/// reads them with each window, in about a microsecond each.
+pub const MAX_KEPT_REQUESTS: u32 = 1_024;
 /// Sums kept apart by [`Key`]. Requests of others are added to their device's, without a process and group, and count
 /// [`crate::counters::Counter::BlockOwnersFull`]. 2,200 bytes each.
 pub const MAX_SUMS: u32 = 2_048;
@@ -279,6 +282,8 @@ pub enum Stage {
     Queued = 0,
     /// At the device.
     Issued = 1,
+    /// It is over, and its entry waits for the next request at its address.
+    Over = 2,
 }
 
 /// Whether a request began where the one before ended.
@@ -371,6 +376,7 @@ pub struct Peek {
 }
 
 const _: () = assert!(BUCKETS.is_power_of_two());
+const _: () = assert!(MAX_KEPT_REQUESTS < MAX_REQUESTS / 2, "most of the room is for requests under way");
 const _: () = assert!(size_of::<Key>() == 32 && size_of::<Request>() == 96, "no holes");
 const _: () = assert!(size_of::<HeldBio>() == 72, "no holes");
 

@@ -264,28 +264,28 @@ fn block_rq_complete(ctx: BtfTracePointContext) -> i32 {
 /// Runs when a bio goes to its device's queue, past the limits of groups.
 #[btf_tracepoint(function = "block_bio_queue")]
 fn block_bio_queue(ctx: BtfTracePointContext) -> i32 {
-    kernel::block::released(&ctx);
+    kernel::block::holds::released(&ctx);
     0
 }
 
 /// Run by the agent alone, never attached: shows it what the kernel has at an address, its only argument.
 #[raw_tracepoint]
 fn block_peek(ctx: RawTracePointContext) -> i32 {
-    kernel::block::peek(ctx.arg(0));
+    kernel::block::holds::peek(ctx.arg(0));
     0
 }
 
 /// Runs when a bio comes to the limit of its group. The agent names the function, which differs between kernels.
 #[fentry(function = "__blk_throtl_bio")]
 fn block_limit(ctx: FEntryContext) -> i32 {
-    kernel::block::meets_limit(&ctx);
+    kernel::block::holds::meets_limit(&ctx);
     0
 }
 
 /// Runs when it has been decided whether the limit holds it back.
 #[fexit(function = "__blk_throtl_bio")]
 fn block_limit_over(ctx: FExitContext) -> i32 {
-    kernel::block::passes_limit(&ctx);
+    kernel::block::holds::passes_limit(&ctx);
     0
 }
 

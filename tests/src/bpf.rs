@@ -17,7 +17,7 @@ const PROGRAMS: [&str; 8] = [
     "major_fault",
 ];
 /// Their maps; the kernel keeps fifteen bytes of a name.
-const MAPS: [&str; 27] = [
+const MAPS: [&str; 28] = [
     "RECORDS",
     "COUNTERS",
     "SCRATCH",
@@ -35,6 +35,7 @@ const MAPS: [&str; 27] = [
     "MEMORY_PROCESSE",
     "MEMORY_RECLAIMI",
     "MEMORY_PERIODS",
+    "BLOCK_KEPT",
     "BLOCK_REQUESTS",
     "BLOCK_SUMS",
     "BLOCK_DEVICES",

@@ -3,7 +3,7 @@
 use aya::maps::{Array, HashMap, MapData};
 use aya::programs::{FEntry, FExit, RawTracePoint, RawTracePointRunOptions, TestRun};
 use aya::{Btf, Ebpf};
-use chokepoint_ebpf::block::{HeldBio, Holds, Key, PEEK_WORDS, Peek, Request, Sums};
+use chokepoint_ebpf::block::{HeldBio, Holds, Key, PEEK_WORDS, Peek, Request, Stage, Sums};
 
 use super::LoadError;
 use super::layout::KernelLayout;
@@ -147,7 +147,11 @@ impl Block {
         let held = entries::<u64, HeldBytes>(ebpf, "BLOCK_HELD")?;
         Ok(BlockMaps {
             sums: sums.into_iter().chain(devices).map(|(key, sums)| (key.0, sums.0)).collect(),
-            requests: requests.into_iter().map(|(address, request)| (address, request.0)).collect(),
+            requests: requests
+                .into_iter()
+                .map(|(address, request)| (address, request.0))
+                .filter(|(_, request)| request.stage != Stage::Over as u32)
+                .collect(),
             holds: holds.into_iter().map(|(key, holds)| (key.0, holds.0)).collect(),
             held: held.into_iter().map(|(_, bio)| bio.0).collect(),
         })
