@@ -7,16 +7,19 @@
 //! Totals are exact whatever the tables hold: what meets a limit is counted all the same. Segments whose event was lost show in
 //! the connection's own count, which comes with its next event.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fs;
+mod owner_search;
+mod peers;
+
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use chokepoint_ebpf::tcp::{Call, Event, IPV4, IPV6, LIMITS, OpenerFacts, TcpRecord};
 
 use crate::drain::decode::{Sample, comm};
 use crate::host::clock::tick_ns;
-use crate::process;
+use owner_search::OwnerSearch;
+pub(crate) use owner_search::sockets_of;
+pub use peers::{Peer, peers};
 
 /// Connections told apart; about 300 bytes each. Further ones are in the totals alone.
 const MAX_CONNECTIONS: usize = 65_536;
@@ -24,10 +27,6 @@ const MAX_CONNECTIONS: usize = 65_536;
 const MAX_QUIET_WINDOWS: u16 = 120;
 /// Stacks that are remembered for connections that lost nothing yet; about 100 bytes each. Beyond, the oldest are forgotten.
 const MAX_OPENERS: usize = 65_536;
-/// Open files looked at in one go: some ten milliseconds. The next goes on from there.
-const MAX_FILES_AT_ONCE: usize = 10_000;
-/// Times that all open files are searched for the same connection.
-const MAX_SEARCHES: u8 = 3;
 
 /// Both ends of a connection, in one network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -154,24 +153,7 @@ pub struct Connections {
     events: u64,
     unseen: u64,
     forgotten: u64,
-    /// The process that the search for owners goes on from.
-    next_process: u32,
-    waiting: HashSet<Ends>,
-}
-
-/// What was lost between a process and an address.
-#[derive(Clone, Debug)]
-pub struct Peer {
-    /// The peer's address and port.
-    pub remote: SocketAddr,
-    /// The process; `None` where it could not be found.
-    pub owner: Option<Owner>,
-    /// Connections that lost something.
-    pub connections: u64,
-    /// What happened on them.
-    pub counts: Counts,
-    /// What the kernel knew of the one that lost most.
-    pub statistics: Option<Statistics>,
+    search: OwnerSearch,
 }
 
 impl Connections {
@@ -227,7 +209,7 @@ impl Connections {
             let cgroup_id = (record.cgroup_id != 0).then_some(record.cgroup_id);
             connection.owner = Some(Owner { tgid: record.tgid, name: comm(&record.comm), cgroup_id });
         } else if connection.owner.is_none() && connection.inode != 0 {
-            self.waiting.insert(ends);
+            self.search.want(ends);
         }
         if record.socket != 0 && event != Event::SynAck {
             self.sockets.insert(record.socket, ends);
@@ -306,45 +288,13 @@ impl Connections {
     /// Searches some of the open files of all processes for connections that have no owner yet. `is_target` tells whether a
     /// process is part of the target.
     pub fn find_owners(&mut self, is_target: impl Fn(u32) -> bool) {
-        let connections = &self.connections;
-        self.waiting.retain(|ends| {
-            connections.get(ends).is_some_and(|known| known.owner.is_none() && known.searches < MAX_SEARCHES)
-        });
-        if self.waiting.is_empty() {
-            return;
-        }
-        let mut wanted: BTreeMap<u64, Vec<Ends>> = BTreeMap::new();
-        for ends in &self.waiting {
-            wanted.entry(connections[ends].inode).or_default().push(*ends);
-        }
-        let mut left = MAX_FILES_AT_ONCE;
-        let mut tgids: Vec<u32> = process::all().filter(|tgid| *tgid >= self.next_process).collect();
-        tgids.sort_unstable();
-        for tgid in tgids {
-            if left == 0 {
-                self.next_process = tgid;
-                return;
-            }
-            let found = sockets_of(tgid, &mut left).into_iter().filter_map(|inode| wanted.remove(&inode));
-            for ends in found.flatten() {
-                let Some(connection) = self.connections.get_mut(&ends) else { continue };
-                connection.outside_target = !is_target(tgid);
-                connection.owner =
-                    Some(Owner { tgid, name: process::name(tgid).unwrap_or_default(), cgroup_id: None });
-            }
-        }
-        self.next_process = 0;
-        for ends in wanted.into_values().flatten() {
-            if let Some(connection) = self.connections.get_mut(&ends) {
-                connection.searches += 1;
-            }
-        }
+        self.search.look(&mut self.connections, is_target);
     }
 
     /// Whether the search has anything left to find.
     #[must_use]
     pub fn is_searching(&self) -> bool {
-        !self.waiting.is_empty()
+        self.search.goes_on()
     }
 
     /// The connections of the target. Where that is not the whole host, one without an owner is not of it.
@@ -377,32 +327,6 @@ impl Connections {
     pub fn forgotten(&self) -> u64 {
         self.forgotten
     }
-}
-
-/// Sums connections by peer and process. The worst are those that sent most again; then those that were reset most.
-#[must_use]
-pub fn peers(lost: &[(&Ends, &Connection)]) -> Vec<Peer> {
-    let mut lost = lost.to_vec();
-    lost.sort_by_key(|(ends, connection)| (Reverse(connection.counts.retransmits()), **ends));
-    let mut peers: HashMap<(SocketAddr, Option<&Owner>), Peer> = HashMap::new();
-    for (ends, connection) in lost {
-        let owner = connection.owner.as_ref();
-        let peer = peers.entry((ends.remote, owner)).or_insert_with(|| Peer {
-            remote: ends.remote,
-            owner: owner.cloned(),
-            connections: 0,
-            counts: Counts::default(),
-            statistics: connection.statistics,
-        });
-        peer.connections += 1;
-        peer.counts.add(&connection.counts);
-    }
-    let mut peers: Vec<Peer> = peers.into_values().collect();
-    peers.sort_by_key(|peer| {
-        let resets = peer.counts.resets_sent + peer.counts.resets_received;
-        (Reverse(peer.counts.retransmits()), Reverse(resets), peer.remote)
-    });
-    peers
 }
 
 impl Connection {
@@ -468,26 +392,10 @@ fn statistics(record: &TcpRecord) -> Statistics {
     }
 }
 
-/// Inode numbers of a process's sockets. What it looks at is taken from `left`; of a process with very many open files, the rest
-/// is not looked at.
-pub(crate) fn sockets_of(tgid: u32, left: &mut usize) -> Vec<u64> {
-    let files = fs::read_dir(format!("/proc/{tgid}/fd")).into_iter().flatten().flatten();
-    files
-        .take(MAX_FILES_AT_ONCE)
-        .filter_map(|file| {
-            *left = left.saturating_sub(1);
-            let target = fs::read_link(file.path()).ok()?;
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use chokepoint_ebpf::COMM_LEN;
-    use std::net::{TcpListener, TcpStream};
-    use std::os::fd::AsRawFd;
 
     const SOCKET: u64 = 0xffff_8881_0000_1000;
 
@@ -578,25 +486,5 @@ mod tests {
         connections.add(&unreadable, Event::Retransmit);
         assert_eq!(connections.of_target(true).count(), 0);
         assert_eq!((connections.not_told_apart().retransmits(), connections.events()), (3, 1));
-    }
-
-    #[test]
-    fn an_owner_is_found_by_the_sockets_inode() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let link = fs::read_link(format!("/proc/self/fd/{}", stream.as_raw_fd())).unwrap();
-        let inode = link.to_str().unwrap().strip_prefix("socket:[").unwrap().strip_suffix(']').unwrap();
-        let mut connections = Connections::default();
-        let lost = TcpRecord { inode: inode.parse().unwrap(), ..record(Event::Retransmit, 1, 1) };
-        connections.add(&lost, Event::Retransmit);
-        // More files may be open on this host than are looked at in one go.
-        for _ in 0..1_000 {
-            if !connections.is_searching() {
-                break;
-            }
-            connections.find_owners(|tgid| tgid == std::process::id());
-        }
-        let owner = connections.of_target(false).next().and_then(|(_, connection)| connection.owner.clone());
-        assert_eq!(owner.map(|owner| owner.tgid), Some(std::process::id()));
     }
 }
