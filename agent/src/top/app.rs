@@ -85,8 +85,8 @@ pub struct App {
     pub by_name: bool,
     /// Whether the window stays.
     pub paused: bool,
-    /// Windows that were not shown, because reading them took too long.
-    pub skipped_windows: u64,
+    /// Ends of windows that were passed over, because those before had not been read yet: the window went on.
+    pub passed_ends: u64,
     /// Windows in which something was not seen.
     pub lossy_windows: u64,
     /// The rows of the page.
@@ -126,7 +126,7 @@ impl App {
             tree: false,
             by_name: false,
             paused: false,
-            skipped_windows: 0,
+            passed_ends: 0,
             lossy_windows: 0,
             rows: Vec::new(),
             queues: Vec::new(),

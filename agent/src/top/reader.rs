@@ -4,7 +4,6 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use chokepoint_analysis::activity::{Class, Group};
@@ -16,8 +15,8 @@ use super::host_use::Reading;
 use super::latencies::Queued;
 use super::snapshot::{Activity, OwnCost, Snapshot, Thread};
 use crate::aggregate::{Aggregate, Part, RawFrame};
-use crate::containers::known::Containers;
 use crate::connections::{Connection, Ends, peers};
+use crate::containers::known::Containers;
 use crate::drain::decode::comm;
 use crate::failure::Failure;
 use crate::host::cost::{Cost, resident_bytes};
@@ -30,7 +29,7 @@ use crate::thread_times::ThreadKey;
 use crate::time_profiles::{Classes, NOT_SAMPLED};
 use crate::window::Window;
 
-/// Windows and requests that wait to be read. Of more, the newest is given up.
+/// Windows and requests that wait to be read. While there are as many, the window under way goes on, and stacks cannot be asked for.
 const QUEUE: usize = 4;
 /// Stacks of a list, those with the most time.
 const MAX_STACKS: usize = 200;
@@ -126,7 +125,7 @@ pub enum Answer {
 
 /// The thread. Dropping it lets it end.
 pub struct Reader {
-    requests: SyncSender<Request>,
+    requests: mpsc::Sender<Request>,
     /// What it answers.
     pub answers: mpsc::Receiver<Answer>,
 }
@@ -137,32 +136,40 @@ impl Reader {
     /// # Errors
     /// Where the kernel refuses a thread.
     pub fn start(cpus: usize, containers: Containers) -> Result<Self, Failure> {
-        let (requests, received) = sync_channel(QUEUE);
+        let (requests, mut received) = mpsc::channel(QUEUE);
         let (answering, answers) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("read windows".to_owned())
-            .spawn(move || State::new(cpus, containers).serve(&received, &answering))
+            .spawn(move || State::new(cpus, containers).serve(&mut received, &answering))
             .map_err(|error| Failure::unexpected(&error))?;
         Ok(Self { requests, answers })
     }
 
-    /// Has a window read, which comes back as a snapshot. Whether there was room.
-    pub fn read(&self, window: Window) -> bool {
-        self.ask(Request::Window(Box::new(window)))
+    /// Room for a window, which is to be had before the window is ended: one that nobody can read yet goes on, so that nothing in it is
+    /// lost.
+    #[must_use]
+    pub fn room(&self) -> Option<Room<'_>> {
+        self.requests.try_reserve().ok().map(Room)
+    }
+
+    /// Has the stacks of a scope named, in the last window that was read. Whether there was room.
+    pub fn stacks(&self, scope: Scope) -> bool {
+        self.requests.try_send(Request::Stacks(scope)).is_ok()
+    }
+}
+
+/// Room for a window that waits to be read.
+pub struct Room<'a>(mpsc::Permit<'a, Request>);
+
+impl Room<'_> {
+    /// Has a window read, which comes back as a snapshot.
+    pub fn read(self, window: Window) {
+        self.0.send(Request::Window(Box::new(window)));
     }
 
     /// Tells that a window is over that is not to be shown: the last one stays, for its stacks.
-    pub fn skip(&self) -> bool {
-        self.ask(Request::Skip)
-    }
-
-    /// Has the stacks of a scope named, in the last window that was read.
-    pub fn stacks(&self, scope: Scope) -> bool {
-        self.ask(Request::Stacks(scope))
-    }
-
-    fn ask(&self, request: Request) -> bool {
-        self.requests.try_send(request).is_ok()
+    pub fn skip(self) {
+        self.0.send(Request::Skip);
     }
 }
 
@@ -207,8 +214,8 @@ impl State {
         }
     }
 
-    fn serve(mut self, requests: &Receiver<Request>, answers: &mpsc::Sender<Answer>) {
-        while let Ok(request) = requests.recv() {
+    fn serve(mut self, requests: &mut mpsc::Receiver<Request>, answers: &mpsc::Sender<Answer>) {
+        while let Some(request) = requests.blocking_recv() {
             let answer = match request {
                 Request::Window(window) => Some(Answer::Snapshot(Box::new(self.read(*window)))),
                 Request::Skip => {
@@ -469,6 +476,18 @@ fn functions(found: &Found) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn there_is_room_until_so_many_windows_wait_and_again_when_one_is_read() {
+        let (requests, mut received) = mpsc::channel(QUEUE);
+        let reader = Reader { requests, answers: mpsc::channel(1).1 };
+        for _ in 0..QUEUE {
+            reader.room().expect("there is room").skip();
+        }
+        assert!(reader.room().is_none() && !reader.stacks(Scope::Name("sh".to_owned())));
+        drop(received.blocking_recv());
+        assert!(reader.room().is_some());
+    }
 
     #[test]
     fn a_group_has_those_below_it() {

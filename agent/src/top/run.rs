@@ -88,9 +88,14 @@ pub async fn on_screen(
             }
             () = tokio::time::sleep_until(ends.next) => {
                 ends.pass();
-                let window = sampling.close_window()?;
-                let is_taken = if app.paused { reader.skip() } else { reader.read(window) };
-                app.skipped_windows += u64::from(!is_taken && !app.paused);
+                match reader.room() {
+                    Some(room) if app.paused => {
+                        drop(sampling.close_window()?);
+                        room.skip();
+                    }
+                    Some(room) => room.read(sampling.close_window()?),
+                    None => app.passed_ends += 1,
+                }
                 is_stale = false;
                 None
             }
@@ -138,24 +143,19 @@ pub async fn in_batches(
     let mut reader = reader(containers)?;
     let mut ends = Ends::new(pace.window);
     let (mut asked, mut written) = (0, 0);
-    let mut skipped = 0_u64;
     loop {
         tokio::select! {
             step = sampling.step() => step?,
             () = tokio::time::sleep_until(ends.next), if !pace.is_over(asked) => {
                 ends.pass();
-                if reader.read(sampling.close_window()?) {
+                // Without room the window goes on: the text says how long it was.
+                if let Some(room) = reader.room() {
+                    room.read(sampling.close_window()?);
                     asked += 1;
-                } else {
-                    skipped += 1;
                 }
             }
             answer = reader.answers.recv() => {
-                let Answer::Snapshot(mut snapshot) = answer.ok_or_else(died)? else { continue };
-                if skipped > 0 {
-                    snapshot.losses.push(format!("{skipped} windows: reading them took too long"));
-                    skipped = 0;
-                }
+                let Answer::Snapshot(snapshot) = answer.ok_or_else(died)? else { continue };
                 let gap = if written > 0 { "\n" } else { "" };
                 let text = format!("{gap}{}", plain::window(&snapshot, table, most_rows));
                 let mut stdout = io::stdout().lock();

@@ -126,8 +126,8 @@ fn own_line<'a>(app: &App, snapshot: &Snapshot) -> Line<'a> {
             spans.push(Span::styled(format!("  ({})", printable(&losses[0])), dim()));
         }
     }
-    if app.skipped_windows > 0 {
-        spans.push(Span::styled(format!("  {} windows not shown", app.skipped_windows), warning));
+    if app.passed_ends > 0 {
+        spans.push(Span::styled(format!("  {} ends late", app.passed_ends), warning));
     }
     Line::from(spans)
 }
