@@ -84,6 +84,17 @@ impl Programs {
             })
     }
 
+    /// Says at the log target `chokepoint::cost` what each program that ran has cost so far. Benchmarks read it.
+    pub(super) fn log_costs(&self) {
+        for (name, program) in self.ebpf.programs() {
+            let Ok(info) = program.info() else { continue };
+            if info.run_count() > 0 {
+                let run_ns = info.run_time().as_nanos() as u64;
+                tracing::debug!(target: "chokepoint::cost", runs = info.run_count(), run_ns, "{name}");
+            }
+        }
+    }
+
     /// Whether the kernel measures the programs' run time; it asks for `CAP_SYS_ADMIN`.
     #[must_use]
     pub fn cost_is_measured(&self) -> bool {

@@ -340,6 +340,7 @@ impl Programs {
     /// [`LoadError`] where the kernel refuses.
     pub fn stop(&mut self) -> Result<Stopped, LoadError> {
         let cost = self.cost();
+        self.log_costs();
         let running = self.running_threads()?;
         if self.has_on_cpu {
             on_cpu::stop(&mut self.ebpf)?;
