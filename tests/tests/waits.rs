@@ -164,6 +164,92 @@ fn it_agrees_with_offcputime() {
     );
 }
 
+/// Functions of the workload that wait, each by a stack of its own.
+const WAITS: [&str; 4] = ["naps_briefly", "naps_long", "reads", "polls"];
+
+#[test]
+fn stacks_agree_with_offcputime() {
+    let _live = live();
+    skip_if!(in_vm() || !chokepoint_tests::workload::on_path("offcputime"), "offcputime is not installed");
+    let workload = Workload::start("framed_c", &[]);
+    let pid = workload.pid().to_string();
+    let mut peer = Command::new("offcputime");
+    peer.args(["-p", &pid, "4"]).stdout(Stdio::piped()).stderr(Stdio::null());
+    let peer = peer.spawn().expect("offcputime can be run");
+    let profile = agent::record(&["-e", "wall", "--pid", &pid, "-d", "3"]);
+    let output = peer.wait_with_output().unwrap();
+    let theirs = told_stacks(&String::from_utf8_lossy(&output.stdout));
+    let ours: Vec<(Vec<String>, u64)> = profile
+        .samples
+        .iter()
+        .map(|sample| (functions(&profile, sample), sample.weight))
+        .filter(|(names, _)| {
+            let class = names.iter().find_map(|name| Class::from_frame(name));
+            !matches!(class, Some(Class::CpuUser | Class::CpuKernel | Class::CpuStolen))
+        })
+        .map(|(names, weight)| (names.into_iter().rev().map(str::to_owned).collect(), weight))
+        .collect();
+    let waited = workload.truth();
+    let truth = WAITS.map(|wait| waited[wait]);
+    let [ours_by, theirs_by] = [&ours, &theirs].map(|stacks| WAITS.map(|wait| time_in(stacks, wait)));
+    for (at, wait) in WAITS.into_iter().enumerate() {
+        let shares = [ours_by, theirs_by, truth].map(|times| times[at] / times.iter().sum::<f64>());
+        eprintln!(
+            "measured: {wait} has {shares:.3?} of all waits: chokepoint, offcputime, the program itself"
+        );
+        // A window begins and ends within a round of some 16 ms: half a per cent of three seconds at either end. The rest is what the
+        // threads' CPUs were busier in one window than in the other.
+        for other in &shares[1..] {
+            assert!((shares[0] - other).abs() <= 0.04, "{wait}: {shares:?}");
+        }
+        // The same functions in the same order, kernel and user, where ours also knows of inlined ones.
+        let frames = |stacks: &[(Vec<String>, u64)]| {
+            let stacks = stacks.iter().filter(|(names, _)| names.iter().any(|name| name == wait));
+            stacks.max_by_key(|(_, time)| *time).map(|(names, _)| names.clone()).expect("it waits")
+        };
+        let (own, peers) = (frames(&ours), frames(&theirs));
+        let switching =
+            peers.iter().rposition(|name| name.starts_with("schedule")).expect("it gives up its CPU");
+        let main = peers.iter().position(|name| name == "main").expect("it begins in main");
+        let mut rest = own.iter();
+        for frame in &peers[switching + 1..=main] {
+            assert!(
+                rest.any(|own| plain(own) == plain(frame)),
+                "no {frame} in its place in {own:#?}: {peers:#?}"
+            );
+        }
+        assert!(switching + 4 < main, "the kernel's frames are there: {peers:?}");
+    }
+}
+
+/// Stacks with their time in nanoseconds, functions leaf first, from what offcputime prints: a function a line, then
+/// `    -                framed_c (4711)`, then microseconds.
+fn told_stacks(text: &str) -> Vec<(Vec<String>, u64)> {
+    let mut stacks = Vec::new();
+    let mut frames = Vec::new();
+    let mut lines = text.lines().map(str::trim);
+    while let Some(line) = lines.next() {
+        if line.starts_with("- ") {
+            let us: u64 = lines.next().and_then(|line| line.parse().ok()).expect("the time follows");
+            stacks.push((std::mem::take(&mut frames), us * 1_000));
+        } else if !line.is_empty() {
+            frames.push(line.to_owned());
+        }
+    }
+    stacks
+}
+
+/// Time of the stacks that have this function.
+fn time_in(stacks: &[(Vec<String>, u64)], function: &str) -> f64 {
+    let with = stacks.iter().filter(|(names, _)| names.iter().any(|name| name == function));
+    with.map(|(_, time)| *time as f64).sum()
+}
+
+/// A kernel function without what the compiler put behind its name.
+fn plain(name: &str) -> &str {
+    name.split('.').next().unwrap_or(name)
+}
+
 /// Watches, by the kernel's own count, how much of the time a process's first thread runs.
 struct RunShares {
     stop: Arc<AtomicBool>,
