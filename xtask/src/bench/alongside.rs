@@ -59,9 +59,46 @@ pub fn program_time(summary: &str) -> Result<Duration> {
     found().with_context(|| format!("no cost in {summary}"))
 }
 
+/// How chokepoint is to log for [`programs`] to know what each program cost.
+pub const COST_LOG: &str = "warn,chokepoint::cost=debug";
+
+/// What one of chokepoint's kernel programs cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// Its name.
+    pub name: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// How long, by the kernel's own count.
+    pub run_ns: u64,
+}
+
+/// The programs that ran, from what chokepoint logs: `… chokepoint::cost: block_rq_issue runs=12 run_ns=3456`.
+pub fn programs(said: &str) -> Result<Vec<Program>> {
+    let program = |line: &str| {
+        let (_, told) = line.split_once("chokepoint::cost: ")?;
+        let (name, numbers) = told.split_once(" runs=")?;
+        let (runs, run_ns) = numbers.split_once(" run_ns=")?;
+        Some(Program { name: name.to_owned(), runs: runs.parse().ok()?, run_ns: run_ns.trim().parse().ok()? })
+    };
+    let programs: Vec<_> = said.lines().filter_map(program).collect();
+    ensure!(!programs.is_empty(), "chokepoint does not tell what its programs cost: {said}");
+    Ok(programs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_each_program_cost_is_found_in_the_log() {
+        let log = "2026-01-01T10:00:00.123456Z DEBUG chokepoint::cost: block_rq_issue runs=12 run_ns=3456\n\
+                   wrote io.folded\n2026-01-01T10:00:00.123456Z DEBUG chokepoint::cost: sched_switch runs=1 run_ns=2\n";
+        let issue = Program { name: "block_rq_issue".to_owned(), runs: 12, run_ns: 3_456 };
+        let switch = Program { name: "sched_switch".to_owned(), runs: 1, run_ns: 2 };
+        assert_eq!(programs(log).unwrap(), [issue, switch]);
+        assert!(programs("wrote io.folded\n").is_err());
+    }
 
     #[test]
     fn the_time_of_programs_is_found_in_the_summary() {

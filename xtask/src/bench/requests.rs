@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    alongside::{self, TOOL_S, alongside, program_time},
+    alongside::{self, Program, TOOL_S, alongside, programs},
     report::{Table, verdict},
     sides::Sides,
     stats::Readings,
@@ -26,10 +26,22 @@ const COST_BAR_PCT: f64 = 0.5;
 /// The device's size, and what is read of it at a time.
 const DEVICE_BYTES: u64 = 64 << 20;
 const READ_BYTES: usize = 4096;
+/// What most disks have between their queue and themselves, and loop devices only where they are told to.
+const SCHEDULER: &str = "mq-deadline";
 /// How long is read, and how long processes begin and end.
 const LASTS: Duration = Duration::from_secs(3);
 /// The peer of new processes: what counts them by who made them.
 const FORKS_PEER: &str = "tracepoint:sched:sched_process_fork { @[comm] = count(); }";
+
+/// The programs that run because there is a new process.
+const FORK_PROGRAMS: [&str; 2] = ["follow_fork", "sched_wakeup_new"];
+/// Those of block requests, in the order in which a request meets them, and what each is at.
+const BLOCK_PROGRAMS: [(&str, &str); 3] = [
+    ("block_rq_insert", "insertion into the queue"),
+    ("block_rq_issue", "issue to the device"),
+    (COMPLETION, "completion"),
+];
+const COMPLETION: &str = "block_rq_complete";
 
 /// Turns of all sides: about five minutes, or one.
 pub const fn turns(quick: bool) -> usize {
@@ -49,102 +61,187 @@ impl Rate {
     }
 }
 
+/// What requests of block devices cost.
+#[derive(Default)]
+struct Reads {
+    bare: Readings,
+    own: Readings,
+    biolatency: Readings,
+    biosnoop: Readings,
+    per_s: Readings,
+    /// Nanoseconds of the block source's programs for each request.
+    request_ns: Readings,
+    /// Of each of [`BLOCK_PROGRAMS`], how often it runs for a request, and how long each time, nanoseconds.
+    program_runs: [Readings; BLOCK_PROGRAMS.len()],
+    program_ns: [Readings; BLOCK_PROGRAMS.len()],
+}
+
+/// What new processes cost.
+#[derive(Default)]
+struct Forks {
+    bare: Readings,
+    own: Readings,
+    bpftrace: Readings,
+    per_s: Readings,
+    /// Nanoseconds for each process: of the programs that run because there is one, and of all that accounts for what it does.
+    process_ns: Readings,
+    all_ns: Readings,
+}
+
 /// Measures everything and says it as Markdown.
 pub fn measure(sides: &Sides, directory: &Path, turns: usize) -> Result<String> {
     let mut text = alongside::heading()?;
     let device = Device::new(directory)?;
-    let [mut bare, mut own, mut biolatency, mut biosnoop, mut rate]: [Readings; 5] = Default::default();
-    let [mut with_block, mut without, mut block]: [Readings; 3] = Default::default();
-    let [mut fork, mut fork_own, mut fork_peer, mut fork_programs]: [Readings; 4] = Default::default();
-    let reads = || device.read();
     // Its programs are at functions, which some kernels refuse.
     let snoops = sides.privileged("biosnoop").arg("1").output().is_ok_and(|output| output.status.success());
+    let (mut reads, mut forks) = (Reads::default(), Forks::default());
     for _ in alongside::turns(turns) {
-        let read = reads()?;
-        bare.push(read.us_each());
-        rate.push(read.events as f64 / read.seconds);
-        // The waits of readers are accounted for with and without the block source: the difference is its own.
-        let (read, all) = with_chokepoint(sides.chokepoint_record("io", TOOL_S), reads)?;
-        own.push(read.us_each());
-        let (_, waits) = with_chokepoint(sides.chokepoint_record("off-cpu", TOOL_S), reads)?;
-        with_block.push(all);
-        without.push(waits);
-        block.push(all - waits);
-        let mut peer = sides.privileged("biolatency");
-        peer.args(["-D", TOOL_S, "1"]);
-        biolatency.push(alongside(peer, reads)?.0.us_each());
-        if snoops {
-            let mut peer = sides.privileged("biosnoop");
-            peer.arg(TOOL_S);
-            biosnoop.push(alongside(peer, reads)?.0.us_each());
-        }
-
-        fork.push(forks()?.us_each());
-        let mut command = sides.chokepoint_record("cpu", TOOL_S);
-        command.args(["--pid", &std::process::id().to_string(), "--children"]);
-        let (made, programs) = with_chokepoint(command, forks)?;
-        fork_own.push(made.us_each());
-        fork_programs.push(programs);
-        let mut peer = sides.privileged("bpftrace");
-        peer.args(["-e", &format!("{FORKS_PEER} interval:s:{TOOL_S} {{ clear(@); exit(); }}")]);
-        fork_peer.push(alongside(peer, forks)?.0.us_each());
+        reads.turn(sides, &device, snoops)?;
+        forks.turn(sides)?;
     }
-    let pct = |ns: &Readings| ns.map(|ns| ns * EVENTS_PER_S / 1e9 * 100.0);
     let mut bars = Table::new(["bar", "measured", ""]);
-    for (what, pct) in [
-        ("requests of a block device a second, the block source alone", pct(&block)),
-        ("new processes a second, with the samples of their CPU time", pct(&fork_programs)),
+    for (what, ns) in [
+        ("requests of block devices a second, the block source's programs", &reads.request_ns),
+        ("new processes a second, the programs that run because of them", &forks.process_ns),
     ] {
+        let pct = ns.map(|ns| ns * EVENTS_PER_S / 1e9 * 100.0);
         bars.row([
-            format!("kernel programs at {EVENTS_PER_S} {what}: below {COST_BAR_PCT} % of a CPU"),
+            format!("{EVENTS_PER_S} {what}: below {COST_BAR_PCT} % of a CPU"),
             pct.show(2, "%").to_string(),
             verdict(pct.median() < COST_BAR_PCT),
         ]);
     }
-    let mut reading = Table::new(["side", "a read of 4 KiB", "added"]);
-    for (name, side) in
-        [("bare", &bare), ("chokepoint record -e io, the whole host", &own), ("biolatency -D", &biolatency)]
-    {
-        reading.row([name.to_owned(), side.show(1, "µs").to_string(), added(name, side, &bare)]);
-    }
-    if snoops {
-        reading.row([
-            "biosnoop".to_owned(),
-            biosnoop.show(1, "µs").to_string(),
-            added("biosnoop", &biosnoop, &bare),
-        ]);
-    } else {
-        reading.row(["biosnoop".to_owned(), "this kernel refuses its programs".to_owned(), String::new()]);
-    }
-    let mut forking = Table::new(["side", "a process that begins and ends", "added"]);
-    for (name, side) in [
-        ("bare", &fork),
-        ("chokepoint record --pid --children", &fork_own),
-        ("bpftrace with a map of counts", &fork_peer),
-    ] {
-        forking.row([name.to_owned(), side.show(1, "µs").to_string(), added(name, side, &fork)]);
-    }
-    write!(text, "{bars}\n{reading}\n{forking}\n")?;
-    writeln!(
-        text,
-        "There were {:.0} reads a second, one at a time. By the kernel's own count chokepoint's programs take {} of a read with all that `-e io` \
-         accounts for, {} without the block source, which leaves {} for it.",
-        rate.median(),
-        with_block.show(0, "ns"),
-        without.show(0, "ns"),
-        block.show(0, "ns"),
-    )?;
+    writeln!(text, "{bars}")?;
+    reads.tell(&mut text, snoops)?;
+    forks.tell(&mut text)?;
     Ok(text)
 }
 
-fn added(name: &str, side: &Readings, bare: &Readings) -> String {
-    if name == "bare" { String::new() } else { side.less(bare).show(1, "µs").to_string() }
+impl Reads {
+    fn turn(&mut self, sides: &Sides, device: &Device, snoops: bool) -> Result<()> {
+        let read = device.read()?;
+        self.bare.push(read.us_each());
+        self.per_s.push(read.events as f64 / read.seconds);
+        let (read, said) = alongside(sides.chokepoint_record("io", TOOL_S), || device.read())?;
+        self.own.push(read.us_each());
+        let programs = programs(&said)?;
+        let requests = cost(&programs, COMPLETION).0.max(1) as f64;
+        let all_ns: u64 = programs
+            .iter()
+            .filter(|program| program.name.starts_with("block_"))
+            .map(|program| program.run_ns)
+            .sum();
+        self.request_ns.push(all_ns as f64 / requests);
+        for (index, (name, _)) in BLOCK_PROGRAMS.into_iter().enumerate() {
+            let (runs, run_ns) = cost(&programs, name);
+            self.program_runs[index].push(runs as f64 / requests);
+            self.program_ns[index].push(run_ns as f64 / runs.max(1) as f64);
+        }
+        let mut peer = sides.privileged("biolatency");
+        peer.args(["-D", TOOL_S, "1"]);
+        self.biolatency.push(alongside(peer, || device.read())?.0.us_each());
+        if snoops {
+            let mut peer = sides.privileged("biosnoop");
+            peer.arg(TOOL_S);
+            self.biosnoop.push(alongside(peer, || device.read())?.0.us_each());
+        }
+        Ok(())
+    }
+
+    fn tell(&self, text: &mut String, snoops: bool) -> Result<()> {
+        let mut parts = Table::new(["program at", "runs for a request", "takes"]);
+        for (index, (_, place)) in BLOCK_PROGRAMS.into_iter().enumerate() {
+            parts.row([
+                place.to_owned(),
+                self.program_runs[index].show(2, "").to_string(),
+                self.program_ns[index].show(0, "ns").to_string(),
+            ]);
+        }
+        let mut table = Table::new(["side", "a read of 4 KiB", "added"]);
+        table.row(["bare".to_owned(), self.bare.show(1, "µs").to_string(), String::new()]);
+        let mut sides =
+            vec![("chokepoint record -e io, the whole host", &self.own), ("biolatency -D", &self.biolatency)];
+        if snoops {
+            sides.push(("biosnoop", &self.biosnoop));
+        }
+        for (name, side) in sides {
+            table.row([
+                name.to_owned(),
+                side.show(1, "µs").to_string(),
+                side.less(&self.bare).show(1, "µs").to_string(),
+            ]);
+        }
+        if !snoops {
+            table.row(["biosnoop".to_owned(), "this kernel refuses its programs".to_owned(), String::new()]);
+        }
+        writeln!(text, "{parts}\n{table}")?;
+        writeln!(
+            text,
+            "There were {:.0} reads a second, one at a time. All of the block source takes {} for a request.\n",
+            self.per_s.median(),
+            self.request_ns.show(0, "ns"),
+        )?;
+        Ok(())
+    }
 }
 
-/// Measures while chokepoint records; with the nanoseconds that its kernel programs took for each event.
-fn with_chokepoint(command: Command, measured: impl Fn() -> Result<Rate>) -> Result<(Rate, f64)> {
-    let (rate, summary) = alongside(command, measured)?;
-    Ok((rate, program_time(&summary)?.as_nanos() as f64 / rate.events.max(1) as f64))
+impl Forks {
+    fn turn(&mut self, sides: &Sides) -> Result<()> {
+        let made = forks()?;
+        self.bare.push(made.us_each());
+        self.per_s.push(made.events as f64 / made.seconds);
+        let mut command = sides.chokepoint_record("wall", TOOL_S);
+        command.args(["--pid", &std::process::id().to_string(), "--children"]);
+        let (made, said) = alongside(command, forks)?;
+        self.own.push(made.us_each());
+        let programs = programs(&said)?;
+        // Each runs once for a process, whoever made it.
+        let at_forks: f64 = FORK_PROGRAMS
+            .map(|name| cost(&programs, name))
+            .map(|(runs, run_ns)| run_ns as f64 / runs.max(1) as f64)
+            .iter()
+            .sum();
+        self.process_ns.push(at_forks);
+        let all_ns: u64 = programs.iter().map(|program| program.run_ns).sum();
+        self.all_ns.push(all_ns as f64 / made.events.max(1) as f64);
+        let mut peer = sides.privileged("bpftrace");
+        peer.args(["-e", &format!("{FORKS_PEER} interval:s:{TOOL_S} {{ clear(@); exit(); }}")]);
+        self.bpftrace.push(alongside(peer, forks)?.0.us_each());
+        Ok(())
+    }
+
+    fn tell(&self, text: &mut String) -> Result<()> {
+        let mut table = Table::new(["side", "a process that begins and ends", "added"]);
+        table.row(["bare".to_owned(), self.bare.show(1, "µs").to_string(), String::new()]);
+        for (name, side) in [
+            ("chokepoint record -e wall --pid --children", &self.own),
+            ("bpftrace with a map of counts", &self.bpftrace),
+        ] {
+            table.row([
+                name.to_owned(),
+                side.show(1, "µs").to_string(),
+                side.less(&self.bare).show(1, "µs").to_string(),
+            ]);
+        }
+        writeln!(text, "{table}")?;
+        writeln!(
+            text,
+            "There were {:.0} processes a second, one at a time. The programs at forks take {} for each; with all its switches, its waits \
+             and their stacks and its parent's, and what is seen of the rest of the host meanwhile, a process comes to {}.",
+            self.per_s.median(),
+            self.process_ns.show(0, "ns"),
+            self.all_ns.show(0, "ns"),
+        )?;
+        Ok(())
+    }
+}
+
+/// Runs of a program and the nanoseconds they took; none of one that never ran.
+fn cost(programs: &[Program], name: &str) -> (u64, u64) {
+    programs
+        .iter()
+        .find(|program| program.name == name)
+        .map_or((0, 0), |program| (program.runs, program.run_ns))
 }
 
 /// Processes of this one that end at once.
@@ -177,6 +274,9 @@ impl Device {
         let output = output.context("cannot run losetup")?;
         ensure!(output.status.success(), "losetup: {}", String::from_utf8_lossy(&output.stderr));
         device.path = String::from_utf8(output.stdout)?.trim().to_owned();
+        // So that requests are inserted before they are issued, which costs a program more. How often that ran tells whether they were.
+        let name = device.path.trim_start_matches("/dev/");
+        let _ = fs::write(format!("/sys/block/{name}/queue/scheduler"), SCHEDULER);
         let opened = OpenOptions::new().read(true).custom_flags(libc::O_DIRECT).open(&device.path);
         device.file = Some(opened.with_context(|| format!("cannot open {}", device.path))?);
         Ok(device)

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::{
+    alongside::COST_LOG,
     gauge::Reading,
     sys::{self, Usage},
 };
@@ -264,11 +265,11 @@ impl Sides {
         self.privilege.command(program)
     }
 
-    /// `chokepoint record -e EVENT` of the whole host, for some seconds.
+    /// `chokepoint record -e EVENT` of the whole host, for some seconds. It tells what each of its programs cost.
     pub fn chokepoint_record(&self, event: &str, seconds: &str) -> Command {
         let mut command = self.privilege.command(&self.chokepoint);
         command
-            .args(["record", "-e", event, "--duration", seconds, "--output"])
+            .args(["--log", COST_LOG, "record", "-e", event, "--duration", seconds, "--output"])
             .arg(self.directory.join(format!("{event}.folded")));
         command
     }
