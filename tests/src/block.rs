@@ -4,11 +4,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
 use crate::cgroup::Cgroup;
+use crate::in_vm;
 
 /// What reads and writes past the page cache are aligned to.
 const ALIGNMENT: usize = 4096;
@@ -31,8 +32,10 @@ impl LoopDevice {
             file.write_all_at(&vec![0x5a; (bytes - at).min(1 << 20) as usize], at).ok()?;
         }
         file.sync_all().ok()?;
+        // Files in the guests' memory have no direct I/O.
+        let direct_io = if in_vm() { "--direct-io=off" } else { "--direct-io=on" };
         let output = Command::new("losetup")
-            .args(["--find", "--show", "--direct-io=on"])
+            .args(["--find", "--show", direct_io])
             .arg(directory.path().join("image"))
             .output()
             .ok()?;
@@ -100,6 +103,48 @@ impl Drop for LoopDevice {
     fn drop(&mut self) {
         let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
     }
+}
+
+/// A device of the device mapper over all of another; gone when it is dropped.
+pub struct Mapped {
+    name: String,
+    path: PathBuf,
+}
+
+impl Mapped {
+    /// Makes one that treats what it passes on as `target` says, with the target's own `arguments` behind the place on the device; `None`
+    /// where this machine has no device mapper.
+    #[must_use]
+    pub fn new(device: &LoopDevice, target: &str, arguments: &str) -> Option<Self> {
+        let name = format!("chokepoint-{target}-{}", std::process::id());
+        let sectors = fs::read_to_string(format!("/sys/block/{}/size", device.name())).ok()?;
+        let table = format!("0 {} {target} {} 0 {arguments}", sectors.trim(), device.path().display());
+        let output = dmsetup(&["create", &name, "--table", table.trim_end()]).ok()?;
+        if !output.status.success() {
+            eprintln!("dmsetup: {}", String::from_utf8_lossy(&output.stderr).trim());
+            return None;
+        }
+        let path = Path::new("/dev/mapper").join(&name);
+        Some(Self { name, path })
+    }
+
+    /// Its node in /dev.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // Whoever had it open may still be on its way out.
+        let _ = dmsetup(&["remove", "--retry", &self.name]);
+    }
+}
+
+/// Without udev, which guests do not have.
+fn dmsetup(arguments: &[&str]) -> io::Result<Output> {
+    Command::new("dmsetup").args(arguments).env("DM_DISABLE_UDEV", "1").output()
 }
 
 /// A group whose use of devices can be limited.

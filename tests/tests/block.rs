@@ -7,15 +7,21 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use chokepoint_analysis::block::{Block, Operation, Requests, Totals};
+use chokepoint_analysis::profile::Profile;
 use chokepoint_tests::agent::Running;
-use chokepoint_tests::block::{IoGroup, Limited, LoopDevice};
+use chokepoint_tests::block::{IoGroup, Limited, LoopDevice, Mapped};
 use chokepoint_tests::bpf::attached;
 use chokepoint_tests::workload::{eventually, on_path};
-use chokepoint_tests::{Agent, live, skip_if};
+use chokepoint_tests::{Agent, in_vm, live, skip_if};
 
 const DEVICE_BYTES: u64 = 32 << 20;
 /// Of requests whose times this host may hide, since it hides some threads from tracing: two in a hundred.
 const UNTIMED_SHARE: f64 = 0.02;
+/// By how much two tools may see the same request at different moments, nanoseconds: what the programs of the one take at each of its
+/// ends, behind which those of the other run.
+fn between_tools_ns() -> u64 {
+    if in_vm() { 250_000 } else { 5_000 }
+}
 
 fn record(arguments: &[&str]) -> Running {
     let before = attached("block_rq_insert");
@@ -27,10 +33,14 @@ fn record(arguments: &[&str]) -> Running {
 }
 
 fn finish(running: Running) -> (Block, String) {
+    let (profile, summary) = finish_profile(running);
+    (profile.block.expect("block devices were watched"), summary)
+}
+
+fn finish_profile(running: Running) -> (Profile, String) {
     running.signal(libc::SIGINT);
     let finished = running.finish().succeeded();
-    let profile = finished.profile("out.json");
-    (profile.block.expect("block devices were watched"), finished.stderr)
+    (finished.profile("out.json"), finished.stderr)
 }
 
 fn of_device(block: &Block, device: &str, operation: Operation) -> Totals {
@@ -226,9 +236,9 @@ fn requests_are_those_that_the_kernel_counts() {
         eprintln!(
             "measured: device time {timed_ns} ns, by the kernel's events {sum_ns} ns of {number} requests"
         );
-        // Flushes among them. Both see each request within microseconds of the other, but for a CPU that is taken in between.
+        // Flushes among them. Both see each request at about the same moments, but for a CPU that is taken in between.
         let timed_ns = timed_ns + flushed.device.total_ns;
-        let tolerance_ns = sum_ns / 10 + 5_000 * number;
+        let tolerance_ns = sum_ns / 10 + between_tools_ns() * number;
         assert!(timed_ns.abs_diff(sum_ns) <= tolerance_ns, "{timed_ns} and {sum_ns}");
     }
     if let Some(mut biolatency) = biolatency {
@@ -254,7 +264,8 @@ fn requests_are_those_that_the_kernel_counts() {
         let own_us = all.device.times.quantile_ns(0.5).expect("there are requests") / 1000;
         eprintln!("measured: median of biolatency {from_us} µs and more, of chokepoint up to {own_us} µs");
         // Its bucket is as wide as its lower end, ours a quarter of that.
-        assert!(own_us + 2 >= from_us * 3 / 4 && own_us <= 2 * from_us * 5 / 4 + 2, "{text}");
+        let apart_us = between_tools_ns() / 1_000;
+        assert!(own_us + apart_us >= from_us * 3 / 4 && own_us <= 2 * from_us * 5 / 4 + apart_us, "{text}");
     }
     if let Some(mut biosnoop) = biosnoop {
         let text = said(&mut biosnoop);
@@ -268,13 +279,15 @@ fn requests_are_those_that_the_kernel_counts() {
         let slack = (requests as f64 * UNTIMED_SHARE) as u64 + 1;
         assert!(number.abs_diff(requests) <= slack, "{text}");
         // As with the kernel's events, and it tells whole microseconds.
-        assert!(own_ns.abs_diff(sum_ns) <= sum_ns / 10 + 6_000 * number, "{text}");
+        let tolerance_ns = sum_ns / 10 + (between_tools_ns() + 1_000) * number;
+        assert!(own_ns.abs_diff(sum_ns) <= tolerance_ns, "{text}");
     }
 }
 
 #[test]
 fn failed_requests_are_told_by_kind() {
     let _live = live();
+    skip_if!(in_vm(), "behind the end of a file in the guests' memory there are zeros, and no error");
     let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
         return eprintln!("skipped: this machine has no loop devices");
     };
@@ -296,6 +309,12 @@ fn failed_requests_are_told_by_kind() {
     assert!(failed > 0 && failed + reads.untimed == 5, "{summary}");
     assert!(reads.errors.iter().all(|(kind, _)| kind == "I/O"), "{summary}");
     assert!(summary.contains(&format!("{failed} failed: I/O")), "{summary}");
+}
+
+/// How long a process waited for devices, nanoseconds.
+fn waited_ns(profile: &Profile, pid: u32) -> u64 {
+    let samples = profile.samples.iter().filter(|sample| profile.thread(sample.thread).pid == pid);
+    samples.map(|sample| sample.weight).sum()
 }
 
 /// Starts dd, in a group.
@@ -344,6 +363,11 @@ fn the_targets_requests_are_told_apart_from_the_devices() {
 #[test]
 fn what_a_limit_holds_back_is_told() {
     let _live = live();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel has a release");
+    skip_if!(
+        release.starts_with("5.10."),
+        "on 5.10 what a limit has released is not told, as the README says"
+    );
     let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
         return eprintln!("skipped: this machine has no loop devices");
     };
@@ -354,11 +378,9 @@ fn what_a_limit_holds_back_is_told() {
     skip_if!(!operations.is_there(), "this kernel has no limits for block devices");
     operations.set(50);
     let agent = record(&["-d", "5m"]);
-    let start = Instant::now();
     let mut reader =
         dd(Some(group.path()), &format!("if={} of=/dev/null bs=4k count=150", device.path().display()));
     reader.0.wait().expect("it ends");
-    let elapsed_ns = start.elapsed().as_nanos() as u64;
     operations.set(0);
     // What waits for longer than the recording takes: 64 kB at 1 kB a second.
     let bytes = group.limit(&device, Limited::ReadBytesPerSecond);
@@ -367,14 +389,15 @@ fn what_a_limit_holds_back_is_told() {
     let stuck =
         dd(Some(group.path()), &format!("if={} of=/dev/null bs=64k count=1", device.path().display()));
     sleep(Duration::from_secs(2));
-    let (block, summary) = finish(agent);
+    let (profile, summary) = finish_profile(agent);
+    let block = profile.block.as_ref().expect("block devices were watched");
     let at_most_ns = start.elapsed().as_nanos() as u64;
     bytes.set(0);
     drop(stuck);
     eprintln!("{summary}");
 
     let own = group.name();
-    let reads = of_device(&block, &device.name(), Operation::Read);
+    let reads = of_device(block, &device.name(), Operation::Read);
     assert_eq!(reads.requests, 150, "what is held back does not reach the device: {summary}");
     let holds: Vec<_> = block.holds.iter().filter(|hold| hold.key.device.name == device.name()).collect();
     assert!(!holds.is_empty(), "{summary}");
@@ -384,8 +407,8 @@ fn what_a_limit_holds_back_is_told() {
     );
     let held_ns: u64 = holds.iter().map(|hold| hold.held.total_ns).sum();
     let bios: u64 = holds.iter().map(|hold| hold.bios).sum();
-    // One read at a time: it was held whenever it was not at the device. dd's own start is part of the time.
-    let expected_ns = elapsed_ns - reads.device.total_ns.min(elapsed_ns);
+    // One read at a time: while its reader waited for it, it was held or at the device.
+    let expected_ns = waited_ns(&profile, reader.0.id()).saturating_sub(reads.device.total_ns);
     eprintln!("measured: {bios} bios held for {held_ns} ns, expected {expected_ns} ns");
     // Where looks find them, each counts with an error of up to the time between two looks at either end, 10 ms and what others
     // take of the CPU.
@@ -397,6 +420,59 @@ fn what_a_limit_holds_back_is_told() {
     assert_eq!((held.bios, held.bytes, held.key.owner.cgroup.as_str()), (1, 65_536, own.as_str()));
     assert!(held.held_ns >= 1_000_000_000 && held.held_ns <= at_most_ns + 200_000_000, "{held:?}");
     assert!(summary.contains("still held back by a limit"), "{summary}");
+}
+
+#[test]
+fn what_the_device_mapper_passes_on_is_told_of_the_device_below() {
+    /// Reads of each mapped device.
+    const READS: u64 = 50;
+    /// What the one of them waits with each, milliseconds; of which the tick under way at the beginning, of 4 ms, may be almost over.
+    const DELAY_MS: u64 = 20;
+    const LEAST_NS: u64 = READS * (DELAY_MS - 4) * 1_000_000;
+    let _live = live();
+    let Some(device) = LoopDevice::new(DEVICE_BYTES) else {
+        return eprintln!("skipped: this machine has no loop devices");
+    };
+    let Some(group) = IoGroup::new("chokepoint-mapped") else {
+        return eprintln!("skipped: no group can be made");
+    };
+    let maps = Mapped::new(&device, "linear", "").zip(Mapped::new(&device, "delay", &DELAY_MS.to_string()));
+    let Some((linear, delay)) = maps else {
+        return eprintln!("skipped: this kernel has no device mapper");
+    };
+    let agent = record(&["-d", "5m"]);
+    let before = device.statistics();
+    let mut pids = Vec::new();
+    for mapped in [&linear, &delay] {
+        let read = format!("if={} of=/dev/null bs=4k count={READS}", mapped.path().display());
+        let mut reader = dd(Some(group.path()), &read);
+        assert!(reader.0.wait().expect("it ends").success());
+        pids.push(reader.0.id());
+    }
+    let after = device.statistics();
+    let (profile, summary) = finish_profile(agent);
+    eprintln!("{summary}");
+
+    let block = profile.block.as_ref().expect("block devices were watched");
+    let all = of_device(block, &device.name(), Operation::Read);
+    assert_eq!((all.requests, after.reads - before.reads), (2 * READS, 2 * READS), "{summary}");
+    let reads = block.requests.iter().filter(|requests| {
+        requests.key.device.name == device.name() && requests.key.operation == Operation::Read
+    });
+    let of = |is_it: &dyn Fn(&Requests) -> bool| {
+        reads.clone().filter(|requests| is_it(requests)).map(|requests| requests.totals.requests).sum::<u64>()
+    };
+    // What comes late is submitted by a kernel thread. Whose it is shows in the group that is charged.
+    let charged = of(&|requests| requests.key.owner.cgroup == group.name());
+    assert!(charged + all.untimed >= 2 * READS, "{charged} charged to the group: {summary}");
+    let at_once = of(&|requests| requests.key.owner.pid == pids[0]);
+    assert!(at_once <= READS && at_once + all.untimed >= READS, "{at_once} of the reader: {summary}");
+    assert_eq!(of(&|requests| requests.key.owner.pid == pids[1]), 0, "{summary}");
+    // The delay is in the time that the reader waits for its disk, and in none of the device's.
+    let waited_ns = waited_ns(&profile, pids[1]);
+    let device_ns = all.queue.total_ns + all.device.total_ns;
+    eprintln!("measured: waited {waited_ns} ns for {READS} reads, {device_ns} ns of all at the device");
+    assert!(waited_ns >= LEAST_NS && waited_ns.saturating_sub(device_ns) >= LEAST_NS / 2, "{summary}");
 }
 
 #[test]

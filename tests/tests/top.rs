@@ -415,6 +415,7 @@ fn the_screen_shows_how_long_requests_take_and_what_a_limit_holds_back() {
 #[test]
 fn requests_of_all_windows_are_those_that_the_kernel_counts() {
     let _live = live();
+    skip_if!(in_vm(), "two thousand reads and their windows take minutes in emulation");
     let Some(device) = LoopDevice::new(32 << 20) else {
         return eprintln!("skipped: this machine has no loop devices");
     };

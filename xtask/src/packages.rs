@@ -51,6 +51,8 @@ pub const PACKAGES: &[Package] = &[
     command("chromium", Purpose::Test, "chromium"),
     command("qemu-system-x86", Purpose::Test, "qemu-system-x86_64"),
     package("busybox-static", Purpose::Test),
+    command("dmsetup", Purpose::Test, "dmsetup"),
+    command("xz-utils", Purpose::Test, "xz"),
     package("debian-archive-keyring", Purpose::Test),
     // Also beside rustup's: the kernel programs need the clippy of the compiler that compiles them.
     package("rust-web-clippy", Purpose::Lint),

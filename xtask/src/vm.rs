@@ -103,7 +103,7 @@ pub fn run(args: Args) -> Result<()> {
     let limit = Duration::from_secs(args.test_limit_s);
     let directory = target_dir().join("vm");
     fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
-    let guest = Guest::pack(&suite, limit, &directory)?;
+    let guest = Guest::pack(&suite, &kernels, limit, &directory)?;
     let runs = side_by_side(&kernels, |kernel| {
         step(&format!("booting {} with {} MB of files", kernel.release, guest.image_bytes >> 20));
         guest.run(kernel, &directory)

@@ -26,7 +26,16 @@ const IN_VM_ENV: &str = "CHOKEPOINT_VM";
 /// The guest's static programs: its shell and the usual commands.
 const BUSYBOX: &str = "/bin/busybox";
 /// Commands of this machine's that can more than the guest's own.
-const COMMANDS: [&str; 3] = ["/usr/bin/bash", "/usr/bin/setpriv", "/usr/bin/unshare"];
+const COMMANDS: [&str; 6] = [
+    "/usr/bin/bash",
+    "/usr/bin/dd",
+    "/usr/bin/setpriv",
+    "/usr/bin/unshare",
+    "/usr/sbin/dmsetup",
+    "/usr/sbin/losetup",
+];
+/// Tools that tests compare with, where this machine has them.
+const PEERS: [&str; 2] = ["/usr/sbin/biolatency", "/usr/sbin/biosnoop"];
 /// A guest boots in 5 s where nothing else runs.
 const BOOT_LIMIT: Duration = Duration::from_secs(90);
 /// A guest ends a test at its limit; one that says nothing for so much longer hangs.
@@ -48,7 +57,7 @@ pub struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     /// Packs the guest's files.
-    pub fn pack(suite: &'a Suite, limit: Duration, directory: &Path) -> Result<Self> {
+    pub fn pack(suite: &'a Suite, kernels: &[Kernel], limit: Duration, directory: &Path) -> Result<Self> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mark = format!("<vm {:x}-{:x}> ", process::id(), now.as_nanos());
 
@@ -62,8 +71,16 @@ impl<'a> Guest<'a> {
         image.contents("/etc/group", 0o644, "root:x:0:\nnogroup:x:65534:\n");
         image.tree(&suite.directory)?;
         image.tree(&suite.bin_dir)?;
-        for command in COMMANDS {
+        let peers = PEERS.into_iter().filter(|peer| Path::new(peer).exists());
+        for command in COMMANDS.into_iter().chain(peers) {
             image.program(Path::new(command))?;
+        }
+        for kernel in kernels {
+            let modules = Path::new("/vm/modules").join(&kernel.release);
+            for (place, module) in kernel.modules.iter().enumerate() {
+                // The shell loads them in the order of their names.
+                image.host_file_as(module, &modules.join(format!("{place}.ko")));
+            }
         }
         // Debug information is most of a test binary, and every guest would unpack it into its memory.
         let stripped = directory.join("stripped");

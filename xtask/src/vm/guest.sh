@@ -6,7 +6,7 @@
 
 # What is there already stays.
 /bin/busybox --install -s /bin 2>/dev/null
-export PATH=/bin:/usr/bin
+export PATH=/usr/sbin:/bin:/usr/bin
 
 mount -t proc proc /proc
 mount -t sysfs sys /sys
@@ -23,6 +23,9 @@ mount -t debugfs debug /sys/kernel/debug
 
 # As on a host that systemd runs.
 echo "+cpu +io +memory +pids" >/sys/fs/cgroup/cgroup.subtree_control
+for module in /vm/modules/"$(uname -r)"/*.ko; do
+    insmod "$module" || echo "cannot load $module" >/dev/kmsg
+done
 hostname chokepoint-vm
 ip link set lo up
 # The emulation makes every interrupt look too long, for which the kernel would lower the highest sampling

@@ -57,6 +57,15 @@ impl Image {
         self.entries.insert(path.to_owned(), Entry::Contents { permissions, contents: contents.into() });
     }
 
+    /// Adds a file of this machine's at another path.
+    pub fn host_file_as(&mut self, source: &Path, path: &Path) {
+        if let Some(parent) = path.parent() {
+            self.directory(parent);
+        }
+        self.entries
+            .insert(path.to_owned(), Entry::HostFile { permissions: 0o644, source: source.to_owned() });
+    }
+
     /// Adds a file of this machine's, and if it is a program then the shared libraries it is linked with.
     pub fn program(&mut self, path: &Path) -> Result<()> {
         self.host_path(path)?;

@@ -1,14 +1,16 @@
 //! The kernels that the tests run on: Debian's own packages, fetched once and kept.
 
 use std::{
-    env, fmt, fs,
+    env, fmt,
+    fs::{self, File},
     path::{Path, PathBuf},
+    process::Command,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::apt::{self, Archive};
-use crate::workspace::step;
+use crate::workspace::{run, step};
 
 /// A line of kernels that the project is tested on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -68,29 +70,54 @@ pub struct Kernel {
     pub release: String,
     /// Its bootable image.
     pub image: PathBuf,
+    /// Modules that guests load, in this order.
+    pub modules: Vec<PathBuf>,
 }
+
+/// Drivers of block devices that need no hardware, each after those that it needs.
+const MODULES: [&str; 3] = ["block/loop.ko", "md/dm-mod.ko", "md/dm-delay.ko"];
 
 impl Kernel {
     /// Finds a kernel among the ones fetched before, or else fetches the newest of its series.
     pub fn obtain(series: Series, refresh: bool) -> Result<Self> {
         let directory = cache_directory()?;
         let image = directory.join(format!("vmlinuz-{series}"));
-        if !refresh && let Ok(kernel) = Self::open(series, &image) {
+        if !refresh && let Ok(kernel) = Self::open(series, &image, &directory) {
             return Ok(kernel);
         }
         fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
         step(&format!("fetching the newest Linux {series} of Debian's"));
         fetch(series, &directory, &image).with_context(|| format!("cannot fetch Linux {series}"))?;
-        Self::open(series, &image)
+        Self::open(series, &image, &directory)
     }
 
-    fn open(series: Series, image: &Path) -> Result<Self> {
-        let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
-        let release =
-            release(&bytes).with_context(|| format!("{} is no complete kernel", image.display()))?;
-        ensure!(belongs(release, series), "{} is {release}, not {series}", image.display());
-        Ok(Self { series, release: release.to_owned(), image: image.to_owned() })
+    /// The kernel in a file, with its modules in the directory that they were fetched to.
+    fn open(series: Series, image: &Path, directory: &Path) -> Result<Self> {
+        let release = checked_release(series, image)?;
+        let modules = MODULES.map(|module| directory.join(modules_of(&release)).join(name_of(module)));
+        for module in &modules {
+            ensure!(module.is_file(), "there is no {}", module.display());
+        }
+        Ok(Self { series, release, image: image.to_owned(), modules: modules.into() })
     }
+}
+
+/// The release of the kernel in a file, which is to be whole and of its series.
+fn checked_release(series: Series, image: &Path) -> Result<String> {
+    let bytes = fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
+    let release = release(&bytes).with_context(|| format!("{} is no complete kernel", image.display()))?;
+    ensure!(belongs(release, series), "{} is {release}, not {series}", image.display());
+    Ok(release.to_owned())
+}
+
+/// Where the modules of a kernel are kept.
+fn modules_of(release: &str) -> String {
+    format!("modules-{release}")
+}
+
+/// The name of a module's file.
+fn name_of(module: &str) -> &str {
+    module.rsplit('/').next().unwrap_or(module)
 }
 
 fn cache_directory() -> Result<PathBuf> {
@@ -110,8 +137,35 @@ fn fetch(series: Series, directory: &Path, image: &Path) -> Result<()> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("vmlinuz-")))
         .context("the package holds no kernel")?;
-    Kernel::open(series, &vmlinuz)?;
+    let release = checked_release(series, &vmlinuz)?;
+    let modules = scratch.0.join("modules");
+    fs::create_dir_all(&modules).with_context(|| format!("cannot create {}", modules.display()))?;
+    for module in MODULES {
+        take_module(&unpacked, &release, module, &modules)?;
+    }
+    let kept = directory.join(modules_of(&release));
+    // They may be there already: another process may have been faster.
+    if !kept.exists() {
+        fs::rename(&modules, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    }
     fs::rename(&vmlinuz, image).with_context(|| format!("cannot write {}", image.display()))
+}
+
+/// Takes a driver out of an unpacked kernel; later ones are packed with xz each.
+fn take_module(unpacked: &Path, release: &str, module: &str, into: &Path) -> Result<()> {
+    let target = into.join(name_of(module));
+    for library in ["lib", "usr/lib"] {
+        let plain = unpacked.join(library).join("modules").join(release).join("kernel/drivers").join(module);
+        let mut packed = plain.clone();
+        packed.set_extension("ko.xz");
+        if plain.is_file() {
+            return fs::rename(&plain, &target).with_context(|| format!("cannot write {}", target.display()));
+        } else if packed.is_file() {
+            let file = File::create(&target).with_context(|| format!("cannot write {}", target.display()))?;
+            return run(Command::new("xz").args(["--decompress", "--stdout"]).arg(&packed).stdout(file));
+        }
+    }
+    bail!("the package has no module {module}")
 }
 
 /// A directory that goes away again.
