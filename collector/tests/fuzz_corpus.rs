@@ -27,6 +27,21 @@ fn windows() {
 }
 
 #[test]
+fn exports_of_opentelemetry() {
+    replay("otlp", targets::otlp);
+}
+
+#[test]
+fn what_pyroscopes_clients_send() {
+    replay("push", targets::push);
+}
+
+#[test]
+fn what_grafana_asks() {
+    replay("connect", targets::connect);
+}
+
+#[test]
 fn recordings() {
     replay("recording", targets::recording);
 }

@@ -24,9 +24,10 @@ const MAX_BODY_TIME: Duration = Duration::from_secs(10);
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Codec {
+pub enum Codec {
     /// Protocol Buffers' own form.
     Proto,
+    /// JSON, as Protocol Buffers have it.
     Json,
 }
 
@@ -108,7 +109,7 @@ impl Code {
 /// A request's message as it came.
 pub(crate) struct Call {
     pub(crate) codec: Codec,
-    bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 impl Call {
@@ -148,10 +149,7 @@ impl Call {
     /// # Errors
     /// What is there is another one.
     pub(crate) fn message<M: Message + Name + Default>(&self) -> Result<M, Fault> {
-        match self.codec {
-            Codec::Proto => M::decode(self.bytes.as_slice()).map_err(|error| no_message::<M>(&error)),
-            Codec::Json => json::decode(&self.bytes).map_err(|error| no_message::<M>(&error)),
-        }
+        self.codec.read(&self.bytes)
     }
 }
 
@@ -190,6 +188,17 @@ pub(crate) fn gunzip(bytes: &[u8], max_bytes: usize) -> Result<Vec<u8>, Fault> {
 }
 
 impl Codec {
+    /// A question's message.
+    ///
+    /// # Errors
+    /// What is there is another one.
+    pub(crate) fn read<M: Message + Name + Default>(self, bytes: &[u8]) -> Result<M, Fault> {
+        match self {
+            Self::Proto => M::decode(bytes).map_err(|error| no_message::<M>(&error)),
+            Self::Json => json::decode(bytes).map_err(|error| no_message::<M>(&error)),
+        }
+    }
+
     /// The answer's message.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 //! same queries as our own, and what they send goes the same way as what our agents send.
 
 mod connect;
-pub(crate) mod otlp;
+pub mod otlp;
 pub mod pyroscope;
 mod receive;
 mod sent;
@@ -10,6 +10,7 @@ mod sent;
 use axum::Router;
 use axum::response::Response;
 
+pub use self::connect::Codec;
 use crate::access::{Denied, Role};
 use crate::api::{self, Refused};
 use crate::ingest::Inbox;

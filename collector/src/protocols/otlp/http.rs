@@ -7,10 +7,9 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
-use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest;
 use prost::Message;
 
-use super::{VERSION_HEADER, export, other_version};
+use super::{VERSION_HEADER, decode, export, other_version};
 use crate::ingest::{Inbox, NotTaken};
 use crate::protocols::receive::{Refusal, body, proven};
 
@@ -45,8 +44,7 @@ async fn answer(inbox: &Inbox, request: Request) -> Result<Response, Refusal> {
     }
     let _room = inbox.room().await?;
     let bytes = body(&head.headers, sent).await?;
-    let request = ExportProfilesServiceRequest::decode(bytes.as_slice())
-        .map_err(|error| NotTaken::Refused(format!("this is no request to export profiles: {error}")))?;
+    let request = decode(&bytes).map_err(NotTaken::Refused)?;
     let told = export(inbox, &proven, request).await?;
     let mut response = Response::new(Body::from(told.encode_to_vec()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));

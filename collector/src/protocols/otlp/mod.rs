@@ -7,9 +7,11 @@ mod read;
 #[cfg(test)]
 mod tests;
 
+use chokepoint_proto::stream::Window;
 use opentelemetry_proto::tonic::collector::profiles::v1development::{
     ExportProfilesPartialSuccess, ExportProfilesServiceRequest, ExportProfilesServiceResponse,
 };
+use prost::Message;
 
 use self::read::{Windows, windows};
 use crate::access::Proven;
@@ -28,6 +30,21 @@ const VERSION: &str = "1";
 fn other_version(said: Option<&[u8]>) -> Option<String> {
     let is_other = said.is_some_and(|said| said != VERSION.as_bytes());
     is_other.then(|| format!("{VERSION_HEADER} is not {VERSION}, which is the only one that is read here"))
+}
+
+/// An export, as a request brings it.
+fn decode(bytes: &[u8]) -> Result<ExportProfilesServiceRequest, String> {
+    ExportProfilesServiceRequest::decode(bytes)
+        .map_err(|error| format!("this is no request to export profiles: {error}"))
+}
+
+/// The windows of what a request brings; of profiles that are not what they should be there is none.
+///
+/// # Errors
+/// It is no export.
+pub fn read(bytes: &[u8], now_unix_ns: u64) -> Result<Vec<Window>, String> {
+    let Windows { windows, .. } = windows(&decode(bytes)?, now_unix_ns);
+    Ok(windows.into_iter().map(|(_, window)| window).collect())
 }
 
 /// Stores what was sent. What is refused for good is told in the answer, as the protocol has it, and what else there is stored all the same.

@@ -15,11 +15,13 @@ use axum::routing::any;
 use prost::{Message, Name};
 
 pub(crate) use self::push::add_to as add_pushes_to;
+pub use self::push::{read_ingest, read_push};
 use self::querier::Asking;
 use super::connect::{Call, Codec, Fault, refusal};
 use crate::api::{Answer, Door, Refused, response, too_long};
 use crate::clock::now_unix_ns;
-use crate::store::Asker;
+use crate::query::limits::Limits;
+use crate::store::{Asker, Store};
 
 /// Where the service is that the data source calls.
 pub(crate) const QUERIER: &str = "/querier.v1.QuerierService/";
@@ -34,6 +36,22 @@ pub(crate) fn add_queries_to(router: Router, door: &Door) -> Router {
         async move { answer(&door, request).await.unwrap_or_else(|fault| refusal(&fault)) }
     };
     router.route(&format!("{QUERIER}{{method}}"), any(ask))
+}
+
+/// Answers a call of this name, as its request's body has it.
+///
+/// # Errors
+/// What who calls is told.
+pub fn answer_call(
+    store: &dyn Store,
+    limits: &Limits,
+    name: &str,
+    codec: Codec,
+    bytes: Vec<u8>,
+) -> Result<Vec<u8>, String> {
+    let asking = Asking { store, limits, now_unix_ns: now_unix_ns(), asker: Asker::default() };
+    let method = Method::of(name).ok_or_else(|| format!("{name:?} is not answered here"))?;
+    method.answer(&asking, &Call { codec, bytes }).map_err(|fault| fault.message)
 }
 
 async fn answer(door: &Door, request: Request) -> Result<Response, Fault> {

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
-use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use axum::routing::any;
 use chokepoint_proto::pyroscope::push::v1::{PushRequest, PushResponse};
@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::access::Proven;
 use crate::clock::now_unix_ns;
 use crate::ingest::{Inbox, MAX_REQUEST_BYTES, NotTaken, Sender};
-use crate::protocols::connect::{Call, Code, Fault, refusal};
+use crate::protocols::connect::{Call, Code, Codec, Fault, refusal};
 use crate::protocols::receive::{Refusal, body, proven};
 use crate::protocols::sent::{Described, Kinds, Sent, add_pprof, decode_pprof};
 
@@ -70,6 +70,29 @@ impl From<Refusal> for Fault {
 
 /// A program's profiles with the time that they are of: host, begin, length.
 type Windows = BTreeMap<(String, u64, u64), (Sent, u64)>;
+
+/// The windows of what a request brings to `Push`.
+///
+/// # Errors
+/// It is none, or one of its profiles is not what it should be.
+pub fn read_push(codec: Codec, bytes: &[u8]) -> Result<Vec<Window>, String> {
+    let request: PushRequest = codec.read(bytes).map_err(|fault| fault.message)?;
+    Ok(made(of_push(&request)?))
+}
+
+/// The windows of what a request brings to `/ingest`: by its query, its type of content and its body.
+///
+/// # Errors
+/// It is no profile, or nobody can say whose it is.
+pub async fn read_ingest(query: &str, content_type: &str, bytes: Vec<u8>) -> Result<Vec<Window>, String> {
+    let asked = Ingested::read(query)?;
+    let (profile, types) = parts(content_type, bytes).await.map_err(|refusal| refusal.message)?;
+    Ok(made(asked.windows(&profile, types)?))
+}
+
+fn made(windows: Windows) -> Vec<Window> {
+    windows.into_iter().map(|((_, start, length), (sent, _))| sent.window(start, length)).collect()
+}
 
 async fn pushed(inbox: &Inbox, request: Request) -> Result<Response, Fault> {
     let (head, sent) = request.into_parts();
@@ -158,10 +181,11 @@ async fn ingested(inbox: &Inbox, request: Request) -> Result<Response, Refusal> 
         return Err(Refusal::other(StatusCode::METHOD_NOT_ALLOWED, "profiles are sent with POST"));
     }
     let proven = proven(inbox, &head.headers)?;
-    let asked = Ingested::read(&head.uri).map_err(NotTaken::Refused)?;
+    let asked = Ingested::read(head.uri.query().unwrap_or_default()).map_err(NotTaken::Refused)?;
     let _room = inbox.room().await?;
     let bytes = body(&head.headers, sent).await?;
-    let (profile, types) = parts(&head.headers, bytes).await?;
+    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let (profile, types) = parts(content_type.unwrap_or_default(), bytes).await?;
     let windows = read(inbox, 1, move || asked.windows(&profile, types)).await?;
     store(inbox, &proven, windows).await?;
     Ok(Response::new(Body::empty()))
@@ -169,10 +193,9 @@ async fn ingested(inbox: &Inbox, request: Request) -> Result<Response, Refusal> 
 
 /// The profile that a request brings, as its body or as a part of it, and what its values are called.
 async fn parts(
-    headers: &HeaderMap,
+    content_type: &str,
     bytes: Vec<u8>,
 ) -> Result<(Vec<u8>, BTreeMap<String, SampleType>), Refusal> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let Ok(boundary) = multer::parse_boundary(content_type) else { return Ok((bytes, BTreeMap::new())) };
     let refused = |error: &dyn std::fmt::Display| {
         Refusal::other(StatusCode::BAD_REQUEST, format!("this is no form with parts: {error}"))
@@ -207,9 +230,9 @@ struct Ingested {
 }
 
 impl Ingested {
-    fn read(uri: &Uri) -> Result<Self, String> {
+    fn read(query: &str) -> Result<Self, String> {
         let (mut name, mut from, mut until) = (String::new(), String::new(), String::new());
-        for (key, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        for (key, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*key {
                 "name" => name = value.into_owned(),
                 "from" => from = value.into_owned(),
