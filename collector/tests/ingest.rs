@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chokepoint_collector::access::Guard;
-use chokepoint_collector::ingest::{Count, Counts, Limits, Refused, Session, Taken};
+use chokepoint_collector::ingest::{Count, Counts, Limits, NotBegun, Refused, Session, Taken};
 use chokepoint_collector::pipeline::{self, Companion, Serve, Shared};
 use chokepoint_collector::store::Store;
 use chokepoint_collector::store::embedded::{Embedded, Options};
@@ -315,4 +315,33 @@ fn refusals_say_what_was_wrong() {
     // A host whose clock is wrong is heard, and counted.
     assert!(matches!(take(&|window| window.start_unix_ns = START + 365 * 24 * HOUR), Taken::Stored));
     assert_eq!(counts.get(Count::WindowsSkewed), 1);
+}
+
+/// As many agents as may be known: those that are known are let in, others when some were forgotten.
+#[test]
+fn agents_that_are_known_are_bounded() {
+    /// As `docs/collector.md` says.
+    const AGENTS: u64 = 65_536;
+    /// Longer than agents are known that never sent anything.
+    const MONTH: u64 = 31 * 24 * HOUR;
+    let directory = directory();
+    let store = Embedded::open(directory.path(), Options::default()).expect("a store");
+    let counts = Arc::new(Counts::default());
+    let begin = |number| Session::begin(&store, &hello(number), None, Limits::default(), Arc::clone(&counts));
+    assert!(begin(1).is_ok());
+    let catalogue =
+        rusqlite::Connection::open(directory.path().join("catalogue.sqlite")).expect("a catalogue");
+    let others = "WITH RECURSIVE numbers (n) AS (SELECT 2 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
+                  INSERT INTO agents (identity, host, kernel, program, cpus, seen_unix_ns)
+                  SELECT CAST(printf('other%011d', n) AS BLOB), 1, '', '', 1, ?2 FROM numbers";
+    let seen = i64::try_from(this_hour()).expect("before 2262");
+    catalogue.execute(others, (AGENTS as i64 - 1, seen)).expect("they are written");
+    assert!(begin(2).is_ok(), "there is room for one");
+    for _ in 0..2 {
+        assert!(matches!(begin(3), Err(NotBegun::TooMany(_))));
+    }
+    assert_eq!(counts.get(Count::StreamsTooMany), 2);
+    assert!(begin(1).is_ok() && begin(2).is_ok(), "they are known");
+    while store.maintain(this_hour() + MONTH).expect("upkeep") {}
+    assert!(begin(3).is_ok());
 }
