@@ -302,6 +302,75 @@ fn strangers_have_their_time_and_no_more() {
     assert_eq!(collector.curl(&reading, "/api/v1/agents").status, 200);
 }
 
+/// Whatever comes to an address is refused and counted, and the next is answered.
+#[test]
+fn bytes_that_make_no_sense_are_refused_and_counted_at_each_address() {
+    /// What HTTP/2 begins with, and a frame that is none.
+    const NO_FRAME: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\xff\xff\xff\xff\xff\xff\xff\xff";
+    let place = Place::new();
+    let collector = Collector::start(&place, &[]);
+    let mut random = Random(7);
+    let mut noise = || (0..300).map(|_| random.below(256) as u8).collect::<Vec<u8>>();
+    let mut lines = noise();
+    lines.extend(b"\r\n\r\n");
+    let said = [lines, noise(), NO_FRAME.to_vec(), b"GET / HTTP/9.9\r\n\r\n".to_vec()];
+    for (address, count) in
+        [(collector.agents, "strangers_gone"), (collector.queries_address(), "requests_malformed")]
+    {
+        for bytes in &said {
+            let mut stream = TcpStream::connect(address).expect("a connection");
+            stream.set_read_timeout(Some(PATIENCE)).expect("it can be set");
+            // It may have ended already.
+            let _ = stream.write_all(bytes);
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+        assert_eq!(collector.wait_for(&[], count, said.len() as u64), said.len() as u64, "{count}");
+    }
+
+    let body = place.path("body");
+    let of_body = format!("@{}", body.display());
+    let post = |content_type: &str, path: &str| {
+        let content_type = format!("content-type: {content_type}");
+        collector.curl(&["-X", "POST", "-H", &content_type, "--data-binary", &of_body], path).status
+    };
+    fs::write(&body, noise()).expect("it is written");
+    let before = collector.wait_for(&[], "requests_refused", 0);
+    let (push, asked) = ("/push.v1.PusherService/Push", "/querier.v1.QuerierService/SelectSeries");
+    for (content_type, path) in [
+        ("application/proto", push),
+        ("application/json", push),
+        ("multipart/form-data; boundary=x", "/ingest?name=shop"),
+        ("text/plain", "/ingest?name=shop"),
+        ("application/x-protobuf", "/v1development/profiles"),
+        ("application/proto", asked),
+        ("application/json", asked),
+        ("application/json", "/api/v1/profile"),
+    ] {
+        assert_eq!(post(content_type, path), 400, "{path} {content_type}");
+    }
+    for path in ["/api/v1/flamegraph?query=%7B%7B", "/api/v1/top?query=wall&from=never"] {
+        assert_eq!(collector.curl(&[], path).status, 400, "{path}");
+    }
+    assert_eq!(collector.wait_for(&[], "requests_refused", 0) - before, 10);
+
+    // A message of gRPC whose length is right, and that is none.
+    let mut message = vec![0, 0, 0, 1, 44];
+    message.extend(noise());
+    fs::write(&body, message).expect("it is written");
+    for service in [
+        "opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export",
+        "chokepoint.stream.v1.Collector/Exchange",
+    ] {
+        let url = format!("http://{}/{service}", collector.agents);
+        let grpc = ["-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", &of_body];
+        curl(&[&["--http2-prior-knowledge", "-X", "POST"], &grpc[..]].concat(), &url);
+    }
+    collector.wait_for(&[], "messages_refused", 1);
+    collector.wait_for(&[], "hellos_refused", 1);
+    assert_eq!(collector.curl(&[], "/api/v1/agents").status, 200);
+}
+
 #[test]
 fn who_speaks_tls_where_it_is_not_spoken_hears_so() {
     let place = Place::new();

@@ -43,6 +43,8 @@ pub fn only_for_callers(router: Router, access: Arc<Access>, counts: Arc<Counts>
                     Count::RequestsForbidden
                 });
                 tracing::debug!(path, why = %denied, "a request is refused");
+            } else if answer.status().is_client_error() {
+                counts.add(Count::RequestsRefused);
             }
             answer
         }

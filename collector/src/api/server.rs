@@ -1,5 +1,6 @@
 //! Takes connections and has the router answer them, within bounds that a slow or greedy client cannot exceed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::{Extension, Router};
@@ -12,6 +13,7 @@ use tokio::time::timeout;
 
 use super::caller::Peer;
 use super::impatient::Impatient;
+use crate::ingest::Count;
 use crate::listen::Door;
 
 /// How long a client may take to send a request's head, and a connection may idle between requests.
@@ -24,6 +26,7 @@ const MAX_WRITE_TIME: Duration = Duration::from_secs(30);
 const MAX_FAREWELL: Duration = Duration::from_secs(5);
 /// Serves until `shutdown` ends, then lets requests under way end.
 pub async fn serve(door: Door, router: Router, shutdown: impl Future<Output = ()>) {
+    let counts = Arc::clone(door.counts());
     let connections = GracefulShutdown::new();
     let mut handshakes = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -52,9 +55,12 @@ pub async fn serve(door: Door, router: Router, shutdown: impl Future<Output = ()
                 TokioIo::new(Impatient::new(connection, MAX_WRITE_TIME)),
                 TowerToHyperService::new(router.clone().layer(Extension(peer))),
             );
-        let connection = connections.watch(connection);
+        let (connection, counts) = (connections.watch(connection), Arc::clone(&counts));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
+                if error.is_parse() {
+                    counts.add(Count::RequestsMalformed);
+                }
                 tracing::debug!(%error, "a connection ended");
             }
         });

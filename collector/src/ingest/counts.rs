@@ -42,7 +42,7 @@ counts! {
     StreamsNotOwned => "streams_not_owned",
     /// Streams whose first message was no hello, or one that says what is not accepted.
     HellosRefused => "hellos_refused",
-    /// Streams that ended with a message that was none, or out of its order.
+    /// Streams and calls that ended with a message that was none, or out of its order.
     MessagesRefused => "messages_refused",
     /// Batches that were stored.
     BatchesStored => "batches_stored",
@@ -74,6 +74,10 @@ counts! {
     RequestsUnauthenticated => "requests_unauthenticated",
     /// Requests that were refused because who asked has another role.
     RequestsForbidden => "requests_forbidden",
+    /// Requests that were refused since they make no sense: for what is not there, or with what is not understood.
+    RequestsRefused => "requests_refused",
+    /// Connections for queries that ended with what was no request of HTTP.
+    RequestsMalformed => "requests_malformed",
     /// Connections whose handshake of TLS failed: a certificate that is missing or not accepted, or no TLS after all.
     HandshakesFailed => "handshakes_failed",
     /// Connections that spoke no TLS where it is spoken.
@@ -82,6 +86,8 @@ counts! {
     TlsRefused => "tls_refused",
     /// Connections that ended since it took too long until it was known who is there.
     StrangersSlow => "strangers_slow",
+    /// Connections that ended before it was known who is there: nothing was said, or what is not understood there.
+    StrangersGone => "strangers_gone",
     /// Connections that ended since too many of one address were strangers.
     StrangersTooMany => "strangers_too_many",
     /// Alerts that the webhook has taken.

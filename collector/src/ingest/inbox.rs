@@ -116,6 +116,11 @@ impl Inbox {
         self.access.agent(authorization, certificate).map_err(|denied| self.denied(denied))
     }
 
+    /// Counts a call whose message is none.
+    pub(crate) fn refuse_message(&self) {
+        self.counts.add(Count::MessagesRefused);
+    }
+
     fn denied(&self, denied: Denied) -> NotTaken {
         self.counts.add(if denied.is_unauthenticated() {
             Count::RequestsUnauthenticated

@@ -107,6 +107,15 @@ impl Connection {
     }
 }
 
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // One that was a stranger for too long was counted as that.
+        if self.deadline.is_some() && self.peer.is_stranger() {
+            self.counts.add(Count::StrangersGone);
+        }
+    }
+}
+
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection").field("address", &self.peer.address).finish_non_exhaustive()

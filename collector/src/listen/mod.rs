@@ -62,6 +62,12 @@ impl Door {
         Self { listener, places: Arc::new(Semaphore::new(most)), strangers: Strangers::new(), tls, counts }
     }
 
+    /// Where what happens here is counted.
+    #[must_use]
+    pub fn counts(&self) -> &Arc<Counts> {
+        &self.counts
+    }
+
     /// The next that connects. Where all places are taken, or all of strangers, the next wait in the kernel.
     pub async fn next(&self) -> Arrival {
         loop {

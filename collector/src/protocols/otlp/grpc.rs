@@ -14,12 +14,16 @@ use tonic::codec::CompressionEncoding;
 use tonic::codegen::http::HeaderValue;
 use tonic::codegen::{BoxFuture, Service, http};
 use tonic::server::NamedService;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{VERSION_HEADER, export, other_version};
 use crate::access::Proven;
 use crate::ingest::{Inbox, MAX_REQUEST_BYTES, NotTaken};
 use crate::listen::Peer;
+
+/// How calls end whose message could be read.
+const OF_THE_SERVICE: [Code; 4] =
+    [Code::Ok, Code::Unavailable, Code::Unauthenticated, Code::PermissionDenied];
 
 /// Takes in what is exported.
 pub(crate) fn service(inbox: Inbox) -> Admitting<ProfilesServiceServer<impl ProfilesService>> {
@@ -67,7 +71,15 @@ where
             request.extensions_mut().insert(proven);
             match inbox.room().await {
                 // It is kept until the answer is there.
-                Ok(_room) => inner.call(request).await,
+                Ok(_room) => {
+                    let answer = inner.call(request).await?;
+                    // The service refuses nothing by this: it tells what it refuses in its answer.
+                    let status = Status::from_header_map(answer.headers());
+                    if status.is_some_and(|status| !OF_THE_SERVICE.contains(&status.code())) {
+                        inbox.refuse_message();
+                    }
+                    Ok(answer)
+                }
                 Err(error) => Ok(status(error).into_http()),
             }
         })
