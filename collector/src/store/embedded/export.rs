@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use parquet::basic::Encoding;
 use parquet::data_type::{ByteArray, ByteArrayType, Int32Type, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::schema::parser::parse_message_type;
@@ -251,7 +252,8 @@ impl Stacks {
 
     fn write(&self, file: &File) -> Result<(), StoreError> {
         let columns = Arc::new(parse_message_type(STACKS).expect("the text above is a schema"));
-        let mut writer = writer(file, columns)?;
+        // They ascend.
+        let mut writer = writer(file, columns, &[("stack", Encoding::DELTA_BINARY_PACKED)])?;
         let mut write = || {
             let mut group = writer.next_row_group()?;
             for column in &self.numbers {
@@ -297,7 +299,7 @@ impl Labels {
 
     fn write(&self, file: &File) -> Result<(), StoreError> {
         let columns = Arc::new(parse_message_type(SERIES).expect("the text above is a schema"));
-        let mut writer = writer(file, columns)?;
+        let mut writer = writer(file, columns, &[])?;
         let mut write = || -> Result<(), ParquetError> {
             let mut group = writer.next_row_group()?;
             write_column::<Int32Type>(&mut group, &self.series)?;
