@@ -18,8 +18,8 @@ use super::segments::{write_column, writer};
 use super::{Shared, failed, frames};
 use crate::store::{FrameLocation, Frames, StoreError};
 
-/// Nodes or labels of a file at most, or little more: what is held in memory, with some 200 bytes each.
-const MAX_ROWS: usize = 1 << 18;
+/// Nodes or labels of a file at most, or little more: what is held in memory, with some 300 bytes each.
+const MAX_ROWS: usize = 1 << 17;
 
 /// Nodes of the tree of stacks: a row for each function there, for inlined ones have one place with who calls them. `caller` is the node
 /// below which this one is; 0: none, it is a thread's outermost frame.
@@ -190,6 +190,31 @@ impl Listed {
     }
 }
 
+/// What frames are called: each text once in memory, however many rows have it.
+struct Words {
+    /// Name and file.
+    functions: Vec<[ByteArray; 2]>,
+    /// Path and build id.
+    modules: Vec<[ByteArray; 2]>,
+    nothing: [ByteArray; 2],
+}
+
+impl Words {
+    fn new(frames: &Frames) -> Self {
+        let pair = |one: &str, other: &str| [one, other].map(ByteArray::from);
+        let build_id = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        Self {
+            functions: frames.functions.iter().map(|function| pair(&function.name, &function.file)).collect(),
+            modules: frames
+                .modules
+                .iter()
+                .map(|module| pair(&module.path, &build_id(&module.build_id)))
+                .collect(),
+            nothing: pair("", ""),
+        }
+    }
+}
+
 /// Columns of the tree of stacks.
 #[derive(Default)]
 struct Stacks {
@@ -217,35 +242,28 @@ impl Stacks {
         let (frames, positions) =
             frames::locations(access.catalogue(), nodes.iter().map(|(_, _, location)| *location))?;
         stacks.has_more = nodes.len() == MAX_ROWS;
+        let words = Words::new(&frames);
         for (node, caller, location) in nodes {
-            stacks.add(&frames, node, caller, &frames.locations[positions[&location]]);
+            stacks.add(&words, node, caller, &frames.locations[positions[&location]]);
             stacks.last = node;
         }
         Ok(stacks)
     }
 
     /// Adds the rows of a node.
-    fn add(&mut self, frames: &Frames, node: u32, caller: u32, location: &FrameLocation) {
-        let module = &frames.modules[location.module];
-        let build_id: String = module.build_id.iter().map(|byte| format!("{byte:02x}")).collect();
+    fn add(&mut self, words: &Words, node: u32, caller: u32, location: &FrameLocation) {
+        let [path, build_id] = &words.modules[location.module];
         // What has no symbol has a row all the same.
-        let lines = location.lines.iter().map(|(function, line)| (Some(*function), *line));
-        let unnamed = location.lines.is_empty().then_some((None, 0));
-        for (inlined, (function, line)) in lines.chain(unnamed).enumerate() {
-            let function = function.map(|function| &frames.functions[function]);
+        let lines = location.lines.iter().map(|(function, line)| (&words.functions[*function], *line));
+        let unnamed = location.lines.is_empty().then_some((&words.nothing, 0));
+        for (inlined, ([name, file], line)) in lines.chain(unnamed).enumerate() {
             let numbers = [node, caller, inlined as u32, line];
             for (column, number) in self.numbers.iter_mut().zip(numbers) {
                 column.push(number.cast_signed());
             }
             self.addresses.push(location.address.cast_signed());
-            let words = [
-                function.map_or("", |function| &function.name),
-                function.map_or("", |function| &function.file),
-                &module.path,
-                &build_id,
-            ];
-            for (column, word) in self.words.iter_mut().zip(words) {
-                column.push(ByteArray::from(word));
+            for (column, word) in self.words.iter_mut().zip([name, file, path, build_id]) {
+                column.push(word.clone());
             }
         }
     }

@@ -7,6 +7,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use hashbrown::HashMap;
+
 use super::compact::{MAX_AHEAD_NS, Written, list, listing, next_id, settle, write_readings_of, written};
 use super::directory::Folder;
 use super::readers::Access;
@@ -45,14 +47,7 @@ pub(super) fn minutes(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreEr
     let segment = match due.content {
         Content::Samples => Some(merge(shared, &access, id, &due)?),
         Content::Signals => {
-            let every = Every::new(access.index.len());
-            let mut rows = Vec::new();
-            for file in &due.files {
-                readings(&shared.directory.file(Folder::Segments, file), &every.wanted(), &mut |row| {
-                    rows.push(Reading { start_unix_ns: Level::Hours.floor(row.start_unix_ns), ..*row });
-                    Ok(())
-                })?;
-            }
+            let mut rows = added_up(shared, &access, &due)?;
             write_readings_of(shared, &access, (id, Level::Hours, due.first_agent), &mut rows)?
         }
     };
@@ -107,7 +102,7 @@ fn due(shared: &Shared, access: &Access<'_>, now_unix_ns: u64) -> Result<Option<
             files: Vec::new(),
             series: Vec::new(),
         });
-        // Signals, of which there are few, are added up in memory.
+        // Signals are added up in memory: at worst, where no two are of the same, as many as are read.
         let is_full = match content {
             Content::Samples => due.ids.len() >= MAX_MERGED,
             Content::Signals => rows >= shared.options.segment_rows,
@@ -122,6 +117,20 @@ fn due(shared: &Shared, access: &Access<'_>, now_unix_ns: u64) -> Result<Option<
             .extend(varint::ascending(&series).ok_or_else(|| failed(step)("a list of series is damaged"))?);
     }
     Ok(due)
+}
+
+/// The sums of signals: they are added as they are read, for of an agent's minutes one row is left.
+fn added_up(shared: &Shared, access: &Access<'_>, due: &Due) -> Result<Vec<Reading>, StoreError> {
+    let every = Every::new(access.index.len());
+    let mut sums: HashMap<(u32, u32, u64), Reading> = HashMap::new();
+    for file in &due.files {
+        readings(&shared.directory.file(Folder::Segments, file), &every.wanted(), &mut |row| {
+            let row = Reading { start_unix_ns: Level::Hours.floor(row.start_unix_ns), ..*row };
+            sums.entry(row.key()).and_modify(|sum| sum.add(&row)).or_insert(row);
+            Ok(())
+        })?;
+    }
+    Ok(sums.into_values().collect())
 }
 
 /// Merges segments of samples.

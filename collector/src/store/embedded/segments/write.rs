@@ -225,7 +225,8 @@ pub(in super::super) fn write_readings(
     rows: &mut Vec<Reading>,
     words: &mut Words<'_>,
 ) -> Result<Extent, StoreError> {
-    rows.sort_by_key(|row| (row.signal, row.series, row.start_unix_ns));
+    // Not a sort that keeps equals in order: it takes half as much memory again.
+    rows.sort_unstable_by_key(|row| (row.signal, row.series, row.start_unix_ns));
     rows.dedup_by(|row, kept| {
         let is_same = row.key() == kept.key();
         if is_same {
