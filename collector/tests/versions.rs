@@ -48,6 +48,24 @@ fn the_second_version_is_read() {
     assert!(matches!(store.appender(&hello(1), Some("other")), Err(StoreError::NotOwned)));
 }
 
+/// The same; what was missing of agents' last windows and when they were heard is told, too.
+#[test]
+fn the_third_version_is_read() {
+    let (directory, store) = copied(3);
+    let agents = store.agents().expect("agents");
+    assert_eq!(agents.iter().map(|agent| &*agent.owner).collect::<Vec<_>>(), ["owner-1", ""]);
+    assert_eq!(agents[0].notes, ["no counter of cycles"]);
+    assert_eq!(agents[0].given_up, ["stacks of waits"]);
+    assert_eq!((agents[1].notes.len(), agents[1].given_up.len()), (0, 0));
+    assert_whole(&store);
+    drop(store);
+    let catalogue =
+        rusqlite::Connection::open(directory.path().join("catalogue.sqlite")).expect("a catalogue");
+    let one = |sql| catalogue.query_row(sql, (), |row| row.get::<_, i64>(0)).expect(sql);
+    assert_eq!(one("SELECT count(*) FROM agents WHERE seen_unix_ns > 0"), 2);
+    assert_eq!(one("SELECT count(*) FROM segments WHERE first_agent <> 1"), 0);
+}
+
 /// A store that is a copy of a fixture.
 fn copied(version: usize) -> (tempfile::TempDir, Embedded) {
     let directory = directory();
@@ -120,7 +138,9 @@ fn write_the_fixture() {
     }
     while store.maintain(START + 2 * HOUR).expect("maintenance") {}
     let rows = rows(&mut random, 5);
-    let last = window(START + 120 * SECOND, 10 * SECOND, &rows, "cpu", 50.0);
+    let mut last = window(START + 120 * SECOND, 10 * SECOND, &rows, "cpu", 50.0);
+    last.losses.as_mut().expect("losses").notes = vec!["no counter of cycles".to_owned()];
+    last.cost.as_mut().expect("cost").given_up = vec!["stacks of waits".to_owned()];
     let mut agent = Agent::new(&store, 1);
     agent.send_as(13, &last).expect("it is stored");
     for from in [START, START + 1] {
