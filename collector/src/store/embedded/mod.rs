@@ -53,6 +53,7 @@ use rusqlite::Connection;
 use thiserror::Error;
 
 use self::directory::Directory;
+use self::frames::Known;
 use self::names::Names;
 use self::readers::{Access, Readers};
 use self::retention::Doomed;
@@ -159,6 +160,8 @@ struct Shared {
     /// The connection that writes.
     catalogue: Mutex<Connection>,
     readers: Readers,
+    /// What stacks are made of, as far as somebody asked.
+    frames: Known,
     queue: Queue,
     streams: Streams,
     /// Held by who does what is due.
@@ -196,6 +199,7 @@ impl Embedded {
             names,
             catalogue: Mutex::new(catalogue),
             readers,
+            frames: Known::default(),
             queue,
             streams,
             upkeep: Mutex::default(),
