@@ -62,7 +62,10 @@ enum Subject {
 /// Measures, prints the tables, and puts them into the documentation.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Bench])?;
-    build::binaries(&[build::AGENT])?;
+    // A collector is measured without one.
+    if args.only != Some(Subject::Collector) {
+        build::binaries(&[build::AGENT])?;
+    }
     ensure!(Privilege::probe() != Privilege::User, "profiling the host needs root: run `sudo -v` first");
     let started = Instant::now();
     let directory = target_dir().join("bench");

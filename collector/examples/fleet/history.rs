@@ -9,8 +9,8 @@ use std::time::{Instant, SystemTime};
 use chokepoint_collector::query::flame::{ClassFrames, flame};
 use chokepoint_collector::query::limits::Limits;
 use chokepoint_collector::query::question::{Question, Range};
-use chokepoint_collector::store::Store;
 use chokepoint_collector::store::embedded::{Embedded, Options};
+use chokepoint_collector::store::{StackId, Store, SumQuery};
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::{Batch, Dictionary, Window};
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -21,8 +21,8 @@ const SECOND_NS: u64 = 1_000_000_000;
 const HOUR_NS: u64 = 3_600 * SECOND_NS;
 /// Windows of the last hour, as agents send them.
 const WINDOW_NS: u64 = 10 * SECOND_NS;
-/// Those of the hours before: sums of hours are as large, and six times as fast to write.
-const EARLIER_WINDOW_NS: u64 = 60 * SECOND_NS;
+/// Those of the hours before: each recorded window once, so that sums of hours are as large, and 36 times as fast to write.
+const EARLIER_WINDOW_NS: u64 = 360 * SECOND_NS;
 /// How often each question is asked.
 const TURNS: usize = 7;
 /// The service that is asked for: it has most of the recording.
@@ -150,24 +150,48 @@ pub fn ask(path: &Path) {
     for (name, text, from_unix_ns, until_unix_ns, nodes) in questions {
         let question = Question::new(&text, Range { from_unix_ns, until_unix_ns }, Vec::new(), &limits);
         let question = question.expect("a question");
-        let mut times: Vec<f64> = Vec::new();
         let mut told = String::new();
-        for _ in 0..TURNS {
-            let begin = Instant::now();
+        timed(name, || {
             let answer =
                 flame(&store, &question, Some(ClassFrames::Leaf), nodes, &limits).expect("an answer");
             let json = serde_json::to_vec(&answer).expect("it is written");
-            times.push(begin.elapsed().as_secs_f64() * 1e3);
             told = format!(
                 "{} nodes, {} merged, {} bytes",
                 answer.nodes.parent.len(),
                 answer.merged_nodes,
                 json.len()
             );
-        }
-        times.sort_by(f64::total_cmp);
+        });
         println!("# {name}: {told}");
-        println!("{name}_ms {:.1}", times[TURNS / 2]);
-        println!("{name}_ms_least {:.1}", times[0]);
+        // What of it is filter and sum, and what are names.
+        let sums = SumQuery {
+            selection: question.selection(),
+            kind: "wall".to_owned(),
+            by_class: true,
+            by_stack: true,
+            max_sums: limits.max_sums,
+            ..SumQuery::default()
+        };
+        let mut stacks: Vec<StackId> = Vec::new();
+        timed(&format!("{name}_sums"), || {
+            let sums = store.sums(&sums).expect("sums");
+            stacks = sums.sums.into_iter().filter_map(|sum| sum.stack).collect();
+        });
+        stacks.sort_unstable();
+        stacks.dedup();
+        timed(&format!("{name}_frames"), || drop(store.frames(&stacks).expect("frames")));
     }
+}
+
+/// Does something some times, and prints how long it took.
+fn timed(name: &str, mut work: impl FnMut()) {
+    let mut times: Vec<f64> = Vec::new();
+    for _ in 0..TURNS {
+        let begin = Instant::now();
+        work();
+        times.push(begin.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    println!("{name}_ms {:.1}", times[TURNS / 2]);
+    println!("{name}_ms_least {:.1}", times[0]);
 }
