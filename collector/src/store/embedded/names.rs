@@ -18,6 +18,9 @@ use super::writer::signed;
 use super::{failed, retention};
 use crate::store::StoreError;
 
+#[cfg(test)]
+mod tests;
+
 /// Entries of each table that are kept in memory, so that what all hosts have in common is not looked up for each: with 60 bytes each, 15 MB
 /// a table. When there are more, all are forgotten, and looked up again as they are needed.
 const MAX_CACHED: usize = 1 << 18;
