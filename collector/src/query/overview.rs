@@ -132,8 +132,11 @@ pub fn overview(store: &dyn Store, question: &Question, limits: &Limits) -> Resu
             continue;
         }
         let host = hosts.entry(name(&agent.labels)).or_default();
-        // A host that was set up anew has several agents, of which the last lives.
-        if host.labels.is_empty() || agent.last_window_unix_ns / MS_NS >= host.last_window_unix_ms {
+        // A host that was set up anew has several agents, of which the last lives. Other programs that send profiles of the host
+        // diagnose nothing and name no kernel: they tell of it only where no agent does.
+        let rank = |kernel: &str, last_window_unix_ms| (!kernel.is_empty(), last_window_unix_ms);
+        let known = rank(&host.kernel, host.last_window_unix_ms);
+        if host.labels.is_empty() || rank(&agent.kernel, agent.last_window_unix_ns / MS_NS) >= known {
             take_agent(host, agent);
         }
     }
@@ -245,7 +248,7 @@ mod tests {
     use crate::store_in_memory::InMemory;
     use crate::store_in_memory::fleet::{self, START_NS};
     use chokepoint_analysis::profile::Unit;
-    use chokepoint_proto::stream::Hello;
+    use chokepoint_proto::stream::{Batch, Dictionary, Hello, Window};
 
     /// A store that has too much to tell of more than so long a time.
     struct Full(InMemory, u64);
@@ -284,6 +287,45 @@ mod tests {
         fn maintain(&self, now_unix_ns: u64) -> Result<bool, StoreError> {
             self.0.maintain(now_unix_ns)
         }
+    }
+
+    /// Windows of a host at this time, from an agent on this kernel or from a program that names none.
+    fn sent(store: &InMemory, agent: u8, program: &str, kernel: &str, start_unix_ns: u64) {
+        let hello = Hello {
+            agent: vec![agent; 16],
+            host: "a".to_owned(),
+            program: program.to_owned(),
+            kernel: kernel.to_owned(),
+            ..Hello::default()
+        };
+        let window = Window { start_unix_ns, duration_ns: 10_000_000_000, ..Window::default() };
+        let mut appender = store.appender(&hello, None).expect("an appender");
+        let batch = Batch { sequence: 1, ..Batch::default() };
+        appender.append(&batch, &window, &Dictionary::default(), true).expect("it is stored");
+    }
+
+    #[test]
+    fn an_agent_tells_of_its_host_whatever_else_sends_profiles_of_it() {
+        let limits = Limits::default();
+        let range = Range { from_unix_ns: START_NS, until_unix_ns: START_NS + 60_000_000_000 };
+        let question = Question::new("{}", range, Vec::new(), &limits).expect("a question");
+        let program = |store: &InMemory| {
+            let told = overview(store, &question, &limits).expect("an answer");
+            told.hosts.iter().map(|host| host.program.clone()).collect::<Vec<_>>()
+        };
+        // In either order of their identities, whoever was heard of last.
+        for (agent, other) in [(1, 2), (2, 1)] {
+            let store = InMemory::default();
+            sent(&store, other, "otlp", "", START_NS + 20_000_000_000);
+            assert_eq!(program(&store), ["otlp"]);
+            sent(&store, agent, "0.1.0", "6.1.0", START_NS);
+            assert_eq!(program(&store), ["0.1.0"]);
+        }
+        // Of two agents, the later one.
+        let store = InMemory::default();
+        sent(&store, 1, "0.2.0", "6.1.0", START_NS + 20_000_000_000);
+        sent(&store, 2, "0.1.0", "6.1.0", START_NS);
+        assert_eq!(program(&store), ["0.2.0"]);
     }
 
     #[test]
