@@ -47,7 +47,7 @@ pub(super) const HTML: &str = "text/html; charset=utf-8";
 pub(super) const MARKDOWN: &str = "text/markdown; charset=utf-8";
 
 /// What a comparison is asked with.
-const COMPARED: &[Parameter] = &[QUERY, FROM, UNTIL, BEFORE_QUERY, BEFORE_FROM, BEFORE_UNTIL, LIMIT];
+const COMPARED: &[Parameter] = &[QUERY, FROM, UNTIL, BEFORE_QUERY, BEFORE_FROM, BEFORE_UNTIL, STEP, LIMIT];
 
 /// All of them.
 pub(super) const ENDPOINTS: [Endpoint; 20] = [
@@ -268,7 +268,8 @@ fn file(
 
 fn compared(store: &dyn Store, asked: &Asked<'_>) -> Result<compare::Comparison, QueryError> {
     let functions = asked.count(LIMIT, USUAL_FUNCTIONS, asked.limits.max_functions)?;
-    compare::compare(store, &asked.question_before()?, &asked.question()?, functions, asked.limits)
+    let (before, after) = (asked.question_before()?, asked.question()?);
+    compare::compare(store, &before, &after, asked.step_ns()?, functions, asked.limits)
 }
 
 fn report(

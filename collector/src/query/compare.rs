@@ -84,10 +84,11 @@ pub fn compare(
     store: &dyn Store,
     before: &Question,
     after: &Question,
+    step_ns: Option<u64>,
     max_functions: usize,
     limits: &Limits,
 ) -> Result<Comparison, QueryError> {
-    let (sides, step_ns) = sides(store, [before, after], limits)?;
+    let (sides, step_ns) = sides(store, [before, after], step_ns, limits)?;
     if let [Some(one), Some(other)] = sides.each_ref().map(|side| side.sums.unit)
         && one != other
     {
@@ -169,14 +170,16 @@ fn told(
     }
 }
 
-/// Both selections by class in steps of one length: as long as the longer one asks for, and no shorter than what is stored.
+/// Both selections by class in steps of one length: as long as was asked for, else as the longer one asks for, and no shorter than what is
+/// stored.
 fn sides<'q>(
     store: &dyn Store,
     questions: [&'q Question; 2],
+    step_ns: Option<u64>,
     limits: &Limits,
 ) -> Result<([Side<'q>; 2], u64), QueryError> {
     let longest_ns = questions.map(|question| question.range.until_unix_ns - question.range.from_unix_ns);
-    let mut step_ns = usual_step(longest_ns[0].max(longest_ns[1]));
+    let mut step_ns = step_ns.unwrap_or_else(|| usual_step(longest_ns[0].max(longest_ns[1])));
     loop {
         let [before, after] = questions.map(|question| side(store, question, step_ns, limits));
         let sides = [before?, after?];
@@ -374,7 +377,7 @@ mod tests {
             })
             .collect();
         let store = fleet::store_of(&windows);
-        compare(&store, &ask(0, 400), &ask(400, 800), 100, &Limits::default()).expect("a comparison")
+        compare(&store, &ask(0, 400), &ask(400, 800), None, 100, &Limits::default()).expect("a comparison")
     }
 
     fn is<'c>(of: &'c [Compared], name: &str) -> &'c Compared {
@@ -408,10 +411,21 @@ mod tests {
     }
 
     #[test]
+    fn steps_are_as_long_as_was_asked_for_and_no_shorter_than_what_is_stored() {
+        let store = fleet::store_of(&[(5, 5); 80]);
+        let step = |step_ns| {
+            let limits = Limits::default();
+            let found = compare(&store, &ask(0, 400), &ask(400, 800), Some(step_ns), 100, &limits);
+            found.expect("a comparison").step_ms
+        };
+        assert_eq!([S, 10 * S, 20 * S].map(step), [10_000, 10_000, 20_000]);
+    }
+
+    #[test]
     fn too_few_steps_and_too_much_to_compare_are_told() {
         let limits = Limits { max_signal_values: 1, ..Limits::default() };
         let store = fleet::store_of(&[(5, 5); 12]);
-        let found = compare(&store, &ask(0, 60), &ask(60, 120), 100, &limits).expect("a comparison");
+        let found = compare(&store, &ask(0, 60), &ask(60, 120), None, 100, &limits).expect("a comparison");
         assert!(found.classes.iter().all(|change| change.is == Reality::Unknown && change.p.is_none()));
         assert!(found.notes[0].contains("there are 4 and 4 whole steps of 10s"), "{:?}", found.notes);
         assert!(found.notes[1].starts_with("signals were not compared: more than 1"), "{:?}", found.notes);
