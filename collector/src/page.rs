@@ -27,7 +27,7 @@ const INDEX: &str = "index.html";
 /// Files whose names change with what is in them.
 const HASHED: &str = "assets/";
 /// Paths that are views: the page itself tells them apart.
-pub const VIEWS: [&str; 6] = ["/", "/verdict", "/explore", "/host", "/compare", "/profile"];
+pub const VIEWS: [&str; 7] = ["/", "/verdict", "/explore", "/host", "/pod", "/compare", "/profile"];
 
 /// The page runs its own files only, asks nobody else, and no markup can be made of text.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \

@@ -12,6 +12,7 @@ import { Compare } from "./views/compare";
 import { Explore } from "./views/explore";
 import { HostView } from "./views/host";
 import { Overview } from "./views/overview";
+import { PodView } from "./views/pod";
 import { ProfileView } from "./views/profile";
 import { VerdictView } from "./views/verdict";
 
@@ -32,6 +33,8 @@ function Shown({ place }: { place: Place }) {
       return <Explore place={place} />;
     case "/host":
       return <HostView place={place} />;
+    case "/pod":
+      return <PodView place={place} />;
     case "/compare":
       return <Compare place={place} />;
     case "/profile":
@@ -42,10 +45,11 @@ function Shown({ place }: { place: Place }) {
 function Page() {
   const place = usePlace();
   const theme = useTheme();
-  const host = place.params.host;
+  const { host, pod } = place.params;
   useEffect(() => {
     const name = place.view === "/" ? "Overview" : place.view.slice(1);
-    document.title = `${host ? `${host} · ` : ""}${name} · Chokepoint`;
+    const subject = place.view === "/pod" ? pod : host;
+    document.title = `${subject ? `${subject} · ` : ""}${name} · Chokepoint`;
   }, [place]);
   const { from, until } = place.params;
   return (
@@ -61,6 +65,11 @@ function Page() {
               {name}
             </Link>
           ))}
+          {pod && (
+            <Link view="/pod" params={{ pod, host, from, until }} current={place.view === "/pod"}>
+              Pod
+            </Link>
+          )}
           {host && (
             <>
               <Link view="/verdict" params={{ host, from, until }} current={place.view === "/verdict"}>

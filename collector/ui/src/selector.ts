@@ -62,6 +62,29 @@ function labelOf(matcher: string): string {
   return name.startsWith('"') ? name.slice(1, -1).replace(/\\(.)/g, "$1") : name;
 }
 
+/** What stands between braces, without matchers of other labels than these. */
+export function onlyOf(matchers: string, labels: ReadonlySet<string>): string {
+  return parts(matchers)
+    .filter((matcher) => labels.has(labelOf(matcher)))
+    .join(",");
+}
+
+/** Whether labels fulfil what stands between braces; what cannot be read here, or is another dialect of regular expressions, excludes nothing. */
+export function admits(matchers: string, labels: Readonly<Record<string, string>>): boolean {
+  return parts(matchers).every((matcher) => {
+    const found = /^(?:"(?:[^"\\]|\\.)*"|[A-Za-z0-9_]*)\s*(=~|!~|!=|=)\s*("(?:[^"\\]|\\.)*")$/.exec(matcher);
+    if (!found) return true;
+    const value = labels[labelOf(matcher)] ?? "";
+    try {
+      const wanted = JSON.parse(found[2]) as string;
+      const isSame = found[1].endsWith("~") ? new RegExp(`^(?:${wanted})$`, "su").test(value) : value === wanted;
+      return found[1].startsWith("!") ? !isSame : isSame;
+    } catch {
+      return true;
+    }
+  });
+}
+
 /** The same query with this value of the label: whatever it said of that is replaced. */
 export function against(query: string, label: string, value: string): string {
   const { type, matchers } = split(query);

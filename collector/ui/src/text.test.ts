@@ -1,7 +1,7 @@
 /// <reference types="node" />
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { against, and, escapeRegex, is, oneOf, quote, selector, split, typing } from "./selector";
+import { admits, against, and, escapeRegex, is, oneOf, onlyOf, quote, selector, split, typing } from "./selector";
 import { bytes, count, duration, measured, percent, points, span } from "./units";
 import { address, read } from "./url";
 import { lengthMs, stepFor } from "./time";
@@ -30,6 +30,16 @@ test("a label's values are set against each other in one query", () => {
   assert.equal(against('cpu{service="web",version="1"}', "version", "2"), 'cpu{service="web",version="2"}');
   assert.equal(against('cpu{version=~"1|2",zone="a,}"}', "version", "2"), 'cpu{zone="a,}",version="2"}');
   assert.equal(against("wall{}", "app.kubernetes.io/name", 'x"y'), 'wall{"app.kubernetes.io/name"="x\\"y"}');
+});
+
+test("what is asked of hosts alone is told from the rest", () => {
+  const matchers = 'host=~"a|b",class!="idle",zone!="z,1","app.kubernetes.io/name"="x\\"y"';
+  assert.equal(onlyOf(matchers, new Set(["host", "zone"])), 'host=~"a|b",zone!="z,1"');
+  const hosts = onlyOf(matchers, new Set(["host", "zone", "app.kubernetes.io/name"]));
+  const named = { "app.kubernetes.io/name": 'x"y' };
+  assert.deepEqual([{ host: "a", zone: "z2", ...named }, { host: "ab", ...named }, { host: "b", zone: "z,1", ...named }, { host: "b" }].map((labels) => admits(hosts, labels)), [true, false, false, false]);
+  assert.equal(admits('host=~"(?x)a"', { host: "b" }), true);
+  assert.equal(admits("", {}), true);
 });
 
 test("completion knows what is being typed", () => {

@@ -11,18 +11,21 @@ export function stepFor(lengthMs: number): string {
   return `${seconds.find((step) => step >= least && step >= 10) ?? 86_400}s`;
 }
 
+const UNIT_MS: Record<string, number> = { s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3 };
+
+/** A time as the address has it, in milliseconds; what cannot be read here is no number. */
+export function timeMs(text: string, nowMs = Date.now()): number {
+  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
+  if (text.startsWith("now")) {
+    let ms = nowMs;
+    for (const [, amount, unit] of text.matchAll(/(\d+)([smhd])/g)) ms -= Number(amount) * UNIT_MS[unit];
+    return ms;
+  }
+  return Date.parse(text);
+}
+
 /** Milliseconds between two times as the address has them; what cannot be read here is taken for an hour. */
 export function lengthMs(from: string, until: string, nowMs = Date.now()): number {
-  const UNIT: Record<string, number> = { s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3 };
-  const at = (text: string): number => {
-    if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000;
-    if (text.startsWith("now")) {
-      let ms = nowMs;
-      for (const [, amount, unit] of text.matchAll(/(\d+)([smhd])/g)) ms -= Number(amount) * UNIT[unit];
-      return ms;
-    }
-    return Date.parse(text);
-  };
-  const length = at(until) - at(from);
+  const length = timeMs(until, nowMs) - timeMs(from, nowMs);
   return Number.isFinite(length) && length > 0 ? length : 3600e3;
 }

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 
 /** Views by their path. The collector answers each of these with the page. */
-export const VIEWS = ["/", "/verdict", "/explore", "/host", "/compare", "/profile"] as const;
+export const VIEWS = ["/", "/verdict", "/explore", "/host", "/pod", "/compare", "/profile"] as const;
 export type View = (typeof VIEWS)[number];
 
 export type Params = Record<string, string | undefined>;
@@ -16,9 +16,9 @@ export interface Place {
 /** What a view shows where its address says nothing. */
 export const DEFAULTS: Readonly<Record<string, string>> = { from: "now-1h", until: "now" };
 
-export function read(location: { pathname: string; search: string }): Place {
-  const view = VIEWS.find((view) => view === location.pathname) ?? "/";
-  return { view, params: Object.fromEntries(new URLSearchParams(location.search)) };
+export function read({ pathname, search }: { pathname: string; search: string }): Place {
+  const view = VIEWS.find((view) => view === pathname) ?? "/";
+  return { view, params: Object.fromEntries(new URLSearchParams(search)) };
 }
 
 /** An address; what is as usual is left out. */
@@ -37,33 +37,69 @@ function changed(): void {
   for (const listener of listeners) listener();
 }
 
+/** The least time between two changes of the address that are no steps of their own: browsers count them, and take longer for one than the page. */
+const REPLACE_MS = 200;
+/** Where the page is; the browser's address may follow it by that time. */
+let here = typeof location === "undefined" ? "/" : location.pathname + location.search;
+let timer: ReturnType<typeof setTimeout> | undefined;
+let replacedMs = -REPLACE_MS;
+
+/** Has the browser's address be that of the page. */
+function follow(): void {
+  clearTimeout(timer);
+  timer = undefined;
+  if (here === location.pathname + location.search) return;
+  replacedMs = performance.now();
+  history.replaceState(null, "", here);
+}
+
+function place(): Place {
+  return read(new URL(here, location.origin));
+}
+
 /** Goes to an address. `replace` is for what is no step of its own for the back button. */
 export function go(to: string, replace = false): void {
-  if (to === `${location.pathname}${location.search}`) return;
-  history[replace ? "replaceState" : "pushState"](null, "", to);
+  if (to === here) return;
+  if (replace) {
+    here = to;
+    timer ??= setTimeout(follow, Math.max(0, replacedMs + REPLACE_MS - performance.now()));
+  } else {
+    follow();
+    here = to;
+    history.pushState(null, "", to);
+  }
   changed();
   if (!replace) scrollTo(0, 0);
 }
 
 /** Changes some of what the present view shows. */
 export function change(params: Params, replace = false): void {
-  const place = read(location);
-  go(address(place.view, { ...place.params, ...params }), replace);
+  const { view, params: shown } = place();
+  go(address(view, { ...shown, ...params }), replace);
 }
 
 /** Where the page is, now and after every change. */
 export function usePlace(): Place {
-  const [place, setPlace] = useState(() => read(location));
+  const [shown, setShown] = useState(place);
   useEffect(() => {
-    const listener = () => setPlace(read(location));
+    const listener = () => setShown(place());
+    // Back or forward: what was not yet in the address is of the place that was left.
+    const moved = () => {
+      clearTimeout(timer);
+      timer = undefined;
+      here = location.pathname + location.search;
+      changed();
+    };
     listeners.add(listener);
-    addEventListener("popstate", listener);
+    addEventListener("popstate", moved);
+    addEventListener("pagehide", follow);
     return () => {
       listeners.delete(listener);
-      removeEventListener("popstate", listener);
+      removeEventListener("popstate", moved);
+      removeEventListener("pagehide", follow);
     };
   }, []);
-  return place;
+  return shown;
 }
 
 /** The time that a place shows. */

@@ -5,12 +5,14 @@
 //
 // Where READER_TOKEN and OPERATOR_TOKEN are set, its collector asks for tokens, its agent runs, and profiles of the process TARGET_PID are made.
 //
+// TARGET_POD and TARGET_CONTAINER are profiled, too, where they are set. Where CHANGED_AT is, the program shift_c changed then.
+//
 // FROM and UNTIL are Unix seconds of what is looked at. Screenshots go into the directory. `tests/tests/page.rs` starts this, with data from a real agent.
 
 import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { launch } from "./first-view.mjs";
 import * as flame from "./flame.mjs";
 import * as profile from "./profile.mjs";
 import * as views from "./views.mjs";
@@ -24,10 +26,7 @@ const PATIENCE_MS = 60_000;
 /** Findings of these impacts fail the test. */
 const SERIOUS = new Set(["serious", "critical"]);
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update"],
-});
+const browser = await launch();
 console.log(`Chromium ${browser.version()}`);
 /** What failed, and why. */
 const failed = [];
@@ -56,6 +55,8 @@ const tools = {
   time: `from=${from}&until=${until}`,
   from: Number(from),
   until: Number(until),
+  /** When the program shift_c changed in between, where it did. */
+  changed: Number(process.env.CHANGED_AT) || undefined,
   /** Goes to a view and waits until all of it is there. */
   async visit(page, path) {
     await page.goto(`${url}${path}`);

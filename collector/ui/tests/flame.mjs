@@ -1,5 +1,7 @@
 // The flame graph: what people do with it, and how fast it is with as many nodes as the collector may send.
 
+import { readFileSync } from "node:fs";
+
 const NODES = 200_000;
 const FRAMES = 20_000;
 /** What is to be reached on an idle machine; a busy one is only told. */
@@ -59,6 +61,42 @@ async function drawn(page, act) {
   return page.evaluate(() => globalThis.draws);
 }
 
+/** Lengths of all frames while something happens, milliseconds: what the whole page takes, not drawing alone. */
+async function frames(page, act) {
+  await page.evaluate(() => {
+    const times = [];
+    globalThis.frameTimes = times;
+    const tick = (now) => {
+      times.push(now);
+      if (globalThis.frameTimes === times) requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(tick);
+  });
+  await act();
+  return page.evaluate(() => {
+    const times = globalThis.frameTimes;
+    globalThis.frameTimes = undefined;
+    return times.slice(1).map((at, frame) => at - times[frame]);
+  });
+}
+
+/** Runs in the page: zooms in and out again, one of them in each frame. */
+function zoomEachFrame(times) {
+  const canvas = document.querySelector(".flame canvas");
+  const box = canvas.getBoundingClientRect();
+  return new Promise((resolve) => {
+    let done = 0;
+    const next = () => {
+      if (done === times) return resolve();
+      const event = { clientX: box.left + box.width * ((done * 0.37) % 1), clientY: box.top + 9 + 18 * (1 + (done % 10)), bubbles: true, cancelable: true };
+      if (done++ % 2) canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "Escape", bubbles: true, cancelable: true }));
+      else canvas.dispatchEvent(new MouseEvent("click", event));
+      requestAnimationFrame(next);
+    };
+    requestAnimationFrame(next);
+  });
+}
+
 const worst = (lengths) => Math.max(...lengths);
 const median = (lengths) => [...lengths].sort((a, b) => a - b)[lengths.length >> 1];
 
@@ -102,7 +140,27 @@ export const tests = {
         }),
         FRAME_MS,
       );
+      const smooth = (what, lengths) => {
+        const rate = (1000 * lengths.length) / lengths.reduce((sum, length) => sum + length, 0);
+        // A frame that begins at the next but one chance is one and a half as long at least.
+        const late = lengths.filter((length) => length > FRAME_MS * 1.5).length;
+        console.log(`  ${what}: ${rate.toFixed(1)} frames a second, ${late} of ${lengths.length} late, the longest ${worst(lengths).toFixed(1)} ms`);
+        assert(rate >= 60 / SLACK, `${what}: ${rate} frames a second`);
+      };
+      // As few as browsers allow addresses to change.
+      smooth("zooming, in or out in each frame", await frames(page, () => page.evaluate(zoomEachFrame, 90)));
+      await page.locator(".flame canvas").press("Escape");
       const search = page.getByPlaceholder("Search frames");
+      smooth(
+        "searching, a letter every 150 ms",
+        await frames(page, async () => {
+          await search.focus();
+          await page.keyboard.type("module_3.*function_12", { delay: 150 });
+          await page.waitForTimeout(300);
+        }),
+      );
+      await page.waitForSelector(".matched");
+      await search.fill("");
       report(
         "drawing what matches",
         await drawn(page, async () => {
@@ -127,7 +185,7 @@ export const tests = {
   },
 
   "the flame graph zooms, searches, turns and is a link": {
-    async run(page, { host, time, visit, address, settled, assert, shot }) {
+    async run(page, { host, time, visit, address, settled, assert, equal, shot }) {
       await visit(page, `/explore?query=${encoded(`wall{host="${host}",class!="idle"}`)}&by=process&${time}`);
       const canvas = page.locator(".flame canvas");
       const zoomed = async () => (await address(page)).searchParams.get("zoom");
@@ -156,23 +214,48 @@ export const tests = {
       await page.waitForSelector(".search [role=alert]");
       await page.getByPlaceholder("Search frames").fill("");
       await page.waitForFunction(() => !new URL(location.href).searchParams.has("search"));
-      for (const [label, values] of [["Turn", ["flame", "inverted", "icicle"]], ["Colour", ["kind", "module", "class"]], ["Show", ["table", "flame", "both"]]]) {
+      for (const [label, values] of [["Turn", ["flame", "inverted", "icicle"]], ["Colour", ["kind", "module", "package", "class"]], ["Frames", ["package", "module", ""]], ["Show", ["table", "flame", "both"]]]) {
         for (const value of values) {
           await page.getByLabel(label, { exact: true }).selectOption(value);
           await page.waitForTimeout(80);
-          if (value === "inverted") await shot(page, "explore-inverted", false);
+          if (value === "inverted" || value === "package") await shot(page, `explore-${label.toLowerCase()}-${value}`, false);
         }
       }
       await page.getByLabel("No recursion").check();
-      await page.getByLabel("Modules").check();
-      await page.waitForTimeout(100);
-      await page.getByLabel("Modules").uncheck();
-      // The menu copies, and shows a function from both sides.
-      const box = await canvas.boundingBox();
-      await page.mouse.click(box.x + box.width / 3, box.y + 9 + 18 * 4, { button: "right" });
+      assert((await address(page)).searchParams.get("fold") === "recursion", "what is folded is not in the address");
+      await page.getByLabel("No recursion").uncheck();
+      // What the menu copies is the frame's name, and its stack with the frame first. The widest frames: below the root the process, and so on.
+      await page.context().grantPermissions(["clipboard-read", "clipboard-write"]);
+      const copied = () => page.evaluate(() => navigator.clipboard.readText());
+      await page.locator(".flame canvas").focus();
+      for (let depth = 0; depth < 4; depth++) await page.keyboard.press("ArrowDown");
+      const told = await page.locator(".flame [aria-live]").innerText();
+      const frame = told.slice(0, told.lastIndexOf(": "));
+      await page.keyboard.press("Shift+F10");
       await page.getByRole("menu").waitFor();
       await shot(page, "explore-menu", false);
+      await page.getByRole("menuitem", { name: "Copy the frame" }).click();
+      equal(await copied(), frame, "what was copied of the frame");
+      const box = await canvas.boundingBox();
+      await page.mouse.click(box.x + box.width / 3, box.y + 9 + 18 * 4, { button: "right" });
+      await page.getByRole("menuitem", { name: "Copy the frame" }).click();
+      const below = await copied();
+      await page.mouse.click(box.x + box.width / 3, box.y + 9 + 18 * 4, { button: "right" });
       await page.getByRole("menuitem", { name: "Copy the stack" }).click();
+      const stack = (await copied()).split("\n");
+      assert(stack.length >= 2 && stack[0] === below, `the stack is ${stack}`);
+      // Only the stacks that a frame is in: the share is of all, and the address has it.
+      const nodes = async () => Number((await page.locator(".facts").last().innerText()).match(/([\d,]+) nodes/)[1].replaceAll(",", ""));
+      const all = await nodes();
+      await page.mouse.click(box.x + box.width / 3, box.y + 9 + 18 * 4, { button: "right" });
+      await page.getByRole("menuitem", { name: "Only stacks with it" }).click();
+      await page.getByRole("button", { name: "All stacks" }).waitFor();
+      assert((await nodes()) < all, "no stack was left out");
+      equal((await address(page)).searchParams.get("only"), below, "what the address is filtered by");
+      await shot(page, "explore-only", false);
+      await page.getByRole("button", { name: "All stacks" }).click();
+      await page.waitForFunction(() => !new URL(location.href).searchParams.has("only"));
+      // A function from both sides.
       await page.mouse.click(box.x + box.width / 3, box.y + 9 + 18 * 3, { button: "right" });
       await page.getByRole("menuitem", { name: "Callers and callees" }).click();
       await page.waitForSelector(".sandwich canvas");
@@ -185,14 +268,51 @@ export const tests = {
     },
   },
 
+  "what is missing of a graph is told on it": {
+    async run(page, { url, host, from, until, visit, assert, shot, accessible }) {
+      const agents = await (await fetch(`${url}/api/v1/agents`)).json();
+      const lost = { from_unix_ms: from * 1000, until_unix_ms: until * 1000, signals: [{ name: "agent.lost_samples", labels: { host, instance: "ring buffer full" }, unit: "1", values: [{ start_unix_ms: from * 1000, value: 7, max: 7, level: 0 }] }] };
+      const asked = [];
+      await page.route("**/api/v1/signals**", (route) => {
+        asked.push(new URL(route.request().url()).searchParams.get("query"));
+        route.fulfill({ json: lost });
+      });
+      await page.route("**/api/v1/agents", (route) => route.fulfill({ json: { agents: agents.agents.map((agent) => ({ ...agent, last_window_unix_ms: (from + 1) * 1000, given_up: ["stacks of waits"] })) } }));
+      await page.route("**/api/v1/flamegraph**", async (route) => {
+        const answer = await (await route.fetch()).json();
+        // Some function stands for callers that nobody knows.
+        const frame = answer.frames.kind.findIndex((kind) => answer.kinds[kind] === "user");
+        answer.strings.push("[incomplete: stack depth limit]");
+        answer.frames.name[frame] = answer.strings.length - 1;
+        route.fulfill({ json: { ...answer, merged_nodes: 5 } });
+      });
+      await visit(page, `/explore?query=${encoded(`wall{host="${host}",service!="x"}`)}&from=${from}&until=${until + 600}`);
+      for (const said of ["of the lightest nodes are merged", "the callers are not all known (stack depth limit)", `Samples were lost in this time on ${host} (ring buffer full)`, "Nothing is stored of the end of this time", "agents gave up some of it"]) {
+        await page.waitForSelector(`[role=note]:has-text("${said}")`);
+      }
+      // Agents know nothing of services.
+      assert(asked.every((query) => query === `agent.lost_samples{host="${host}"}`), `asked for ${asked}`);
+      await shot(page, "explore-gaps", false);
+      await accessible(page, "gaps");
+    },
+  },
+
   "a profile is kept in every form": {
     async run(page, { host, time, visit, assert }) {
       await visit(page, `/explore?query=${encoded(`cpu{host="${host}"}`)}&${time}`);
-      for (const [name, end] of [["pprof", "pb.gz"], ["folded", "folded"], ["SVG", "svg"], ["speedscope", "speedscope.json"]]) {
+      const forms = [
+        ["pprof", "pb.gz", /^\u001f/],
+        ["folded", "folded", /^[^\n]+;[^\n]+ \d+\n/],
+        ["SVG", "svg", /<svg /],
+        ["speedscope", "speedscope.json", /"\$schema":"https:\/\/www.speedscope.app\/file-format-schema.json"/],
+      ];
+      for (const [name, end, has] of forms) {
         const download = page.waitForEvent("download");
         await page.getByRole("button", { name, exact: true }).click();
         const file = await download;
         assert(file.suggestedFilename() === `profile.${end}`, `${name}: ${file.suggestedFilename()}`);
+        const text = readFileSync(await file.path(), "latin1");
+        assert(has.test(text), `${name} begins with ${text.slice(0, 200)}`);
       }
     },
   },

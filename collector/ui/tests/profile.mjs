@@ -1,6 +1,6 @@
 // Profiles on demand, of a real agent, at a collector that asks for tokens: a reader looks, an operator has them made.
 
-const { READER_TOKEN: READER, OPERATOR_TOKEN: OPERATOR, TARGET_PID: PID } = process.env;
+const { READER_TOKEN: READER, OPERATOR_TOKEN: OPERATOR, TARGET_PID: PID, TARGET_POD: POD, TARGET_CONTAINER: CONTAINER } = process.env;
 /** An unoptimized agent loads its programs and names what they saw, on a machine that has other things to do. */
 const MADE_MS = 240_000;
 
@@ -30,6 +30,26 @@ async function result(page, tools, name) {
   await shot(page, `profile-${name}-screen`, false);
   await accessible(page, `profile, ${name}`);
   equal(Math.max(0, await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)), 0, `profile, ${name}: pixels that the page is too wide`);
+}
+
+/** A pod's view, from its host's. */
+async function pod(page, { host, visit, settled, shot, accessible, address, assert, equal }, name) {
+  if (!POD) return console.log("  TARGET_POD is not set: there is no container runtime");
+  await as(page, READER);
+  await visit(page, `/host?host=${encoded(host)}`);
+  await page.getByRole("region", { name: "Pods" }).getByRole("link", { name: POD }).click();
+  await page.waitForURL(/\/pod\?pod=/);
+  await settled(page);
+  const text = await page.locator("main").innerText();
+  for (const told of [POD, host, "limited by", "Containers", CONTAINER, "Run-queue latency", "Retransmits by peer"]) assert(text.includes(told), `${told} is missing: ${text}`);
+  const cpus = Number(await page.getByRole("region", { name: "Containers" }).locator("tbody tr", { hasText: CONTAINER }).locator("td.number").first().innerText());
+  assert(cpus > 0, "a container that computes has used no CPU");
+  await shot(page, `pod-${name}`);
+  await accessible(page, `pod, ${name}`);
+  equal(Math.max(0, await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)), 0, `pod, ${name}: pixels that the page is too wide`);
+  await page.getByRole("link", { name: "Profile now" }).last().click();
+  await page.waitForURL(/\/profile\?/);
+  equal((await address(page)).searchParams.get("which"), POD, "what is to be profiled");
 }
 
 export const tests = {
@@ -131,6 +151,35 @@ export const tests = {
       }
     },
   },
+
+  "an operator profiles a pod and a container, which the page offers by their names": {
+    async run(page, { visit, assert, equal, settled }) {
+      if (!POD) return console.log("  TARGET_POD is not set: there is no container runtime");
+      await as(page, OPERATOR);
+      for (const [kind, name] of [["pod", POD], ["container", CONTAINER]]) {
+        await visit(page, "/profile");
+        await page.getByLabel("Profile", { exact: true }).selectOption(kind);
+        await page.locator(`#targets option[value="${name}"]`).waitFor({ state: "attached" });
+        await page.getByLabel("Which").fill(name);
+        await page.getByLabel("Samples a second").selectOption("199");
+        await page.getByLabel("For", { exact: true }).selectOption("5s");
+        await page.getByRole("button", { name: "Profile now" }).click();
+        await page.locator("progress").waitFor();
+        await page.getByText("What this rests on").waitFor({ timeout: MADE_MS });
+        await settled(page);
+        const title = await page.getByRole("heading", { level: 1 }).innerText();
+        assert(title.includes(name), `the title is ${title}`);
+        // Its containers run busybox and nothing else; a process of the host runs beside them.
+        const threads = await page.locator(".lanes tbody th").allInnerTexts();
+        assert(threads.length >= 1 && threads.every((thread) => /^(sh|busybox|sleep)\b/.test(thread)), `threads of the ${kind}: ${threads}`);
+        equal(await page.locator(".lanes tbody tr").count(), threads.length, "lanes");
+      }
+    },
+  },
+
+  "a pod has a view, light": { run: (page, tools) => pod(page, tools, "light") },
+  "a pod has a view, dark": { options: { colorScheme: "dark" }, run: (page, tools) => pod(page, tools, "dark") },
+  "a pod has a view, 400 px": { options: { viewport: { width: 400, height: 800 } }, run: (page, tools) => pod(page, tools, "narrow") },
 
   "a profile, light": { run: (page, tools) => result(page, tools, "light") },
   "a profile, dark": { options: { colorScheme: "dark" }, run: (page, tools) => result(page, tools, "dark") },

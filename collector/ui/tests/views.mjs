@@ -1,6 +1,7 @@
 // The views, each opened, clicked and typed into.
 
 import { readFileSync } from "node:fs";
+import { firstView } from "./first-view.mjs";
 
 const HOSTILE = "onerror";
 
@@ -171,10 +172,10 @@ export const tests = {
     async run(page, { url, host, time, address, settled, assert, equal }) {
       const answer = await (await fetch(`${url}/api/v1/overview?${time}`)).json();
       const { verdict } = answer.hosts.find((known) => known.labels.host === host);
-      const start = Date.now();
+      const { hosts_ms, all_ms } = await firstView(page.context().browser(), `${url}/?${time}`);
+      console.log(`  first view after ${hosts_ms.toFixed(0)} ms, all of it after ${all_ms.toFixed(0)} ms`);
       await page.goto(`${url}/?${time}`);
       await page.waitForSelector(".hosts tbody tr");
-      console.log(`  first view after ${Date.now() - start} ms`);
       await settled(page);
       const row = await page.locator(".hosts tbody tr", { hasText: host }).innerText();
       for (const told of [verdict.code, verdict.summary]) assert(row.includes(told), `the row does not say ${told}: ${row}`);
@@ -247,6 +248,32 @@ export const tests = {
       assert((await address(page)).href === shown, "the address does not stay");
       await page.getByLabel("Time", { exact: true }).selectOption("now-5m");
       await page.waitForURL(/from=now-5m/);
+    },
+  },
+
+  "a moment is clicked, or chosen by keys, and its stacks are shown": {
+    async run(page, { host, time, visit, address, settled, assert }) {
+      await visit(page, `/host?host=${encoded(host)}&${time}`);
+      const plot = page.getByRole("application", { name: /^Thread time/ });
+      const box = await page.locator(".u-over").boundingBox();
+      await page.mouse.move(box.x + box.width * 0.5, box.y + 60);
+      assert(/threads · .+ \d/.test(await page.locator(".chart output").innerText()), `the moment says ${await page.locator(".chart output").innerText()}`);
+      await page.mouse.click(box.x + box.width * 0.5, box.y + 60);
+      await page.waitForURL(/\/explore\?query=/);
+      await settled(page);
+      const length = async () => {
+        const { searchParams } = await address(page);
+        return Number(searchParams.get("until")) - Number(searchParams.get("from"));
+      };
+      assert((await length()) === 10, `a step has ${await length()} s`);
+      await page.goBack();
+      await settled(page);
+      await plot.focus();
+      await page.keyboard.press("ArrowRight");
+      await page.keyboard.press("Shift+ArrowRight");
+      await page.keyboard.press("Enter");
+      await page.waitForURL(/\/explore\?query=/);
+      assert((await length()) === 20, `two steps have ${await length()} s`);
     },
   },
 
@@ -357,6 +384,36 @@ export const tests = {
       assert(params.get("query") !== params.get("before_query") && params.get("before_from") === String(from), `the address has ${params}`);
       const sides = await page.getByRole("region", { name: "Sides" }).innerText();
       assert(sides.includes(`service="${values[1]}"`) && sides.includes(`service="${values[2]}"`), sides);
+    },
+  },
+
+  "what really changed between two periods is told, and what did not is not": {
+    async run(page, { changed, from, until, visit, settled, assert, shot, accessible }) {
+      if (!changed) return console.log("  CHANGED_AT is not set: nobody knows what changed");
+      // The second of the change is neither before nor after.
+      const times = `from=${changed + 1}&until=${until}&before_from=${from}&before_until=${changed - 1}`;
+      await visit(page, `/compare?query=${encoded('cpu{process="shift_c"}')}&${times}&step=1s`);
+      const functions = page.getByRole("region", { name: "Functions, without what they called" });
+      const row = (name) => functions.locator("tbody tr", { hasText: name }).innerText();
+      assert((await row("price_order")).includes("▲ grew"), `the function that takes twice the time: ${await functions.innerText()}`);
+      assert(!(await row("parse_order")).includes("▲ grew"), `the function that takes the same: ${await functions.innerText()}`);
+      // In the graph, too: the share that it has now against the one that it had.
+      const inTable = page.locator(".functions tbody tr", { hasText: "price_order" });
+      assert((await inTable.locator(".grew").innerText()).startsWith("+"), await inTable.innerText());
+      await shot(page, "compare-changed");
+      await accessible(page, "compare, changed");
+      for (const [name, has] of [["HTML", /price_order[^]*grew|grew[^]*price_order/], ["Markdown", /grew.*price_order|price_order.*grew/]]) {
+        const download = page.waitForEvent("download");
+        await page.getByRole("button", { name, exact: true }).click();
+        const text = readFileSync(await (await download).path(), "utf8");
+        assert(has.test(text), `the report as ${name} does not tell it: ${text}`);
+      }
+      await functions.getByRole("button", { name: "price_order" }).click();
+      await page.waitForSelector("text=Callers and callees of");
+      // The same time twice has not changed.
+      await visit(page, `/compare?query=${encoded('cpu{process="shift_c"}')}&from=${from}&until=${changed - 1}&before_from=${from}&before_until=${changed - 1}&step=1s`);
+      await settled(page);
+      assert((await page.locator("td.grew, td.shrank").filter({ hasText: /grew|shrank/ }).count()) === 0, "a change is found where there is none");
     },
   },
 

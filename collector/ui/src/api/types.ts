@@ -197,7 +197,7 @@ export interface Change {
 }
 
 export interface Agents {
-  agents: { labels: Labels; last_window_unix_ms: number; dropped_batches: number }[];
+  agents: { labels: Labels; kernel: string; last_window_unix_ms: number; dropped_batches: number; notes?: string[]; given_up?: string[] }[];
 }
 
 /** Who asks: without tokens everybody has every role. */

@@ -26,6 +26,8 @@ export interface FlameProps {
   onSandwich?: (frame: number) => void;
   /** Searches for a function. */
   onSearch?: (name: string) => void;
+  /** Leaves only stacks with a function. */
+  onOnly?: (frame: number) => void;
   /** The most rows that are in view at once; more are scrolled to. */
   maxRows?: number;
 }

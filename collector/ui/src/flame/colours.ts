@@ -1,9 +1,11 @@
-// What a node's colour says: the class of its time, what code it is, its module, or by how much it grew.
+// What a node's colour says: the class of its time, what code it is, its module or package, or by how much it grew.
 
 import { CLASSES, classOfFrame } from "../classes";
 import { growth, type Graph } from "./graph";
+import { packages } from "./packages";
+import { modules } from "./transform";
 
-export type ColourBy = "class" | "kind" | "module" | "diff";
+export type ColourBy = "class" | "kind" | "module" | "package" | "diff";
 
 /** Colours by number, and each node's number. */
 export interface Colouring {
@@ -29,7 +31,7 @@ const KINDS: [kind: string, colour: string, name: string][] = [
 ];
 
 /** Hues that differ for every eye, for names that have no order. */
-const MODULES = [
+const GROUPS = [
   "#f0a07e", "#8ab2de", "#8fc691", "#f2cf73", "#c9a3d6", "#7fc8c4", "#e39bb4", "#b5c46f", "#a9b3ee", "#d8b48f", "#93d3ee", "#c8c8c8",
 ];
 
@@ -48,7 +50,9 @@ export function colouring(graph: Graph, by: ColourBy): Colouring {
     case "kind":
       return byKind(graph);
     case "module":
-      return byModuleName(graph);
+      return byGroup(graph, modules(graph.frames));
+    case "package":
+      return byGroup(graph, packages(graph.frames));
     case "diff":
       return byGrowth(graph);
   }
@@ -104,18 +108,21 @@ function byKind(graph: Graph): Colouring {
   return { colours, of: Uint8Array.from(graph.frame, (frame) => ofFrame[frame]), legend };
 }
 
-function byModuleName(graph: Graph): Colouring {
-  const { module } = graph.frames;
+function byGroup(graph: Graph, group: readonly string[]): Colouring {
   const weight = new Map<string, number>();
   const own = graph.sides[graph.sides.length - 1].own;
-  graph.frame.forEach((frame, node) => weight.set(module[frame], (weight.get(module[frame]) ?? 0) + own[node]));
+  // Where a class ends each stack, its time is that of the function above it.
+  graph.frame.forEach((frame, node) => {
+    const name = group[frame] || group[graph.frame[graph.parent[node]]];
+    weight.set(name, (weight.get(name) ?? 0) + own[node]);
+  });
   weight.delete("");
   const order = [...weight.keys()].sort((a, b) => weight.get(b)! - weight.get(a)!);
-  const numbers = new Map(order.map((name, at) => [name, Math.min(at, MODULES.length - 1)]));
-  const ofFrame = Uint8Array.from(module, (name) => numbers.get(name) ?? MODULES.length);
-  const legend = order.slice(0, MODULES.length - 1).map((name, at) => ({ colour: MODULES[at], name: name.replace(/^.*\//, "") || name }));
-  if (order.length >= MODULES.length) legend.push({ colour: MODULES[MODULES.length - 1], name: "others" });
-  return { colours: [...MODULES, SEVERAL], of: Uint8Array.from(graph.frame, (frame) => ofFrame[frame]), legend };
+  const numbers = new Map(order.map((name, at) => [name, Math.min(at, GROUPS.length - 1)]));
+  const ofFrame = Uint8Array.from(group, (name) => (name === "" ? GROUPS.length : (numbers.get(name) ?? GROUPS.length - 1)));
+  const legend = order.slice(0, GROUPS.length - 1).map((name, at) => ({ colour: GROUPS[at], name }));
+  if (order.length >= GROUPS.length) legend.push({ colour: GROUPS[GROUPS.length - 1], name: "others" });
+  return { colours: [...GROUPS, SEVERAL], of: Uint8Array.from(graph.frame, (frame) => ofFrame[frame]), legend };
 }
 
 function byGrowth(graph: Graph): Colouring {

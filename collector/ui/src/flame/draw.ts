@@ -1,4 +1,4 @@
-// Draws a flame graph on a canvas: rows of boxes, colour by colour, so that the work grows with what can be seen and not with the nodes.
+// Draws a flame graph on a canvas: rows of boxes, so that the work grows with what can be seen and not with the nodes.
 
 import type { Colouring } from "./colours";
 import type { Graph } from "./graph";
@@ -86,79 +86,105 @@ function lastBefore(graph: Graph, depth: number, place: number): number | undefi
   return low > first ? graph.rows[low - 1] : undefined;
 }
 
+/** The pixels of each canvas, kept from one drawing to the next. */
+const kept = new WeakMap<CanvasRenderingContext2D, ImageData>();
+
+function pixelsOf(context: CanvasRenderingContext2D): ImageData {
+  const { width, height } = context.canvas;
+  const known = kept.get(context);
+  if (known?.width === width && known.height === height) return known;
+  const made = context.createImageData(width, height);
+  kept.set(context, made);
+  return made;
+}
+
+/** A colour as a pixel has it, over another where it is not all of it. */
+function pixel(context: CanvasRenderingContext2D, colour: string, part = 1, over = colour): number {
+  const bytes = (text: string) => {
+    // The canvas says every opaque colour as #rrggbb.
+    context.fillStyle = text;
+    const number = Number.parseInt(String(context.fillStyle).slice(1), 16);
+    return [number >> 16, (number >> 8) & 255, number & 255];
+  };
+  const below = bytes(over);
+  const mixed = bytes(colour).map((byte, at) => Math.round(byte * part + below[at] * (1 - part)));
+  return new Uint32Array(Uint8Array.of(...mixed, 255).buffer)[0];
+}
+
+/** Parts of their colours that are left of frames that a search does not match, and of what is too narrow beside them. */
+const DIM = 0.22;
+const DIM_REST = 0.3;
+
+/**
+ * Draws the graph. There are thousands of boxes a few pixels wide, and a canvas takes long for each: so rows are made of pixels here, which a
+ * canvas takes at once, and it only writes the names. Boxes begin and end on whole pixels of the screen.
+ */
 export function draw(context: CanvasRenderingContext2D, graph: Graph, look: Look, width: number, height: number): void {
   const { colouring, matches, zoom } = look;
-  context.fillStyle = look.background;
-  context.fillRect(0, 0, width, height);
-  context.font = FONT;
-  context.textBaseline = "middle";
-  if (!character) character = context.measureText("mmmmmmmmmm").width / 10;
+  const image = pixelsOf(context);
+  const words = new Uint32Array(image.data.buffer);
+  const density = context.getTransform().a;
+  const background = pixel(context, look.background);
+  const plain = colouring.colours.map((colour) => pixel(context, colour));
+  const dim = matches ? colouring.colours.map((colour) => pixel(context, colour, DIM, look.background)) : plain;
+  const rest = pixel(context, look.rest, matches ? DIM_REST : 1, look.background);
   const rows = rowCount(graph, zoom);
   const scale = graph.width[zoom] > 0 ? width / graph.width[zoom] : 0;
   const left = graph.start[zoom];
-
-  // Boxes by colour, x y width each; behind those that match are those that do not.
-  const boxes: number[][] = Array.from({ length: colouring.colours.length * 2 }, () => []);
-  const rest: number[] = [];
+  // A gap parts neighbours, where there is room for one.
+  const gap = Math.max(1, Math.round(0.6 * density));
+  const line = new Uint32Array(image.width);
   const texts: number[] = [];
-  const take = (node: number, x: number, y: number, boxWidth: number) => {
+  const take = (node: number, x: number, y: number, until: number) => {
     const isDim = matches !== undefined && !matches[graph.frame[node]];
-    boxes[colouring.of[node] * 2 + (isDim ? 1 : 0)].push(x, y, boxWidth);
-    if (boxWidth >= MIN_TEXT) texts.push(node, x, y, boxWidth);
+    const begin = Math.round(x * density);
+    const end = Math.max(begin + 1, Math.round(until * density));
+    line.fill((isDim ? dim : plain)[colouring.of[node]], begin, end - begin > 3 * density ? end - gap : end);
+    if (until - x >= MIN_TEXT) texts.push(node, x, y, until - x);
   };
+  // Each row has its own lines below; where they leave room, there is nothing.
+  if (rows * ROW < height) words.fill(background);
   for (let depth = 0; depth < rows; depth++) {
     const y = rowTop(depth, rows, height, look);
     if (y + ROW <= 0 || y >= height) continue;
+    line.fill(background);
     if (depth <= graph.depth[zoom]) {
       let node = zoom;
       while (graph.depth[node] > depth) node = graph.parent[node];
       take(node, 0, y, width);
-      continue;
-    }
-    let from = graph.rowStart[depth];
-    const until = graph.rowStart[depth + 1];
-    if (zoom !== 0) from = lowerBound(graph.rows, from, until, zoom);
-    let restFrom = -1;
-    let restUntil = -1;
-    for (let at = from; at < until; at++) {
-      const node = graph.rows[at];
-      if (node >= graph.end[zoom]) break;
-      const x = (graph.start[node] - left) * scale;
-      const boxWidth = graph.width[node] * scale;
-      if (boxWidth >= MIN_BOX) {
-        take(node, x, y, boxWidth);
-        continue;
+    } else {
+      let at = graph.rowStart[depth];
+      const until = graph.rowStart[depth + 1];
+      if (zoom !== 0) at = lowerBound(graph.rows, at, until, zoom);
+      while (at < until) {
+        const node = graph.rows[at];
+        if (node >= graph.end[zoom]) break;
+        const x = (graph.start[node] - left) * scale;
+        const end = x + graph.width[node] * scale;
+        if (end - x >= MIN_BOX) {
+          take(node, x, y, end);
+          at++;
+          continue;
+        }
+        // What else begins on this pixel is not looked at one by one: only the last of it can be wide.
+        const begin = Math.floor(x * density);
+        const next = firstFrom(graph, at + 1, until, left + (begin + 1) / density / scale);
+        line.fill(rest, begin, begin + 1);
+        const last = graph.rows[next - 1];
+        at = next - 1 > at && graph.width[last] * scale >= MIN_BOX ? next - 1 : next;
       }
-      if (x > restUntil + 1) {
-        if (restUntil > restFrom) rest.push(restFrom, y, restUntil - restFrom);
-        restFrom = x;
-      }
-      restUntil = x + boxWidth;
     }
-    if (restUntil > restFrom && restFrom >= 0) rest.push(restFrom, y, restUntil - restFrom);
+    const [top, bottom, next] = [y, y + ROW - 1, y + ROW].map((at) => Math.max(0, Math.min(image.height, Math.round(at * density))));
+    for (let row = top; row < bottom; row++) words.set(line, row * image.width);
+    words.fill(background, bottom * image.width, next * image.width);
   }
-
-  context.fillStyle = look.rest;
-  context.globalAlpha = matches ? 0.3 : 1;
-  fill(context, rest);
-  boxes.forEach((list, at) => {
-    if (!list.length) return;
-    context.globalAlpha = at % 2 ? 0.22 : 1;
-    context.fillStyle = colouring.colours[at >> 1];
-    fill(context, list);
-  });
-  context.globalAlpha = 1;
+  context.putImageData(image, 0, 0);
+  context.font = FONT;
+  context.textBaseline = "middle";
+  if (!character) character = context.measureText("mmmmmmmmmm").width / 10;
   write(context, graph, look, texts);
-  for (const [node, line] of [[look.hovered, 1], [look.selected, 2]] as const) {
-    if (node !== undefined) outline(context, graph, look, node, line, rows, width, height);
-  }
-}
-
-function fill(context: CanvasRenderingContext2D, list: number[]): void {
-  for (let at = 0; at < list.length; at += 3) {
-    // A gap parts neighbours, where there is room for one.
-    const boxWidth = list[at + 2];
-    context.fillRect(list[at], list[at + 1], boxWidth > 3 ? boxWidth - 0.6 : boxWidth, ROW - 1);
+  for (const [node, thickness] of [[look.hovered, 1], [look.selected, 2]] as const) {
+    if (node !== undefined) outline(context, graph, look, node, thickness, rows, width, height);
   }
 }
 
@@ -207,6 +233,24 @@ function outline(context: CanvasRenderingContext2D, graph: Graph, look: Look, no
   context.strokeStyle = look.outline;
   context.lineWidth = line;
   context.strokeRect(x + line / 2, rowTop(graph.depth[node], rows, height, look) + line / 2, Math.max(boxWidth - line - 0.6, 1), ROW - 1 - line);
+}
+
+/** The first position in a row, of those given, whose node begins at a place or behind it: mostly a near one. */
+function firstFrom(graph: Graph, from: number, until: number, place: number): number {
+  const { rows, start } = graph;
+  let low = from;
+  let step = 1;
+  while (low + step <= until && start[rows[low + step - 1]] < place) {
+    low += step;
+    step *= 2;
+  }
+  let high = Math.min(until, low + step - 1);
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (start[rows[middle]] < place) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function lowerBound(rows: Uint32Array, from: number, until: number, node: number): number {

@@ -2,10 +2,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { colouring } from "./colours";
-import { fitted, nodeAt, ROW } from "./draw";
-import { nodeOfHash, path, pathHash, read, widestOf, type FlameAnswer, type Graph } from "./graph";
+import { draw, fitted, nodeAt, ROW } from "./draw";
+import { incomplete, nodeOfHash, path, pathHash, read, widestOf, type FlameAnswer, type Graph } from "./graph";
 import { compiled, find } from "./search";
-import { byModule, functions, inverted, sandwich, withoutRecursion } from "./transform";
+import { packageOf, packages } from "./packages";
+import { functions, grouped, inverted, modules, sandwich, through, withoutRecursion } from "./transform";
 
 /** An answer of folded stacks, as the collector would give it: `[class]` is a class, `k:` a frame of the kernel. */
 function answer(lines: [string, ...number[]][]): FlameAnswer {
@@ -118,7 +119,36 @@ test("recursion, inversion and both sides of a function keep all weight", () => 
   const { callers, callees } = sandwich(graph, graph.frames.name.indexOf("parse"));
   assert.deepEqual(folded(callers), [["main", 60]]);
   assert.deepEqual(folded(callees), [["", 10], ["parse", 20], ["parse;k:read", 30]]);
-  assert.deepEqual(folded(byModule(graph)), [["app", 30], ["app;[kernel]", 70]]);
+  assert.deepEqual(folded(grouped(graph, modules(graph.frames))), [["app", 30], ["app;[kernel]", 70]]);
+});
+
+test("a frame alone has its stacks, and nothing else", () => {
+  const graph = read(answer([["main;parse", 10, 1], ["main;parse;k:read", 20, 2], ["main;serve", 30, 3], ["main;serve;parse;parse", 40, 4]]));
+  const only = through(graph, graph.frames.name.indexOf("parse"));
+  assert.deepEqual(folded(only), [["main;parse", 10], ["main;parse;k:read", 20], ["main;serve;parse;parse", 40]]);
+  assert.deepEqual(folded(only, 1).map(([, weight]) => weight), [1, 2, 4]);
+  assert.equal(only.sides[0].weight, 70);
+  assert.equal(through(graph, graph.frames.name.indexOf("k:read")).sides[0].weight, 20);
+});
+
+test("functions are of the package that their name tells", () => {
+  const of = (name: string, module = "/usr/lib/libx.so.1") => packageOf(name, module);
+  assert.deepEqual(["tokio::runtime::park", "<alloc::vec::Vec<T> as core::iter::Extend>::extend", "<&mut hyper::Body as Read>::read", "std::__1::vector<int>::push_back", "ns<int>::f"].map((name) => of(name)), ["tokio", "alloc", "hyper", "std", "ns"]);
+  assert.deepEqual(["runtime.mallocgc", "github.com/a/b.c.(*T).M", "net/http.(*conn).serve", "main.main.func1"].map((name) => of(name)), ["runtime", "github.com/a/b", "net/http", "main"]);
+  assert.deepEqual(["java.util.HashMap.put", "java/util/HashMap.put", "Ljava/util/HashMap;::put"].map((name) => of(name)), ["java.util", "java.util", "java.util"]);
+  assert.equal(of("py::view:/srv/app/views.py"), "app");
+  assert.deepEqual(["do_futex", "poll_schedule_timeout.constprop.0", "f.part.0", "app+0x4da46"].map((name) => of(name)), Array(4).fill("libx.so.1"));
+  assert.equal(of("vfs_read", "[kernel]"), "[kernel]");
+  const graph = read(answer([["app::main;app::serve;tokio::poll;tokio::park;[futex]", 60], ["app::main;k:read", 40]]));
+  assert.deepEqual(folded(grouped(graph, packages(graph.frames))), [["app;[kernel]", 40], ["app;tokio;[futex]", 60]]);
+});
+
+test("stacks whose callers are not known are told, with why", () => {
+  const graph = read(answer([["main;work", 50], ["web;[incomplete: no mapping];f", 30], ["web;[incomplete: depth limit];g;[incomplete: no mapping]", 20]]));
+  const { share, causes } = incomplete(graph);
+  close(share, 0.5);
+  assert.deepEqual(causes, ["no mapping", "depth limit"]);
+  assert.deepEqual(incomplete(simple()), { share: 0, causes: [] });
 });
 
 test("a function's own time is what ended in it, whatever class", () => {
@@ -166,4 +196,32 @@ test("a place on the canvas is a node", () => {
   // Zoomed in, callers have the whole width.
   assert.equal(nodeAt(graph, { ...look, zoom: 5 }, 10, 3, 1000, 200), 0);
   assert.equal(nodeAt(graph, { ...look, zoom: 5 }, 10, ROW * 3 + 3, 1000, 200), 6);
+});
+
+/** A canvas that keeps its pixels, as `#rrggbb`. */
+function canvas(width: number, height: number): { context: CanvasRenderingContext2D; at: (x: number, y: number) => string } {
+  const data = new Uint8ClampedArray(width * height * 4);
+  const image = { width, height, data };
+  const nothing = () => undefined;
+  const context = { canvas: { width, height }, fillStyle: "", getTransform: () => ({ a: 1 }), createImageData: () => image, putImageData: nothing, measureText: () => ({ width: 70 }), fillText: nothing, strokeRect: nothing };
+  const at = (x: number, y: number) => `#${[0, 1, 2].map((byte) => data[(y * width + x) * 4 + byte].toString(16).padStart(2, "0")).join("")}`;
+  return { context: context as unknown as CanvasRenderingContext2D, at };
+}
+
+test("what is too narrow is drawn together, and hides nothing wide that begins on its pixel", () => {
+  // Of 100 pixels: hundreds of a twentieth of one, and two that begin within one.
+  const narrow = Array.from({ length: 490 }, (_, at): [string, number] => [`a${String(at).padStart(3, "0")}`, 1]);
+  const graph = read(answer([...narrow, ["b", 1000], ["c;[futex]", 500]]));
+  const { context, at } = canvas(100, 3 * ROW);
+  const colours = { colours: ["#111111", "#222222"], of: Uint8Array.from(graph.parent, (_, node) => (graph.frames.name[graph.frame[node]] === "b" ? 1 : 0)), legend: [] };
+  const look = { zoom: 0, scrolled: 0, isFlame: false, colouring: colours, background: "#ffffff", text: "#000000", rest: "#cccccc", outline: "#000000" };
+  draw(context, graph, look, 100, 3 * ROW);
+  const row = (y: number) => [0, 24, 25, 26, 60, 74, 80].map((x) => at(x, y));
+  assert.deepEqual(row(ROW + 2), ["#cccccc", "#cccccc", "#222222", "#222222", "#222222", "#ffffff", "#111111"]);
+  assert.deepEqual(row(2 * ROW + 2), [...Array(6).fill("#ffffff"), "#111111"]);
+  // A line parts rows.
+  assert.equal(at(60, 2 * ROW - 1), "#ffffff");
+  // What a search does not match is dimmed towards the paper, and its colour is still told.
+  draw(context, graph, { ...look, matches: Uint8Array.from(graph.frames.name, (name) => (name === "c" ? 1 : 0)) }, 100, 3 * ROW);
+  assert.deepEqual(row(ROW + 2).slice(4), ["#cecece", "#ffffff", "#111111"]);
 });

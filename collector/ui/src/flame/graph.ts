@@ -142,6 +142,24 @@ export function growth(graph: Graph, node: number): number {
   return share(graph, node, 1) - share(graph, node, 0);
 }
 
+/** A frame that stands for callers that are not known, and says why: the agent's, whatever a function is called. */
+const INCOMPLETE = /^\[incomplete: .*\]$/;
+
+/** The part of the last side's weight that is in stacks whose callers are not all known, 0 to 1, and why, the most first. */
+export function incomplete(graph: Graph): { share: number; causes: string[] } {
+  const { name, kind } = graph.frames;
+  const isIncomplete = name.map((text, frame) => kind[frame] !== "label" && INCOMPLETE.test(text));
+  if (!isIncomplete.includes(true)) return { share: 0, causes: [] };
+  const weights = new Map<string, number>();
+  for (let node = 1; node < graph.parent.length; ) {
+    const frame = graph.frame[node];
+    if (isIncomplete[frame]) weights.set(name[frame], (weights.get(name[frame]) ?? 0) + share(graph, node));
+    node = isIncomplete[frame] ? graph.end[node] : node + 1;
+  }
+  const causes = [...weights].sort((a, b) => b[1] - a[1]).map(([text]) => text.slice("[incomplete: ".length, -1));
+  return { share: [...weights.values()].reduce((sum, weight) => sum + weight, 0), causes };
+}
+
 /** The nodes from the root to this one. */
 export function path(graph: Graph, node: number): number[] {
   const nodes = [node];
@@ -178,7 +196,8 @@ export function widestOf(graph: Graph, name: string, below = 0): number | undefi
   return widest;
 }
 
-function ranks(names: string[]): Uint32Array {
+/** The place of each name in the order of names. */
+export function ranks(names: string[]): Uint32Array {
   const order = Array.from(names.keys()).sort((a, b) => (names[a] < names[b] ? -1 : names[a] > names[b] ? 1 : a - b));
   const rank = new Uint32Array(names.length);
   order.forEach((frame, place) => (rank[frame] = place));
@@ -186,7 +205,7 @@ function ranks(names: string[]): Uint32Array {
 }
 
 /** FNV-1a of a text. */
-function hashed(seed: number, text: string): number {
+export function hashed(seed: number, text: string): number {
   let hash = seed;
   for (let at = 0; at < text.length; at++) hash = Math.imul(hash ^ text.charCodeAt(at), 0x01000193);
   return hash >>> 0;

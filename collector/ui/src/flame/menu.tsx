@@ -16,9 +16,11 @@ interface Props {
   onZoom: (node: number) => void;
   onSandwich?: (frame: number) => void;
   onSearch?: (name: string) => void;
+  /** Leaves only stacks with a function. */
+  onOnly?: (frame: number) => void;
 }
 
-export function Menu({ graph, at, onClose, onZoom, onSandwich, onSearch }: Props) {
+export function Menu({ graph, at, onClose, onZoom, onSandwich, onSearch, onOnly }: Props) {
   const box = useRef<HTMLDivElement>(null);
   const { name } = graph.frames;
   const frame = graph.frame[at.node];
@@ -29,6 +31,7 @@ export function Menu({ graph, at, onClose, onZoom, onSandwich, onSearch }: Props
     ["Copy the stack", () => copy(stack())],
   ];
   if (onSandwich) items.push(["Callers and callees", () => onSandwich(frame)]);
+  if (onOnly && at.node !== 0) items.push(["Only stacks with it", () => onOnly(frame)]);
   if (onSearch) items.push(["Search for it", () => onSearch(name[frame])]);
   useLayoutEffect(() => {
     const { offsetWidth, offsetHeight } = box.current!;

@@ -1,5 +1,6 @@
 // A flame graph with all that belongs to it: how it is turned, searched and coloured, the table beside it, what it lacks, and its files.
 
+import type { ComponentChildren } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { download, url } from "../api/client";
 import { useHeld } from "../held";
@@ -7,10 +8,11 @@ import { Notice } from "../parts/states";
 import { percent, weight, whole } from "../units";
 import { Flame } from "./canvas";
 import type { ColourBy } from "./colours";
-import { nodeOfHash, pathHash, type Graph } from "./graph";
+import { incomplete, nodeOfHash, pathHash, type Graph } from "./graph";
+import { packages } from "./packages";
 import { compiled, find } from "./search";
 import { escapeRegex } from "../selector";
-import { byModule, inverted, sandwich, withoutRecursion } from "./transform";
+import { grouped, inverted, modules, sandwich, through, withoutRecursion } from "./transform";
 import { FunctionTable } from "./table";
 
 /** What of a panel is part of the address. */
@@ -21,7 +23,13 @@ export interface Shown {
   turn?: string;
   show?: string;
   of?: string;
+  only?: string;
   fold?: string;
+}
+
+/** What of an address is a panel's. */
+export function shownBy({ search, zoom, colour, turn, show, of, only, fold }: Readonly<Record<string, string>>): Shown {
+  return { search, zoom, colour, turn, show, of, only, fold };
 }
 
 interface Props {
@@ -35,6 +43,8 @@ interface Props {
   files?: readonly [path: string, end: string, name: string][];
   /** The node that is zoomed to where the address names none. */
   proof?: number;
+  /** What is known to be missing of it, beside what the graph itself tells. */
+  gaps?: ComponentChildren;
 }
 
 const FILES: [path: string, end: string, name: string][] = [
@@ -47,20 +57,26 @@ const FILES: [path: string, end: string, name: string][] = [
 /** Waits for a pause in typing. */
 const TYPING_MS = 120;
 
-export function FlamePanel({ graph: measured, label, shown, onChange, file, files = FILES, proof }: Props) {
+export function FlamePanel({ graph: measured, label, shown, onChange, file, files = FILES, proof, gaps }: Props) {
   const isDiff = measured.sides.length > 1;
   const hasClasses = useMemo(() => measured.frames.kind.includes("class"), [measured]);
   const colourBy = (shown.colour as ColourBy) || (isDiff ? "diff" : hasClasses ? "class" : "kind");
   const folds = (shown.fold ?? "").split(",").filter(Boolean);
+  const wanted = useMemo(() => {
+    const frame = shown.only === undefined ? -1 : measured.frames.name.indexOf(shown.only);
+    return frame >= 0 ? through(measured, frame) : measured;
+  }, [measured, shown.only]);
   const folded = useMemo(() => {
-    let graph = measured;
-    if (folds.includes("module")) graph = byModule(graph);
+    let graph = wanted;
+    if (folds.includes("module")) graph = grouped(graph, modules(graph.frames));
+    if (folds.includes("package")) graph = grouped(graph, packages(graph.frames));
     if (folds.includes("recursion")) graph = withoutRecursion(graph);
     return graph;
-  }, [measured, shown.fold]);
+  }, [wanted, shown.fold]);
   const isInverted = shown.turn === "inverted";
   const graph = useMemo(() => (isInverted ? inverted(folded) : folded), [folded, isInverted]);
   const isFlame = shown.turn === "flame";
+  const unknown = useMemo(() => incomplete(measured), [measured]);
 
   const expression = useMemo(() => (shown.search ? compiled(shown.search) : undefined), [shown.search]);
   const search = expression instanceof RegExp ? expression : undefined;
@@ -76,13 +92,14 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, file
   const onZoom = (node: number) => onChange({ zoom: node === 0 ? (proof ? "all" : undefined) : pathHash(graph, node) });
   const onSearch = (name: string) => onChange({ search: `^${escapeRegex(name)}$` });
   const onSandwich = (frame: number) => onChange({ of: folded.frames.name[frame], zoom: undefined });
-  const fold = (name: string) => {
-    const kept = folds.includes(name) ? folds.filter((fold) => fold !== name) : [...folds, name];
-    onChange({ fold: kept.join(",") || undefined, zoom: undefined });
-  };
+  const onOnly = (frame: number) => onChange({ only: folded.frames.name[frame], zoom: undefined });
+  const group = folds.find((fold) => fold === "module" || fold === "package") ?? "";
+  const isFlat = folds.includes("recursion");
+  const fold = (group: string, isFlat: boolean) => onChange({ fold: [group, isFlat ? "recursion" : ""].filter(Boolean).join(",") || undefined, zoom: undefined, of: undefined });
   const show = shown.show ?? "both";
   const last = measured.sides[measured.sides.length - 1];
-  const flame = { colourBy, onSandwich, onSearch };
+  // Of a group there is no function to ask for.
+  const flame = { colourBy, onSandwich, onSearch, onOnly: group ? undefined : onOnly };
   return (
     <section class="panel" aria-label={label}>
       <div class="tools">
@@ -96,20 +113,29 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, file
         <Choice
           label="Colour"
           value={colourBy}
-          options={[...(hasClasses ? [["class", "By class"] as [string, string]] : []), ["kind", "By code"], ["module", "By module"], ...(isDiff ? [["diff", "By change"] as [string, string]] : [])]}
+          options={[...(hasClasses ? [["class", "By class"] as [string, string]] : []), ["kind", "By code"], ["module", "By module"], ["package", "By package"], ...(isDiff ? [["diff", "By change"] as [string, string]] : [])]}
           onChange={(colour) => onChange({ colour })}
         />
-        <Choice label="Show" value={show} options={[["both", "Both"], ["flame", "Graph"], ["table", "Table"]]} onChange={(show) => onChange({ show: show === "both" ? undefined : show })} />
+        <Choice label="Show" value={show} options={[["both", "Both"], ["flame", "Graph"], ["table", "Table"]]} onChange={(show) => onChange({ show })} />
+        <Choice label="Frames" value={group} options={[["", "Functions"], ["package", "Packages"], ["module", "Modules"]]} onChange={(group) => fold(group, isFlat)} />
         <label class="check">
-          <input type="checkbox" checked={folds.includes("recursion")} onChange={() => fold("recursion")} /> No recursion
-        </label>
-        <label class="check">
-          <input type="checkbox" checked={folds.includes("module")} onChange={() => fold("module")} /> Modules
+          <input type="checkbox" checked={isFlat} onChange={() => fold(group, !isFlat)} /> No recursion
         </label>
         {file && <Files asked={file} files={files} />}
       </div>
       <p class="quiet facts">
         {weight(last.weight, measured.unit)} in {whole(last.samples)} samples · {whole(graph.parent.length)} nodes
+        {shown.only !== undefined && (
+          <>
+            {" · "}
+            {wanted === measured ? "no stack has " : "only stacks with "}
+            <b class="code">{shown.only}</b>
+            {wanted !== measured && `: ${wanted.sides.map((side, at) => percent(measured.sides[at].weight > 0 ? side.weight / measured.sides[at].weight : 0)).join(" → ")} of all`}{" "}
+            <button type="button" class="link" onClick={() => onChange({ only: undefined, zoom: undefined })}>
+              All stacks
+            </button>
+          </>
+        )}
         {zoom !== 0 && (
           <>
             {" · "}
@@ -122,6 +148,10 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, file
       {measured.mergedNodes > 0 && (
         <Notice>{`${whole(measured.mergedNodes)} of the lightest nodes are merged into “[lighter frames]”: no weight is lost, and a narrower query tells them apart.`}</Notice>
       )}
+      {unknown.share > 0 && (
+        <Notice>{`Of ${percent(unknown.share)} of it the callers are not all known (${unknown.causes.slice(0, 3).join(", ")}): these stacks begin with “[incomplete: …]”.`}</Notice>
+      )}
+      {gaps}
       {last.samples > 0 && last.samples < 100 && <Notice>{`Only ${last.samples} samples: shares are rough. Ask for more time.`}</Notice>}
       {both ? (
         <div class="sandwich">
@@ -145,7 +175,7 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, file
 }
 
 /** One half of a sandwich, which is zoomed by itself. */
-function Part({ graph, search, ...rest }: { graph: Graph; label: string; isFlame: boolean; search?: RegExp; colourBy: ColourBy; onSandwich: (frame: number) => void; onSearch: (name: string) => void }) {
+function Part({ graph, search, ...rest }: { graph: Graph; label: string; isFlame: boolean; search?: RegExp; colourBy: ColourBy; onSandwich: (frame: number) => void; onSearch: (name: string) => void; onOnly?: (frame: number) => void }) {
   const [zoom, setZoom] = useHeld(graph, 0);
   const found = useMemo(() => (search ? find(graph, search) : undefined), [graph, search]);
   return <Flame graph={graph} found={found} zoom={zoom} onZoom={setZoom} maxRows={20} {...rest} />;

@@ -31,10 +31,9 @@ export function FunctionTable({ graph, matches, onSearch, onSandwich }: Props) {
     change: (of) => Math.abs(change(of)),
     name: (of) => -graph.frames.rank[of.frame],
   };
-  const rows = useMemo(() => {
-    const kept = matches ? all.filter((of) => matches[of.frame]) : [...all];
-    return kept.sort((a, b) => keys[sort](b) - keys[sort](a) || keys.total(b) - keys.total(a));
-  }, [all, matches, sort]);
+  // Sorted once: what is typed into the search only leaves rows out.
+  const sorted = useMemo(() => [...all].sort((a, b) => keys[sort](b) - keys[sort](a) || keys.total(b) - keys.total(a)), [all, sort]);
+  const rows = useMemo(() => (matches ? sorted.filter((of) => matches[of.frame]) : sorted), [sorted, matches]);
   const head = (column: Column, text: string, title: string) => (
     <th scope="col" class={column === "name" ? undefined : "number"} aria-sort={sort === column ? (column === "name" ? "ascending" : "descending") : "none"}>
       <button type="button" class="sort" title={title} onClick={() => setSort(column)}>

@@ -1,9 +1,12 @@
-// Other graphs of the same samples: upside down, of one function, without recursion, by module.
+// Other graphs of the same samples: upside down, of one function, without recursion, by module or package, only those with a frame.
 
-import { place, type FrameTable, type Graph, type Tree } from "./graph";
+import { hashed, place, ranks, type FrameTable, type Graph, type Tree } from "./graph";
 
 /** Nodes that a graph made here may have; what is lighter than what is there goes to the callers' own weight. */
 const MAX_NODES = 400_000;
+
+/** Sets the links to groups apart from those to functions of the same name. */
+const GROUP_SEED = 0x5bd1e995;
 
 /** Frames of these kinds are no code: what is shown of a function leaves them out. */
 const NO_CODE = new Set(["root", "label", "class", "merged"]);
@@ -88,11 +91,11 @@ class Builder {
   }
 }
 
-const builder = (graph: Graph, frames = graph.frames) => new Builder(frames, graph.frame[0], graph.sides.length);
+const builder = (graph: Graph) => new Builder(graph.frames, graph.frame[0], graph.sides.length);
 
-/** Each node where another one is: `moved` says below which new node of its caller's it goes. */
-function rebuilt(graph: Graph, frames: FrameTable, frameOf: (node: number) => number, isSame: (node: number) => boolean): Graph {
-  const made = builder(graph, frames);
+/** The same stacks with other frames; a node that is the same as its caller becomes part of it. */
+function rebuilt(graph: Graph, frames: FrameTable, root: number, frameOf: (node: number) => number, isSame: (node: number) => boolean): Graph {
+  const made = new Builder(frames, root, graph.sides.length);
   const moved = new Uint32Array(graph.parent.length);
   for (let node = 0; node < moved.length; node++) {
     if (node > 0) moved[node] = isSame(node) ? moved[graph.parent[node]] : made.below(moved[graph.parent[node]], frameOf(node));
@@ -106,46 +109,57 @@ export function withoutRecursion(graph: Graph): Graph {
   return rebuilt(
     graph,
     graph.frames,
+    graph.frame[0],
     (node) => graph.frame[node],
     (node) => graph.frame[node] === graph.frame[graph.parent[node]],
   );
 }
 
-/** Frames of one module that follow each other are one, with the module's name. */
-export function byModule(graph: Graph): Graph {
+/** Frames of one group that follow each other are one, with the group's name. Those of no group (an empty name) stay. */
+export function grouped(graph: Graph, group: readonly string[]): Graph {
   const { frames } = graph;
   const numbers = new Map<string, number>();
   const table: FrameTable = { name: [], file: [], module: [], kind: [], rank: new Uint32Array(), hash: new Uint32Array() };
   const hashes: number[] = [];
   const moved = Uint32Array.from(frames.name, (name, frame) => {
-    const isModule = isCode(frames.kind[frame]) && frames.module[frame] !== "";
-    const shown = isModule ? frames.module[frame].replace(/^.*\//, "") || frames.module[frame] : name;
-    const key = isModule ? `m${frames.module[frame]}` : `f${frame}`;
+    const isGroup = group[frame] !== "";
+    const key = isGroup ? `g${group[frame]}` : `f${frame}`;
     let number = numbers.get(key);
     if (number === undefined) {
-      number = table.name.push(shown) - 1;
+      number = table.name.push(isGroup ? group[frame] : name) - 1;
       table.file.push("");
       table.module.push(frames.module[frame]);
       table.kind.push(frames.kind[frame]);
-      hashes.push(frames.hash[frame] ^ (isModule ? 0x5bd1e995 : 0));
+      hashes.push(isGroup ? hashed(GROUP_SEED, group[frame]) : frames.hash[frame]);
       numbers.set(key, number);
     }
     return number;
   });
-  const order = Array.from(table.name.keys()).sort((a, b) => (table.name[a] < table.name[b] ? -1 : 1));
-  table.rank = new Uint32Array(order.length);
-  order.forEach((frame, rank) => (table.rank[frame] = rank));
+  table.rank = ranks(table.name);
   table.hash = Uint32Array.from(hashes);
   const frameOf = (node: number) => moved[graph.frame[node]];
-  const made = new Builder(table, moved[graph.frame[0]], graph.sides.length);
-  const places = new Uint32Array(graph.parent.length);
-  for (let node = 0; node < places.length; node++) {
-    const caller = graph.parent[node];
-    if (node > 0) {
-      const isSame = frameOf(node) === frameOf(caller) && caller !== 0;
-      places[node] = isSame ? places[caller] : made.below(places[caller], frameOf(node));
-    }
-    graph.sides.forEach((side, at) => made.add(places[node], at, side.own[node]));
+  const isSame = (node: number) => graph.parent[node] !== 0 && frameOf(node) === frameOf(graph.parent[node]);
+  return rebuilt(graph, table, moved[graph.frame[0]], frameOf, isSame);
+}
+
+/** The module that holds each frame's code, by its file's name; that of what is no code is empty. */
+export function modules({ kind, module }: FrameTable): string[] {
+  return module.map((path, frame) => (isCode(kind[frame]) ? path.replace(/^.*\//, "") || path : ""));
+}
+
+/** Only stacks that a frame is in, with all of their frames. */
+export function through(graph: Graph, frame: number): Graph {
+  const count = graph.parent.length;
+  // 1: on the way to it; 2: it, or below it.
+  const kept = new Uint8Array(count);
+  for (let node = 1; node < count; node++) if (graph.frame[node] === frame || kept[graph.parent[node]] === 2) kept[node] = 2;
+  for (let node = count - 1; node > 0; node--) if (kept[node] && !kept[graph.parent[node]]) kept[graph.parent[node]] = 1;
+  const made = builder(graph);
+  const moved = new Uint32Array(count);
+  for (let node = 1; node < count; node++) {
+    if (!kept[node]) continue;
+    moved[node] = made.below(moved[graph.parent[node]], graph.frame[node]);
+    if (kept[node] === 2) graph.sides.forEach((side, at) => made.add(moved[node], at, side.own[node]));
   }
   return made.graph(graph);
 }

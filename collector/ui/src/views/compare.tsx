@@ -4,7 +4,8 @@ import { useMemo, useState } from "preact/hooks";
 import { download, url, useAnswer } from "../api/client";
 import type { Compared, Comparison } from "../api/types";
 import { read, type DiffAnswer } from "../flame/graph";
-import { Choice, FlamePanel, type Shown } from "../flame/panel";
+import { Choice, FlamePanel, shownBy } from "../flame/panel";
+import { Gaps } from "../parts/gaps";
 import { QueryField } from "../parts/query";
 import { Answered, Notice } from "../parts/states";
 import { against } from "../selector";
@@ -24,11 +25,11 @@ export function Compare({ place }: { place: Place }) {
   const asked = useAnswer<DiffAnswer>(
     url("/diff", { query, from, until, by: place.params.by, before_query: before.query, before_from: before.from, before_until: before.until, limit: "100" }),
   );
-  const compared = { query, from, until, before_query: before.query, before_from: before.from, before_until: before.until };
+  // Windows shorter than ten seconds are worth shorter steps: only the address says so.
+  const compared = { query, from, until, before_query: before.query, before_from: before.from, before_until: before.until, step: place.params.step };
   const tested = useAnswer<Comparison>(url("/compare", { ...compared, limit: "200" }));
   const graph = useMemo(() => asked.answer && read(asked.answer.flame), [asked.answer]);
-  const { search, zoom, colour, turn, show, of, fold } = place.params;
-  const shown: Shown = { search, zoom, colour, turn, show, of, fold };
+  const shown = shownBy(place.params);
   const times = (event: SubmitEvent) => {
     event.preventDefault();
     const form = new FormData(event.target as HTMLFormElement);
@@ -73,7 +74,18 @@ export function Compare({ place }: { place: Place }) {
               {(one.samples === 0 || other.samples === 0) && <Notice>{`Nothing is stored of the time ${one.samples === 0 ? "before" : "after"}: all seems new.`}</Notice>}
               {(one.samples < FEW || other.samples < FEW) && one.samples > 0 && other.samples > 0 && <Notice>{`Few samples (${one.samples} and ${other.samples}): small changes are chance.`}</Notice>}
               <Sides answer={answer} graph={graph} />
-              <FlamePanel graph={graph} label="Both, by how much shares changed" shown={shown} onChange={(next) => change(next as Params, true)} />
+              <FlamePanel
+                graph={graph}
+                label="Both, by how much shares changed"
+                shown={shown}
+                onChange={(next) => change(next as Params, true)}
+                gaps={
+                  <>
+                    <Gaps {...before} />
+                    {(before.query !== query || before.from !== from || before.until !== until) && <Gaps query={query} from={from} until={until} />}
+                  </>
+                }
+              />
             </>
           );
         }}

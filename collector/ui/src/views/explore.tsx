@@ -5,7 +5,8 @@ import { url, useAnswer } from "../api/client";
 import type { Decomposition } from "../api/types";
 import { StackedTime } from "../charts/stacked";
 import { read, type FlameAnswer } from "../flame/graph";
-import { Choice, FlamePanel, type Shown } from "../flame/panel";
+import { Choice, FlamePanel, shownBy } from "../flame/panel";
+import { Gaps } from "../parts/gaps";
 import { Link } from "../parts/link";
 import { QueryField } from "../parts/query";
 import { Answered } from "../parts/states";
@@ -27,8 +28,7 @@ export function Explore({ place }: { place: Place }) {
   const flame = useAnswer<FlameAnswer>(url("/flamegraph", { ...asks, class: place.params.class }));
   const time = useAnswer<Decomposition>(OF_TIME.has(type) ? url("/decomposition", { query, from, until, step }) : undefined);
   const graph = useMemo(() => flame.answer && read(flame.answer), [flame.answer]);
-  const { search, zoom, colour, turn, show, of, fold } = place.params;
-  const shown: Shown = { search, zoom, colour, turn, show, of, fold };
+  const shown = shownBy(place.params);
   return (
     <div class="explore">
       <h1 class="visually-hidden">Explore</h1>
@@ -57,7 +57,7 @@ export function Explore({ place }: { place: Place }) {
       <Answered asked={flame} what="The flame graph">
         {() =>
           graph && graph.parent.length > 1 ? (
-            <FlamePanel graph={graph} label={`Flame graph of ${query}`} shown={shown} onChange={(next) => change(next as Params, true)} file={asks} />
+            <FlamePanel graph={graph} label={`Flame graph of ${query}`} shown={shown} onChange={(next) => change(next as Params, true)} file={asks} gaps={<Gaps query={query} from={from} until={until} />} />
           ) : (
             <section class="empty">
               <h2>Nothing is stored of this.</h2>

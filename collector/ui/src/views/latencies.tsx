@@ -17,34 +17,41 @@ interface Props {
   until: string;
 }
 
-const OF: ["run-queue" | "disk", string, string][] = [
-  ["run-queue", "Run-queue latency", "how long threads that could run waited for a CPU"],
-  ["disk", "Disk latency", "how long requests took, from their queue to their end"],
-];
+const OF = {
+  "run-queue": { name: "Run-queue latency", about: "how long threads that could run waited for a CPU", none: "No latency is stored of this time." },
+  disk: { name: "Disk latency", about: "how long requests took, from their queue to their end", none: "No request is stored of this time." },
+} as const;
 
-export function LatencyMaps({ query, from, until, step }: Props & { step: string }) {
+export function LatencyMaps(props: Props & { step: string }) {
   return (
     <div class="columns">
-      {OF.map(([of, name, about]) => (
-        <section key={of} aria-label={name}>
-          <h2>
-            {name} <span class="quiet">{about}</span>
-          </h2>
-          <LatencyMap of={of} name={name} address={url("/latencies", { query, of, from, until, step })} />
-        </section>
-      ))}
+      <LatencyMap of="run-queue" {...props} />
+      <LatencyMap of="disk" {...props} />
     </div>
   );
 }
 
-function LatencyMap({ of, name, address }: { of: string; name: string; address: string }) {
+export function LatencyMap({ of, query, from, until, step }: Props & { of: keyof typeof OF; step: string }) {
+  const { name, about } = OF[of];
+  return (
+    <section aria-label={name}>
+      <h2>
+        {name} <span class="quiet">{about}</span>
+      </h2>
+      <Instances of={of} address={url("/latencies", { query, of, from, until, step })} />
+    </section>
+  );
+}
+
+function Instances({ of, address }: { of: keyof typeof OF; address: string }) {
+  const { name, none } = OF[of];
   const asked = useAnswer<Latencies>(address);
   const [wanted, setWanted] = useState("");
   return (
     <Answered asked={asked} what={name}>
       {(answer) => {
         const instances = answer.instances.filter((one) => one.times.length > 0);
-        if (instances.length === 0) return <p class="quiet">{of === "disk" ? "No request is stored of this time." : "No latency is stored of this time."}</p>;
+        if (instances.length === 0) return <p class="quiet">{none}</p>;
         const chosen = instances.find((one) => one.instance === wanted) ?? instances[0];
         return (
           <>

@@ -2,10 +2,10 @@
 
 import { useMemo } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
-import type { DecomposedScope, Decomposition, Host, Overview as Answer } from "../api/types";
-import { Spark } from "../charts/spark";
-import { ClassBar } from "../parts/bar";
+import type { Decomposition, Host, Overview as Answer } from "../api/types";
+import { SILENT_MS } from "../parts/gaps";
 import { Link } from "../parts/link";
+import { ScopeTable } from "../parts/scopes";
 import { level, Severity } from "../parts/severity";
 import { Answered, Notice, Problem } from "../parts/states";
 import { Strip } from "../parts/strip";
@@ -16,11 +16,6 @@ import { change, range, type Place } from "../url";
 
 /** How often it is asked anew: as often as windows come. */
 const EVERY_MS = 10_000;
-/** A host whose agent was silent for so long is told so: some windows, and time for the network. */
-const SILENT_MS = 90_000;
-
-/** Services that are listed. */
-const SERVICES = 20;
 
 /** What a host has of its labels beside its name. */
 function labelText(host: Host): string {
@@ -46,7 +41,18 @@ export function Overview({ place }: { place: Place }) {
       <section aria-labelledby="services">
         <h2 id="services">Services by what their threads do</h2>
         <Answered asked={services} what="Time by service">
-          {(answer) => <Services answer={answer} params={{ from, until }} />}
+          {(answer) => (
+            <ScopeTable
+              answer={answer}
+              what="Service"
+              name={(scope) => scope.labels.service ?? ""}
+              link={(service, text) => (
+                <Link view="/explore" params={{ query: selector("wall", [is("service", service), { label: "class", operator: "!=", value: "idle" }]), from, until }}>
+                  {text}
+                </Link>
+              )}
+            />
+          )}
         </Answered>
       </section>
     </div>
@@ -98,7 +104,7 @@ function Hosts({ answer, place, isNow }: { answer: Answer; place: Place; isNow: 
     }
     return [...found].sort((a, b) => b[1].severity - a[1].severity || b[1].hosts - a[1].hosts);
   }, [hosts]);
-  const silent = isNow ? hosts.filter((host) => Date.now() - host.last_window_unix_ms > SILENT_MS) : [];
+  const silent = isNow ? hosts.filter((host) => host.kernel && Date.now() - host.last_window_unix_ms > SILENT_MS) : [];
   const said = headline(hosts);
   if (hosts.length === 0) {
     return (
@@ -199,65 +205,5 @@ function HostRow({ host, answer, params }: { host: Host; answer: Answer; params:
         <Strip spans={host.history} fromMs={answer.from_unix_ms} untilMs={answer.until_unix_ms} label={`What limited ${name}`} />
       </td>
     </tr>
-  );
-}
-
-function Services({ answer, params }: { answer: Decomposition; params: { from: string; until: string } }) {
-  // On average over the steps of which anything is stored, not over a time in which nobody looked.
-  const stepMs = answer.step_ms ?? 1;
-  const told = new Set(answer.scopes.flatMap((scope) => scope.steps ?? []).map((step) => step.start_unix_ms));
-  const lengthNs = told.size * stepMs * 1e6;
-  const cpu = (weights: number[]) => answer.classes.reduce((sum, known, at) => sum + (known.group === "cpu" ? weights[at] : 0), 0);
-  const rows = [...answer.scopes].sort((a, b) => cpu(b.weights) - cpu(a.weights)).slice(0, SERVICES);
-  const times = [...told].sort((a, b) => a - b);
-  const trend = (scope: DecomposedScope) => {
-    const known = new Map((scope.steps ?? []).map((step) => [step.start_unix_ms, cpu(step.weights) / (stepMs * 1e6)]));
-    return times.map((start_unix_ms) => ({ start_unix_ms, value: known.get(start_unix_ms) ?? 0 }));
-  };
-  if (rows.length === 0) return <p class="quiet">No thread time is stored of this time.</p>;
-  return (
-    <div class="scroll" tabIndex={0} role="region" aria-label="Services">
-      <table class="data">
-        <thead>
-          <tr>
-            <th scope="col">Service</th>
-            <th scope="col" class="number" title="CPUs in use, on average">
-              CPUs
-            </th>
-            <th scope="col">Over time</th>
-            <th scope="col" class="number" title="Threads that were not idle, on average">
-              Threads
-            </th>
-            <th scope="col" class="wide">
-              What they do
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {rows.map((scope) => {
-            const service = scope.labels.service ?? "";
-            const query = selector("wall", [is("service", service), { label: "class", operator: "!=", value: "idle" }]);
-            return (
-              <tr key={service}>
-                <td>
-                  <Link view="/explore" params={{ query, ...params }}>
-                    {service || "(none)"}
-                  </Link>
-                </td>
-                <td class="number">{(cpu(scope.weights) / lengthNs).toFixed(2)}</td>
-                <td>
-                  <Spark values={trend(scope)} fromMs={answer.from_unix_ms} untilMs={answer.until_unix_ms} unit="" />
-                </td>
-                <td class="number">{(scope.weight / lengthNs).toFixed(2)}</td>
-                <td class="wide">
-                  <ClassBar parts={answer.classes.map((known, at) => ({ name: known.name, weight: scope.weights[at] }))} label={`Time of ${service}`} />
-                </td>
-              </tr>
-            );
-          })}
-        </tbody>
-      </table>
-      {answer.scopes.length + answer.left_out > rows.length && <p class="quiet">{`and ${answer.scopes.length + answer.left_out - rows.length} more that use less CPU`}</p>}
-    </div>
   );
 }

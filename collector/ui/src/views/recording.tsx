@@ -6,7 +6,7 @@ import type { Bursts, OnDemand, Timeline } from "../api/types";
 import { Heat, type Cell } from "../charts/heat";
 import { ThreadLines } from "../charts/threads";
 import { read, type FlameAnswer } from "../flame/graph";
-import { Choice, FlamePanel, type Shown } from "../flame/panel";
+import { Choice, FlamePanel, shownBy } from "../flame/panel";
 import { Coverage, Facts, sentence, Steps, TimeBar, Who } from "../parts/finding";
 import { levelOf } from "../parts/severity";
 import { Answered, Notice } from "../parts/states";
@@ -40,8 +40,7 @@ export function Recording({ profile, outcome, place }: Props) {
   const bursts = useAnswer<Bursts>(url(`${path}/bursts`, { type: burstType }));
   const lines = useAnswer<Timeline>(url(`${path}/timeline`, { type }));
   const graph = useMemo(() => flame.answer && read(flame.answer), [flame.answer]);
-  const { search, zoom, colour, turn, show, of, fold } = place.params;
-  const shown: Shown = { search, zoom, colour, turn, show: show ?? "flame", of, fold };
+  const shown = shownBy({ show: "flame", ...place.params });
   const chosen = from_ms && until_ms ? ([Number(from_ms), Number(until_ms)] as const) : undefined;
   const choose = (from: number, until: number) => change({ from_ms: from.toFixed(0), until_ms: until.toFixed(0), zoom: undefined }, true);
   const level = levelOf(outcome.verdict.severity);

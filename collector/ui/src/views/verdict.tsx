@@ -4,8 +4,9 @@ import { useMemo } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
 import type { Constraint, Constraints, Diagnosis, Finding, Host, Overview } from "../api/types";
 import { read, widestOf, type FlameAnswer, type Graph } from "../flame/graph";
-import { FlamePanel, type Shown } from "../flame/panel";
+import { FlamePanel, shownBy } from "../flame/panel";
 import { Coverage, Facts, sentence, Steps, TimeBar, Who } from "../parts/finding";
+import { Gaps } from "../parts/gaps";
 import { Link } from "../parts/link";
 import { levelOf, Severity } from "../parts/severity";
 import { Answered } from "../parts/states";
@@ -136,8 +137,7 @@ function Proof({ constraint, found, place }: { constraint: Constraint; found?: F
   }, [query, constraint.since_unix_ms]);
   const asked = useAnswer<FlameAnswer>(url("/flamegraph", asks));
   const graph = useMemo(() => asked.answer && read(asked.answer), [asked.answer]);
-  const { search, zoom, colour, turn, show, of, fold } = place.params;
-  const shown: Shown = { search, zoom, colour, turn, show: show ?? "flame", of, fold };
+  const shown = shownBy({ show: "flame", ...place.params });
   const proof = useMemo(() => graph && provedBy(graph, found?.functions ?? [], names), [graph, found, names]);
   return (
     <section aria-labelledby="proof">
@@ -158,7 +158,7 @@ function Proof({ constraint, found, place }: { constraint: Constraint; found?: F
       <Answered asked={asked} what="The flame graph">
         {() =>
           graph && graph.parent.length > 1 ? (
-            <FlamePanel graph={graph} label={`Flame graph of ${query}`} shown={shown} onChange={(next) => change(next as Params, true)} file={asks} proof={proof} />
+            <FlamePanel graph={graph} label={`Flame graph of ${query}`} shown={shown} onChange={(next) => change(next as Params, true)} file={asks} proof={proof} gaps={<Gaps query={query} from={asks.from} until={asks.until} />} />
           ) : (
             <p class="quiet">No samples of these classes and processes are stored of this time.</p>
           )
