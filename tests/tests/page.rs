@@ -5,14 +5,18 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use chokepoint_tests::agent::Running;
+use chokepoint_tests::containers::Containerd;
 use chokepoint_tests::serving::{ANY_PORT, Serving, new_token};
 use chokepoint_tests::{Agent, Workload, browser, in_vm, live, skip_if, target_dir, workload};
 use serde_json::Value;
 
-/// So that there is something to see over time, and something to compare.
-const WINDOWS: u64 = 6;
+/// As short as windows may be: so many of each period as a comparison asks for, the first and the last left out, and two for what is lost.
+const WINDOW: &str = "1s";
+const PERIOD: Duration = Duration::from_secs(12);
 /// For these windows, on a machine that has other things to do: an unoptimised build takes its time to read them.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Burns CPU time in a container for as long as it lives.
+const SPIN: &[&str] = &["sh", "-c", "while :; do :; done"];
 /// A function's name, which runtimes write into a file of the process's own.
 const HOSTILE_FUNCTION: &str = "<img src=x onerror=owned=1>";
 /// A process's name; the kernel keeps 15 bytes of it.
@@ -36,23 +40,23 @@ fn stream(serving: &Serving, state: &Path, options: &[&str]) -> Running {
         "--state-dir",
         &state,
         "--window",
-        "5s",
+        WINDOW,
         "--max-overhead",
         "100%",
     ];
     Agent::new(arguments.iter().chain(options)).start()
 }
 
-/// Waits until so many windows are stored, and tells the host's name.
-fn wait_for_windows(serving: &Serving, windows: u64) -> String {
+/// Waits until all up to a time is stored, Unix seconds, and tells the host's name.
+fn wait_until_stored(serving: &Serving, until_unix_s: u64) -> String {
     let start = Instant::now();
     loop {
         let answer: Value = serving.query(&["agents"]);
         let agent = &answer["agents"][0];
-        if agent["batches"].as_u64().is_some_and(|batches| batches >= windows) {
+        if agent["last_window_unix_ms"].as_u64().is_some_and(|last| last > 0 && last >= until_unix_s * 1000) {
             return agent["labels"]["host"].as_str().expect("it has a name").to_owned();
         }
-        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for {windows} windows: {answer}");
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} for windows up to {until_unix_s}: {answer}");
         std::thread::sleep(Duration::from_millis(500));
     }
 }
@@ -97,17 +101,28 @@ fn people_see_what_limits_a_host_and_what_proves_it() {
     skip_if!(in_vm(), "there is no browser");
     let directory = tempfile::tempdir().expect("a directory");
     let serving = Serving::start(&directory.path().join("store"), ANY_PORT, ANY_PORT);
-    let from = now_unix_s();
-    let host = {
+    let (host, from, changed, until) = {
         let mut harm = renamed("jit_c", directory.path(), HOSTILE_PROCESS);
         let _harm = Workload::start_program(harm.args(["3600000", HOSTILE_FUNCTION]));
         let _lock = Workload::start("bound_lock_c", &["mutex", "inside", "4"]);
+        let shift = Workload::start("shift_c", &[&directory.path().join("count").to_string_lossy()]);
         let _agent = stream(&serving, &directory.path().join("state"), &[]);
-        wait_for_windows(&serving, WINDOWS)
+        wait_until_stored(&serving, 0);
+        // Two periods of a program, of which one function takes twice the time in the second.
+        let from = now_unix_s();
+        std::thread::sleep(PERIOD);
+        let changed = now_unix_s();
+        // SAFETY: the workload has not been waited for, so the number is still its own.
+        unsafe { libc::kill(shift.pid() as i32, libc::SIGUSR1) };
+        std::thread::sleep(PERIOD);
+        let until = now_unix_s();
+        (wait_until_stored(&serving, until), from, changed, until)
     };
     // From here on, the machine is the browser's.
     let shots = shots("views");
-    succeeds(browse(&serving, &shots, &host, [from, now_unix_s()]), &shots);
+    let mut node = browse(&serving, &shots, &host, [from, until]);
+    node.env("CHANGED_AT", changed.to_string());
+    succeeds(node, &shots);
 }
 
 #[test]
@@ -123,8 +138,20 @@ fn an_operator_has_a_profile_made_and_a_reader_looks_at_it() {
     let serving = Serving::start_with(&place("store"), &["--tokens", &tokens], &["--token-file", &reader]);
     let from = now_unix_s();
     let lock = Workload::start("bound_lock_c", &["mutex", "inside", "4"]);
-    let _agent = stream(&serving, &place("state"), &["--token-file", &agent, "--commands-per-minute", "60"]);
-    let host = wait_for_windows(&serving, 1);
+    // Pods are profiled where there are any: not every machine can have a runtime for them.
+    let mut containerd = Containerd::start();
+    let socket = containerd.as_ref().map(|containerd| containerd.socket().display().to_string());
+    if let Some(containerd) = &mut containerd {
+        let web = containerd.pod("shop", "web-0");
+        containerd.container(&web, "server", SPIN);
+        containerd.container(&web, "side", SPIN);
+        let cache = containerd.pod("shop", "cache");
+        containerd.container(&cache, "store", SPIN);
+    }
+    let mut options = vec!["--token-file", &agent, "--commands-per-minute", "60"];
+    options.extend(socket.iter().flat_map(|socket| ["--cri-socket", socket]));
+    let _agent = stream(&serving, &place("state"), &options);
+    let host = wait_until_stored(&serving, 0);
     let shots = shots("profile");
     let mut node = browse(&serving, &shots, &host, [from, now_unix_s()]);
     for (name, role) in [("READER_TOKEN", "reader"), ("OPERATOR_TOKEN", "operator")] {
@@ -132,6 +159,9 @@ fn an_operator_has_a_profile_made_and_a_reader_looks_at_it() {
         node.env(name, token.trim());
     }
     node.env("TARGET_PID", lock.pid().to_string());
+    if containerd.is_some() {
+        node.env("TARGET_POD", "shop/web-0").env("TARGET_CONTAINER", "side");
+    }
     succeeds(node, &shots);
 }
 
