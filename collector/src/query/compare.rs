@@ -185,9 +185,10 @@ fn sides<'q>(
         let sides = [before?, after?];
         // Sums of minutes and hours, and long windows, begin at their own steps.
         let stored_ns = sides.iter().filter_map(|side| spacing(&side.sums)).max().unwrap_or(step_ns);
-        match STEPS_S.into_iter().map(|step_s| step_s * 1_000 * MS_NS).find(|step_ns| *step_ns >= stored_ns) {
-            Some(longer_ns) if longer_ns > step_ns => step_ns = longer_ns,
-            _ => return Ok((sides, step_ns)),
+        let mut longer_ns = STEPS_S.into_iter().map(|step_s| step_s * 1_000 * MS_NS);
+        match longer_ns.find(|longer_ns| *longer_ns >= stored_ns).filter(|_| stored_ns > step_ns) {
+            Some(longer_ns) => step_ns = longer_ns,
+            None => return Ok((sides, step_ns)),
         }
     }
 }
