@@ -191,6 +191,14 @@ mod tests {
         assert!(String::from_utf8_lossy(&body).contains("cargo xtask build"));
     }
 
+    /// All that a browser fetches for every view together, compressed.
+    #[test]
+    fn the_page_weighs_less_than_300_kb() {
+        let bytes: usize = PAGE.iter().map(|file| file.gzip.unwrap_or(file.plain).len()).sum();
+        println!("the page weighs {bytes} bytes, compressed");
+        assert!(bytes < 300_000, "{bytes} bytes");
+    }
+
     /// Colours of classes are the same in pictures, terminals and the page: its list is made here.
     #[test]
     fn the_page_has_the_classes_and_colours_of_the_analysis() {
