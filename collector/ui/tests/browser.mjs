@@ -5,7 +5,7 @@
 //
 // Where READER_TOKEN and OPERATOR_TOKEN are set, its collector asks for tokens, its agent runs, and profiles of the process TARGET_PID are made.
 //
-// TARGET_POD and TARGET_CONTAINER are profiled, too, where they are set. Where CHANGED_AT is, the program shift_c changed then.
+// Where FLEET is set, to a number of hosts, its collector has these and no agent. TARGET_POD and TARGET_CONTAINER are profiled, too, where they are set. Where CHANGED_AT is, the program shift_c changed then.
 //
 // FROM and UNTIL are Unix seconds of what is looked at. Screenshots go into the directory. `tests/tests/page.rs` starts this, with data from a real agent.
 
@@ -13,6 +13,7 @@ import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { launch } from "./first-view.mjs";
+import * as fleet from "./fleet.mjs";
 import * as flame from "./flame.mjs";
 import * as profile from "./profile.mjs";
 import * as views from "./views.mjs";
@@ -65,8 +66,10 @@ const tools = {
   async settled(page) {
     await page.waitForFunction(() => document.querySelector("main h1, main .panel, main .empty") && !document.querySelector('[aria-busy="true"]'));
   },
-  /** The address as the page has it: the browser tells changes of it to this side later than what else happens. */
+  /** The address as the page has it: the browser tells changes of it to this side later than what else happens, and the page changes it five
+   * times a second at most. */
   async address(page) {
+    await page.waitForTimeout(300);
     return new URL(await page.evaluate(() => location.href));
   },
   async shot(page, name, fullPage = true) {
@@ -91,7 +94,7 @@ const tools = {
 };
 
 const only = process.env.ONLY;
-const tests = process.env.OPERATOR_TOKEN ? profile.tests : { ...views.tests, ...flame.tests };
+const tests = process.env.OPERATOR_TOKEN ? profile.tests : process.env.FLEET ? fleet.tests : { ...views.tests, ...flame.tests };
 for (const [name, { options, run, expected }] of Object.entries(tests)) {
   if (only && !name.includes(only)) continue;
   const { context, page, problems } = await open(options);

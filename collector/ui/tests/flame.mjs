@@ -280,14 +280,16 @@ export const tests = {
       await page.route("**/api/v1/agents", (route) => route.fulfill({ json: { agents: agents.agents.map((agent) => ({ ...agent, last_window_unix_ms: (from + 1) * 1000, given_up: ["stacks of waits"] })) } }));
       await page.route("**/api/v1/flamegraph**", async (route) => {
         const answer = await (await route.fetch()).json();
-        // Some function stands for callers that nobody knows.
-        const frame = answer.frames.kind.findIndex((kind) => answer.kinds[kind] === "user");
+        // The heaviest function stands for callers that nobody knows.
+        const { total } = answer.sides[0];
+        const isUser = (node) => answer.kinds[answer.frames.kind[answer.nodes.frame[node]]] === "user";
+        const frame = answer.nodes.frame[total.reduce((most, weight, node) => (isUser(node) && (most < 0 || weight > total[most]) ? node : most), -1)];
         answer.strings.push("[incomplete: stack depth limit]");
         answer.frames.name[frame] = answer.strings.length - 1;
         route.fulfill({ json: { ...answer, merged_nodes: 5 } });
       });
       await visit(page, `/explore?query=${encoded(`wall{host="${host}",service!="x"}`)}&from=${from}&until=${until + 600}`);
-      for (const said of ["of the lightest nodes are merged", "the callers are not all known (stack depth limit)", `Samples were lost in this time on ${host} (ring buffer full)`, "Nothing is stored of the end of this time", "agents gave up some of it"]) {
+      for (const said of ["of the lightest nodes are merged", "the callers are not all known (stack depth limit", `Samples were lost in this time on ${host}, up to 7 of a window (ring buffer full)`, "Nothing is stored of the end of this time", "agents gave up some of it"]) {
         await page.waitForSelector(`[role=note]:has-text("${said}")`);
       }
       // Agents know nothing of services.

@@ -73,7 +73,8 @@ export function StackedTime({ answer, label, onRange }: Props) {
       {
         width: box.current!.clientWidth,
         height: HEIGHT,
-        padding: [8, 8, 0, 0],
+        // The last moment has room for its half.
+        padding: [8, 26, 0, 0],
         legend: { show: false },
         cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false, dist: PULL } },
         scales: { y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.05 : 1] } },

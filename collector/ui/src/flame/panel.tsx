@@ -54,6 +54,9 @@ const FILES: [path: string, end: string, name: string][] = [
   ["/speedscope", "speedscope.json", "speedscope"],
 ];
 
+/** From this part on, stacks without all of their callers change what is seen, and are told as what is missing. */
+const TELLING = 0.005;
+
 /** Waits for a pause in typing. */
 const TYPING_MS = 120;
 
@@ -125,6 +128,7 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, file
       </div>
       <p class="quiet facts">
         {weight(last.weight, measured.unit)} in {whole(last.samples)} samples · {whole(graph.parent.length)} nodes
+        {unknown.share > 0 && unknown.share < TELLING && ` · callers unknown of ${percent(unknown.share)}`}
         {shown.only !== undefined && (
           <>
             {" · "}
@@ -148,7 +152,7 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, file
       {measured.mergedNodes > 0 && (
         <Notice>{`${whole(measured.mergedNodes)} of the lightest nodes are merged into “[lighter frames]”: no weight is lost, and a narrower query tells them apart.`}</Notice>
       )}
-      {unknown.share > 0 && (
+      {unknown.share >= TELLING && (
         <Notice>{`Of ${percent(unknown.share)} of it the callers are not all known (${unknown.causes.slice(0, 3).join(", ")}): these stacks begin with “[incomplete: …]”.`}</Notice>
       )}
       {gaps}
@@ -214,7 +218,7 @@ function SearchField({ value, onChange, error }: { value: string; onChange: (val
   return (
     <label class="search">
       <span class="visually-hidden">Search frames by a regular expression</span>
-      <input ref={field} type="search" placeholder="Search frames: regular expression ( / )" spellcheck={false} value={text} aria-invalid={error !== undefined} onInput={(event) => type(event.currentTarget.value)} />
+      <input ref={field} type="search" placeholder="Search frames: regex ( / )" spellcheck={false} value={text} aria-invalid={error !== undefined} onInput={(event) => type(event.currentTarget.value)} />
       {error && <span class="bad" role="alert">{error}</span>}
     </label>
   );

@@ -5,7 +5,7 @@ import { url, useAnswer } from "../api/client";
 import type { Agents, Signals } from "../api/types";
 import { admits, onlyOf, split } from "../selector";
 import { lengthMs, timeMs } from "../time";
-import { moment } from "../units";
+import { moment, whole } from "../units";
 import { Notice } from "./states";
 
 /** An agent that was silent for so long is told so: some windows, and time for the network. */
@@ -37,9 +37,10 @@ export function Gaps({ query, from, until }: Props) {
   const signals = (lost.answer?.signals ?? []).filter((signal) => signal.values.some((value) => value.value > 0));
   const hosts = [...new Set(signals.map((signal) => name(signal.labels)))];
   const causes = [...new Set(signals.map((signal) => signal.labels.instance).filter(Boolean))];
+  const most = signals.reduce((most, signal) => signal.values.reduce((most, value) => Math.max(most, value.max), most), 0);
   return (
     <>
-      {hosts.length > 0 && <Notice>{`Samples were lost in this time on ${listed(hosts)}${causes.length ? ` (${listed(causes)})` : ""}: what is shown is less than what happened.`}</Notice>}
+      {hosts.length > 0 && <Notice>{`Samples were lost in this time on ${listed(hosts)}, up to ${whole(most)} of a window${causes.length ? ` (${listed(causes)})` : ""}: what is shown is less than what happened.`}</Notice>}
       {lost.error && lost.error.status !== 401 && <Notice>{`Whether samples were lost is not known: ${lost.error.message}`}</Notice>}
       {silent.length > 0 && <Notice>{`Nothing is stored of the end of this time: ${listed(silent.map((agent) => `${name(agent.labels)} since ${moment(agent.last_window_unix_ms)}`))}.`}</Notice>}
       {limited.length > 0 && <Notice>{`To stay within their budget, agents gave up some of it: ${listed(limited.map((agent) => `${name(agent.labels)}: ${agent.given_up!.join(", ")}`))}.`}</Notice>}
