@@ -17,11 +17,14 @@ interface Props {
   query: string;
   from: string;
   until: string;
+  /** Which of several selections it is. */
+  of?: string;
 }
 
 const listed = (names: string[]) => `${names.slice(0, NAMED).join(", ")}${names.length > NAMED ? ` and ${names.length - NAMED} more` : ""}`;
 
-export function Gaps({ query, from, until }: Props) {
+export function Gaps({ query, from, until, of }: Props) {
+  const side = of ? `${of}: ` : "";
   const agents = useAnswer<Agents>(url("/agents", {}));
   const known = agents.answer?.agents;
   // Agents are of hosts: of what else the query says, nothing is lost apart.
@@ -40,10 +43,10 @@ export function Gaps({ query, from, until }: Props) {
   const most = signals.reduce((most, signal) => signal.values.reduce((most, value) => Math.max(most, value.max), most), 0);
   return (
     <>
-      {hosts.length > 0 && <Notice>{`Samples were lost in this time on ${listed(hosts)}, up to ${whole(most)} of a window${causes.length ? ` (${listed(causes)})` : ""}: what is shown is less than what happened.`}</Notice>}
-      {lost.error && lost.error.status !== 401 && <Notice>{`Whether samples were lost is not known: ${lost.error.message}`}</Notice>}
-      {silent.length > 0 && <Notice>{`Nothing is stored of the end of this time: ${listed(silent.map((agent) => `${name(agent.labels)} since ${moment(agent.last_window_unix_ms)}`))}.`}</Notice>}
-      {limited.length > 0 && <Notice>{`To stay within their budget, agents gave up some of it: ${listed(limited.map((agent) => `${name(agent.labels)}: ${agent.given_up!.join(", ")}`))}.`}</Notice>}
+      {hosts.length > 0 && <Notice>{`${side}Samples were lost in this time on ${listed(hosts)}, up to ${whole(most)} of a window${causes.length ? ` (${listed(causes)})` : ""}: what is shown is less than what happened.`}</Notice>}
+      {lost.error && lost.error.status !== 401 && <Notice>{`${side}Whether samples were lost is not known: ${lost.error.message}`}</Notice>}
+      {silent.length > 0 && <Notice>{`${side}Nothing is stored of the end of this time: ${listed(silent.map((agent) => `${name(agent.labels)} since ${moment(agent.last_window_unix_ms)}`))}.`}</Notice>}
+      {limited.length > 0 && <Notice>{`${side}To stay within their budget, agents gave up some of it: ${listed(limited.map((agent) => `${name(agent.labels)}: ${agent.given_up!.join(", ")}`))}.`}</Notice>}
     </>
   );
 }

@@ -81,8 +81,8 @@ export function Compare({ place }: { place: Place }) {
                 onChange={(next) => change(next as Params, true)}
                 gaps={
                   <>
-                    <Gaps {...before} />
-                    {(before.query !== query || before.from !== from || before.until !== until) && <Gaps query={query} from={from} until={until} />}
+                    <Gaps of="Before" {...before} />
+                    {(before.query !== query || before.from !== from || before.until !== until) && <Gaps of="After" query={query} from={from} until={until} />}
                   </>
                 }
               />
