@@ -4,6 +4,7 @@ import { useMemo } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
 import type { Decomposition, Host, Overview as Answer } from "../api/types";
 import { SILENT_MS } from "../parts/gaps";
+import { Choice } from "../flame/panel";
 import { Link } from "../parts/link";
 import { ScopeTable } from "../parts/scopes";
 import { level, Severity } from "../parts/severity";
@@ -16,6 +17,15 @@ import { change, range, type Place } from "../url";
 
 /** How often it is asked anew: as often as windows come. */
 const EVERY_MS = 10_000;
+
+/** By what hosts are sorted: columns, of which those after the first two are numbers. */
+const COLUMNS: [key: string, text: string][] = [
+  ["severity", "What limits it"],
+  ["host", "Host"],
+  ["share", "Takes"],
+  ["since", "Since"],
+  ["cpu", "CPU free"],
+];
 
 /** What a host has of its labels beside its name. */
 function labelText(host: Host): string {
@@ -117,9 +127,10 @@ function Hosts({ answer, place, isNow }: { answer: Answer; place: Place; isNow: 
     );
   }
   const { from, until } = place.params;
+  const sortBy = (key: string) => change({ sort: key === "severity" ? undefined : key }, true);
   const head = (key: string, text: string, number = false) => (
-    <th scope="col" class={number ? "number" : undefined} aria-sort={sort === key ? "descending" : "none"}>
-      <button type="button" class="sort" onClick={() => change({ sort: key === "severity" ? undefined : key }, true)}>
+    <th key={key} scope="col" class={number ? "number" : undefined} aria-sort={sort === key ? "descending" : "none"}>
+      <button type="button" class="sort" onClick={() => sortBy(key)}>
         {text}
       </button>
     </th>
@@ -136,6 +147,9 @@ function Hosts({ answer, place, isNow }: { answer: Answer; place: Place; isNow: 
             <Severity severity={entry.severity} code={name} /> <b>{name}</b> <span class="number">{`${entry.hosts} of ${hosts.length}`}</span>
           </button>
         ))}
+        <span class="narrow">
+          <Choice label="Sort by" value={sort} options={COLUMNS} onChange={sortBy} />
+        </span>
         <label class="find">
           <span class="visually-hidden">Find hosts by name, label or constraint</span>
           <input type="search" placeholder="Find hosts" value={place.params.find ?? ""} onInput={(event) => change({ find: event.currentTarget.value }, true)} />
@@ -145,11 +159,7 @@ function Hosts({ answer, place, isNow }: { answer: Answer; place: Place; isNow: 
         <table class="data hosts">
           <thead>
             <tr>
-              {head("severity", "What limits it")}
-              {head("host", "Host")}
-              {head("share", "Takes", true)}
-              {head("since", "Since", true)}
-              {head("cpu", "CPU free", true)}
+              {COLUMNS.map(([key, text], at) => head(key, text, at > 1))}
               <th scope="col">{`${moment(answer.from_unix_ms)} to ${moment(answer.until_unix_ms)}`}</th>
             </tr>
           </thead>
