@@ -19,6 +19,7 @@ pub mod debian;
 pub mod giant;
 pub mod host_time;
 pub mod net;
+pub mod senders;
 pub mod serving;
 pub mod stacks;
 pub mod tmux;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use chokepoint_tests::agent::Running;
 use chokepoint_tests::containers::Containerd;
 use chokepoint_tests::serving::{ANY_PORT, Serving, new_token};
-use chokepoint_tests::{Agent, Workload, browser, in_vm, live, skip_if, target_dir, workload};
+use chokepoint_tests::{Agent, Workload, browser, in_vm, live, senders, skip_if, target_dir, workload};
 use serde_json::Value;
 
 /// As short as windows may be: so many of each period as a comparison asks for, the first and the last left out, and two for what is lost.
@@ -15,6 +15,9 @@ const WINDOW: &str = "1s";
 const PERIOD: Duration = Duration::from_secs(12);
 /// For these windows, on a machine that has other things to do: an unoptimised build takes its time to read them.
 const PATIENCE: Duration = Duration::from_secs(600);
+/// Hosts of the fleet that is looked at: as many as the first view is to show within a second; what they did in two minutes.
+const FLEET_HOSTS: u64 = 200;
+const FLEET_WINDOWS: u64 = 12;
 /// Burns CPU time in a container for as long as it lives.
 const SPIN: &[&str] = &["sh", "-c", "while :; do :; done"];
 /// A function's name, which runtimes write into a file of the process's own.
@@ -162,6 +165,22 @@ fn an_operator_has_a_profile_made_and_a_reader_looks_at_it() {
     if containerd.is_some() {
         node.env("TARGET_POD", "shop/web-0").env("TARGET_CONTAINER", "side");
     }
+    succeeds(node, &shots);
+}
+
+#[test]
+fn a_fleet_is_seen_at_once_and_a_host_is_found_in_it() {
+    skip_if!(in_vm(), "there is no browser");
+    let directory = tempfile::tempdir().expect("a directory");
+    let serving = Serving::start(&directory.path().join("store"), ANY_PORT, ANY_PORT);
+    let until = now_unix_s();
+    senders::send(serving.grpc, FLEET_HOSTS, FLEET_WINDOWS, until * 1_000_000_000);
+    let shots = shots("fleet");
+    let mut node = browse(&serving, &shots, "host-0", [until - 600, until]);
+    let limited = FLEET_HOSTS.div_ceil(senders::HOSTS_OF_ONE_LIMITED);
+    node.env("FLEET", FLEET_HOSTS.to_string()).env("LIMITED", limited.to_string());
+    node.env("CONSTRAINT", senders::CONSTRAINT);
+    node.env("ZONE", "zone=z1").env("IN_ZONE", (FLEET_HOSTS / senders::ZONES).to_string());
     succeeds(node, &shots);
 }
 
