@@ -2,8 +2,6 @@
 
 import { url, useAnswer } from "../api/client";
 import type { Agents, Decomposition, Overview, Signals } from "../api/types";
-import { StackedTime } from "../charts/stacked";
-import { Legend } from "../parts/legend";
 import { Gaps } from "../parts/gaps";
 import { Link } from "../parts/link";
 import { Resources } from "../parts/resources";
@@ -11,10 +9,11 @@ import { ScopeTable } from "../parts/scopes";
 import { Severity } from "../parts/severity";
 import { Answered, Notice } from "../parts/states";
 import { Strip } from "../parts/strip";
+import { NOT_IDLE, ThreadTime } from "../parts/threadtime";
 import { is, selector } from "../selector";
 import { lengthMs, stepFor } from "../time";
 import { moment, whole } from "../units";
-import { address, change, go, range, type Place } from "../url";
+import { range, type Place } from "../url";
 import { LatencyMaps, RetransmitPeers } from "./latencies";
 
 export function HostView({ place }: { place: Place }) {
@@ -24,9 +23,6 @@ export function HostView({ place }: { place: Place }) {
   const step = stepFor(lengthMs(from, until));
   const glance = useAnswer<Overview>(host ? url("/overview", { query: only, from, until }) : undefined);
   const signals = useAnswer<Signals>(host ? url("/signals", { query: only, from, until, step }) : undefined);
-  const withIdle = place.params.idle === "true";
-  const query = selector("wall", [is("host", host), ...(withIdle ? [] : [{ label: "class", operator: "!=" as const, value: "idle" }])]);
-  const time = useAnswer<Decomposition>(host ? url("/decomposition", { query, from, until, step }) : undefined);
   if (!host) return <p class="empty">No host is named: choose one in the overview.</p>;
   const seen = glance.answer?.hosts[0];
   return (
@@ -63,26 +59,7 @@ export function HostView({ place }: { place: Place }) {
           )
         }
       </Answered>
-      <section>
-        <h2>
-          Where its threads' time goes{" "}
-          <label class="check">
-            <input type="checkbox" checked={withIdle} onChange={() => change({ idle: withIdle ? undefined : "true" }, true)} /> with idle
-          </label>
-        </h2>
-        <Answered asked={time} what="Thread time">
-          {(answer) =>
-            answer.scopes.length ? (
-              <>
-                <StackedTime answer={answer} label="Thread time" onRange={(from, until) => go(address("/explore", { query, from: from.toFixed(0), until: until.toFixed(0) }))} />
-                <Legend entries={answer.classes} />
-              </>
-            ) : (
-              <p class="quiet">No thread time is stored of this time.</p>
-            )
-          }
-        </Answered>
-      </section>
+      <ThreadTime of={[is("host", host)]} place={place} none="No thread time is stored of this time." />
       <Pods host={host} from={from} until={until} step={step} />
       <LatencyMaps query={only} from={from} until={until} step={step} />
       <RetransmitPeers query={only} from={from} until={until} />
@@ -96,7 +73,7 @@ export function HostView({ place }: { place: Place }) {
 
 /** The pods that run on it, where there are any. */
 function Pods({ host, from, until, step }: { host: string; from: string; until: string; step: string }) {
-  const query = selector("wall", [is("host", host), { label: "pod", operator: "!=", value: "" }, { label: "class", operator: "!=", value: "idle" }]);
+  const query = selector("wall", [is("host", host), { label: "pod", operator: "!=", value: "" }, NOT_IDLE]);
   const asked = useAnswer<Decomposition>(host ? url("/decomposition", { query, by: "namespace,pod", limit: "50", from, until, step }) : undefined);
   return (
     <Answered asked={asked} what="Pods">

@@ -3,21 +3,18 @@
 import { useMemo } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
 import type { Decomposition, Overview, Signals } from "../api/types";
-import { StackedTime } from "../charts/stacked";
 import { Gaps } from "../parts/gaps";
-import { Legend } from "../parts/legend";
 import { Link } from "../parts/link";
 import { Resources } from "../parts/resources";
 import { ScopeTable } from "../parts/scopes";
 import { Severity } from "../parts/severity";
 import { Answered } from "../parts/states";
 import { Strip } from "../parts/strip";
+import { NOT_IDLE, ThreadTime } from "../parts/threadtime";
 import { is, selector, type Matcher } from "../selector";
 import { lengthMs, stepFor } from "../time";
-import { address, change, go, range, type Place } from "../url";
+import { range, type Place } from "../url";
 import { LatencyMap, RetransmitPeers } from "./latencies";
-
-const NOT_IDLE: Matcher = { label: "class", operator: "!=", value: "idle" };
 
 export function PodView({ place }: { place: Place }) {
   const { pod = "" } = place.params;
@@ -62,9 +59,6 @@ function Pod({ pod, own, hosts, groups, place }: { pod: string; own: Matcher[]; 
   const step = stepFor(lengthMs(from, until));
   const [host] = hosts;
   const only = selector("", own);
-  const withIdle = place.params.idle === "true";
-  const query = selector("wall", withIdle ? own : [...own, NOT_IDLE]);
-  const time = useAnswer<Decomposition>(url("/decomposition", { query, from, until, step }));
   const containers = useAnswer<Decomposition>(url("/decomposition", { query: selector("wall", [...own, NOT_IDLE]), by: "container", limit: "50", from, until, step }));
   const signals = useAnswer<Signals>(host ? url("/signals", { query: selector("", [is("host", host)]), from, until, step }) : undefined);
   return (
@@ -72,27 +66,9 @@ function Pod({ pod, own, hosts, groups, place }: { pod: string; own: Matcher[]; 
       {hosts.map((host) => (
         <HostOf key={host} host={host} from={from} until={until} />
       ))}
-      <section>
-        <h2>
-          Where its threads' time goes{" "}
-          <label class="check">
-            <input type="checkbox" checked={withIdle} onChange={() => change({ idle: withIdle ? undefined : "true" }, true)} /> with idle
-          </label>
-        </h2>
+      <ThreadTime of={own} place={place} none="All of its threads were idle.">
         <Gaps query={only} from={from} until={until} />
-        <Answered asked={time} what="Thread time">
-          {(answer) =>
-            answer.scopes.length ? (
-              <>
-                <StackedTime answer={answer} label="Thread time" onRange={(from, until) => go(address("/explore", { query, from: from.toFixed(0), until: until.toFixed(0) }))} />
-                <Legend entries={answer.classes} />
-              </>
-            ) : (
-              <p class="quiet">All of its threads were idle.</p>
-            )
-          }
-        </Answered>
-      </section>
+      </ThreadTime>
       <section>
         <h2>Containers</h2>
         <Answered asked={containers} what="Containers">
