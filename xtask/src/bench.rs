@@ -6,6 +6,7 @@ mod events;
 pub mod gauge;
 pub mod lossy;
 mod machine;
+mod page;
 mod record;
 mod report;
 mod requests;
@@ -57,6 +58,8 @@ enum Subject {
     Requests,
     /// A collector of two thousand agents; what history takes beside plain Parquet, and what it answers beside DuckDB
     Collector,
+    /// The page's first view of a fleet's day, from a collector that was just started
+    Page,
 }
 
 /// Measures, prints the tables, and puts them into the documentation.
@@ -71,8 +74,8 @@ pub fn run(args: &Args) -> Result<()> {
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
     let all = || {
-        use Subject::{Collector, Events, Record, Requests, Sched, Tables, Unwind};
-        vec![Record, Unwind, Tables, Sched, Events, Requests, Collector]
+        use Subject::{Collector, Events, Page, Record, Requests, Sched, Tables, Unwind};
+        vec![Record, Unwind, Tables, Sched, Events, Requests, Collector, Page]
     };
     for subject in args.only.map_or_else(all, |only| vec![only]) {
         let (section, text) = match subject {
@@ -93,6 +96,10 @@ pub fn run(args: &Args) -> Result<()> {
             Subject::Collector => {
                 let plan = if args.quick { collector::Plan::quick() } else { collector::Plan::full() };
                 ("collector", collector::measure(&directory, &plan)?)
+            }
+            Subject::Page => {
+                let plan = if args.quick { page::Plan::quick() } else { page::Plan::full() };
+                ("page", page::measure(&directory, &plan)?)
             }
         };
         print!("{text}");
