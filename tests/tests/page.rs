@@ -12,7 +12,7 @@ use serde_json::Value;
 
 /// As short as windows may be: so many of each period as a comparison asks for, the first and the last left out, and two for what is lost.
 const WINDOW: &str = "1s";
-const PERIOD: Duration = Duration::from_secs(12);
+const PERIOD: Duration = Duration::from_secs(15);
 /// For these windows, on a machine that has other things to do: an unoptimised build takes its time to read them.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Hosts of the fleet that is looked at: as many as the first view is to show within a second; what they did in two minutes.
@@ -46,6 +46,9 @@ fn stream(serving: &Serving, state: &Path, options: &[&str]) -> Running {
         WINDOW,
         "--max-overhead",
         "100%",
+        // Enough samples of a function in each window to tell a change of half from chance.
+        "--frequency",
+        "199",
     ];
     Agent::new(arguments.iter().chain(options)).start()
 }
