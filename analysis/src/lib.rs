@@ -15,6 +15,7 @@ pub mod coverage;
 pub mod durations;
 pub mod export;
 pub mod failed_calls;
+pub mod fleet;
 pub mod frames;
 pub mod interpreters;
 pub mod kernel_frames;

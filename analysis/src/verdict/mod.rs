@@ -12,6 +12,7 @@ mod detectors;
 pub mod finding;
 pub mod flow;
 mod lock_names;
+pub mod peers;
 mod roles;
 pub mod text;
 
@@ -27,6 +28,7 @@ use confirm::Confirmation;
 use detectors::Case;
 use finding::{Fact, Finding, Severity, round};
 use flow::{Flow, Part, Root};
+use peers::Peer;
 
 /// Version of the JSON of a diagnosis.
 const SCHEMA: u32 = 1;
@@ -99,10 +101,21 @@ pub struct Basis {
 /// Draws the verdict from a recording of everything (`-e all`).
 #[must_use]
 pub fn diagnose(profile: &Profile) -> Diagnosis {
+    of_account(&Account::of(profile))
+}
+
+/// The same, and whom the target's processes wait for over TCP, and where they are asked themselves.
+#[must_use]
+pub fn diagnose_with_peers(profile: &Profile) -> (Diagnosis, Vec<Peer>) {
     let account = Account::of(profile);
-    let flow = Flow::of(&account);
-    let case = Case::new(&account, &flow);
-    let coverage = Basis::of(&account);
+    (of_account(&account), peers::of(&account))
+}
+
+fn of_account(account: &Account<'_>) -> Diagnosis {
+    let profile = account.profile;
+    let flow = Flow::of(account);
+    let case = Case::new(account, &flow);
+    let coverage = Basis::of(account);
     let has_demand = case.demand_ns >= IDLE * account.window_ns as f64;
     let mut ranked: Vec<Finding> = detectors::all(&case, has_demand)
         .into_iter()
