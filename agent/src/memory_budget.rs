@@ -56,7 +56,8 @@ impl MemoryBudget {
         if elapsed < DRAIN_INTERVAL {
             return false;
         }
-        let [faults, reclaims] = [0, 1].map(|of| taken[of] - self.taken[of]);
+        // They begin anew when the sources change.
+        let [faults, reclaims] = [0, 1].map(|of| taken[of].saturating_sub(self.taken[of]));
         (self.taken, self.adapted) = (taken, now);
         self.faults.adapt(faults, elapsed) | self.reclaims.adapt(reclaims, elapsed)
     }
