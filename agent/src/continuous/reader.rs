@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use chokepoint_analysis::coverage::{Coverage, Loss};
 use chokepoint_analysis::signals::reading::Reading;
 use chokepoint_analysis::signals::{Levels, evaluate};
-use chokepoint_analysis::verdict::diagnose;
+use chokepoint_analysis::verdict::diagnose_with_peers;
+use chokepoint_analysis::verdict::peers::Peer;
 use chokepoint_proto::stream::Cost;
 
 use super::counts::Counts;
@@ -196,7 +197,7 @@ impl State {
             add_losses(&window, &mut profile.coverage);
         }
         profile.signals = signals.as_ref().map(|readings| evaluate(readings, &Levels::new()));
-        let diagnosis = has_times.then(|| diagnose(&profile));
+        let (diagnosis, services) = has_times.then(|| diagnose_with_peers(&profile)).unzip();
         let verdict = diagnosis.as_ref().map(|diagnosis| diagnosis.verdict.code.name().to_owned());
         let lost = profile.coverage.lost.iter().map(|loss| (&*loss.cause, loss.samples));
         let counts = &self.work.counts;
@@ -217,6 +218,8 @@ impl State {
             (ends, connection, owner.unwrap_or_default())
         });
         let peers = counted::peers(connections, window.connections.not_told_apart().retransmits());
+        let services: Vec<Peer> = services.unwrap_or_default();
+        let services: Vec<_> = services.iter().map(|peer| (peer, labels(peer.pid, &peer.process))).collect();
         let observed = Observed {
             profile: &profile,
             faults: faults.as_ref(),
@@ -224,6 +227,7 @@ impl State {
             run_queues,
             disks: counted::disks(&window.disks),
             peers,
+            services: counted::services(services.into_iter()),
             diagnosis: diagnosis.as_ref(),
             notes,
             cost,

@@ -1,4 +1,5 @@
-//! What a window counts beside the time of threads: latencies by instance and bucket, and what was sent again by peer.
+//! What a window counts beside the time of threads: latencies by instance and bucket, what was sent again by peer, and how long processes
+//! waited for the services of others.
 //!
 //! All of it becomes rows of profiles, whose subjects are the instances. There is a bounded number of them; the rest is summed under
 //! [`OTHER`].
@@ -7,29 +8,35 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
+use chokepoint_analysis::verdict::peers::{Peer, Side};
 use chokepoint_ebpf::block::{BUCKETS, Histogram};
 use chokepoint_ebpf::run_queue::{LATENCY_BUCKETS, latency_bucket_begin_ns};
 use chokepoint_proto::latency::Latency;
 use chokepoint_proto::stream::{self, Unit};
 
 use super::dictionary::Entries;
+use super::rows::process_name;
 use crate::connections::{Connection, Ends};
 use crate::disk_latencies::DiskLatency;
 use crate::stream::owners::Labels;
 
 /// The instance of what was too much to be told apart.
 pub const OTHER: &str = "[other]";
+/// What tells processes apart; a subject has a field of its own for it.
+const PROCESS: &str = "process";
 /// Instances of one kind in a window. A node of pods has some hundred services.
 const MAX_INSTANCES: usize = 128;
 /// The kind of what was sent again, by peer.
 const PEERS: &str = "retransmits.peers";
+/// The kind of waits for services, and of what services there are.
+const SERVICES: &str = "waits.peers";
 
 /// One of several of which the same is counted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Instance {
     /// What tells it apart: names with values, in the order of the names.
     pub labels: Vec<(&'static str, String)>,
-    /// How many, by class; of what has no classes under the empty one.
+    /// How many, or how long, by class; of what has no classes under the empty one.
     pub counts: BTreeMap<String, u64>,
 }
 
@@ -119,6 +126,29 @@ pub fn peers<'a>(
     bounded(instances, "remote")
 }
 
+/// How long processes waited for which services, by class, and where processes are services. Of each end only the service's port is told.
+#[must_use]
+pub fn services<'a>(peers: impl Iterator<Item = (&'a Peer, Labels)>) -> Vec<Instance> {
+    let mut by_owner: HashMap<(&str, &Side, Labels), Instance> = HashMap::new();
+    for (peer, labels) in peers {
+        let make = || {
+            let mut told = labels.to_vec();
+            told.push((PROCESS, process_name(&peer.process).into_owned()));
+            match &peer.side {
+                Side::Asks { local, service } => {
+                    told.extend([("local", local.clone()), ("remote", service.to_string())]);
+                }
+                Side::Serves(address) => told.push(("local", address.to_string())),
+            }
+            Instance::new(told)
+        };
+        let instance =
+            by_owner.entry((&peer.process, &peer.side, Labels::clone(&labels))).or_insert_with(make);
+        instance.add(peer.class.name().to_owned(), peer.ns);
+    }
+    bounded(by_owner.into_values().collect(), "remote")
+}
+
 /// Both ends of a connection with the port of the service alone: the lower of the two, as systems take ports for those who ask from the
 /// upper end of the range.
 fn peer(ends: &Ends) -> (String, String) {
@@ -157,27 +187,34 @@ pub(super) fn latencies(
     instances: &[Instance],
     entries: &mut Entries,
 ) -> Option<stream::Profile> {
-    rows(of.kind(), instances, entries)
+    rows(of.kind(), Unit::Count, instances, entries)
 }
 
 /// The rows of what was sent again by peer.
 pub(super) fn retransmits(instances: &[Instance], entries: &mut Entries) -> Option<stream::Profile> {
-    rows(PEERS, instances, entries)
+    rows(PEERS, Unit::Count, instances, entries)
 }
 
-fn rows(kind: &str, instances: &[Instance], entries: &mut Entries) -> Option<stream::Profile> {
-    let mut profile =
-        stream::Profile { kind: kind.to_owned(), unit: Unit::Count.into(), ..Default::default() };
+/// The rows of waits for services.
+pub(super) fn waits(instances: &[Instance], entries: &mut Entries) -> Option<stream::Profile> {
+    rows(SERVICES, Unit::Nanoseconds, instances, entries)
+}
+
+fn rows(kind: &str, unit: Unit, instances: &[Instance], entries: &mut Entries) -> Option<stream::Profile> {
+    let mut profile = stream::Profile { kind: kind.to_owned(), unit: unit.into(), ..Default::default() };
     for instance in instances {
-        let labels = instance.labels.iter().map(|(name, value)| (*name, value.as_str()));
-        let subject = entries.subject("", "", labels.filter(|(_, value)| !value.is_empty()));
+        let all = || instance.labels.iter().map(|(name, value)| (*name, value.as_str()));
+        let process = all().find(|(name, _)| *name == PROCESS).map_or("", |(_, value)| value);
+        let labels = all().filter(|(name, value)| *name != PROCESS && !value.is_empty());
+        let subject = entries.subject(process, "", labels);
         for (class, count) in &instance.counts {
             profile.subject.push(subject);
             profile.stack.push(0);
             if !class.is_empty() {
                 profile.class.push(entries.string(class));
             }
-            profile.count.push(*count);
+            // Of times no samples are taken.
+            profile.count.push(if unit == Unit::Count { *count } else { 0 });
             profile.weight.push(*count);
         }
     }
@@ -187,6 +224,8 @@ fn rows(kind: &str, instances: &[Instance], entries: &mut Entries) -> Option<str
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use chokepoint_analysis::activity::Class;
 
     use super::*;
     use crate::connections::Counts;
@@ -250,6 +289,46 @@ mod tests {
         let expected =
             [("1024", 1), ("1536", 6), ("2048", 8)].map(|(class, count)| (class.to_owned(), count));
         assert_eq!(instances[0].counts, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn services_are_told_by_who_waits_for_them_and_who_they_are() {
+        let asks = Side::Asks { local: "10.0.0.1".into(), service: "10.0.0.5:5432".parse().expect("one") };
+        let peer = |pid, process: &str, side: &Side, class, ns| Peer {
+            pid,
+            process: process.into(),
+            side: side.clone(),
+            class,
+            ns,
+        };
+        let serves = Side::Serves("10.0.0.1:80".parse().expect("one"));
+        let peers = [
+            peer(1, "nginx", &asks, Class::NetReceive, 7),
+            peer(2, "nginx", &asks, Class::NetReceive, 5),
+            peer(2, "nginx", &asks, Class::Event, 1),
+            peer(2, "nginx", &serves, Class::NetAccept, 10),
+        ];
+        let instances = services(peers.iter().map(|peer| (peer, owner("web"))));
+        let shown: Vec<_> = instances
+            .iter()
+            .map(|one| (told(one, "process"), told(one, "local"), told(one, "remote"), one.counts.clone()))
+            .collect();
+        let text = str::to_owned;
+        let waits = BTreeMap::from([("event".to_owned(), 1), ("net.receive".to_owned(), 12)]);
+        let expected = [
+            (text("nginx"), text("10.0.0.1"), text("10.0.0.5:5432"), waits),
+            (text("nginx"), text("10.0.0.1:80"), text(""), [("net.accept".to_owned(), 10)].into()),
+        ];
+        assert_eq!(shown, expected);
+        let mut entries = Entries::default();
+        let rows = waits_of(&instances, &mut entries);
+        assert_eq!((rows.unit(), rows.count, rows.weight), (Unit::Nanoseconds, vec![0; 3], vec![1, 12, 10]));
+        let known = entries.finish();
+        assert!(known.subjects.iter().all(|one| known.strings[one.process as usize] == "nginx"));
+    }
+
+    fn waits_of(instances: &[Instance], entries: &mut Entries) -> stream::Profile {
+        waits(instances, entries).expect("there are some")
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Observed<'a> {
     pub disks: Vec<Instance>,
     /// What was sent again, by peer.
     pub peers: Vec<Instance>,
+    /// How long processes waited for which services.
+    pub services: Vec<Instance>,
     /// What limits the host; `None` where too much is missing to say.
     pub diagnosis: Option<&'a Diagnosis>,
     /// What is missing beside what the profile says, each a sentence.
@@ -69,6 +71,7 @@ pub fn encode(
     profiles.extend(counted::latencies(Latency::RunQueue, &observed.run_queues, &mut entries));
     profiles.extend(counted::latencies(Latency::Disk, &observed.disks, &mut entries));
     profiles.extend(counted::retransmits(&observed.peers, &mut entries));
+    profiles.extend(counted::waits(&observed.services, &mut entries));
     let signals = profile.signals.iter().flat_map(|signals| self::signals(signals, &mut entries, &mut notes));
     let signals = signals.collect();
     Window {

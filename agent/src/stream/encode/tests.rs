@@ -73,6 +73,7 @@ fn observed(profile: &Profile) -> Observed<'_> {
         run_queues: Vec::new(),
         disks: Vec::new(),
         peers: Vec::new(),
+        services: Vec::new(),
         diagnosis: None,
         notes: Vec::new(),
         cost: Cost::default(),
