@@ -12,8 +12,8 @@ use super::parameters::{
 };
 use super::profiles::ACTIONS;
 use crate::query::{
-    QueryError, catalogue, compare, constraints, decomposition, diff, export, flame, latencies, overview,
-    retransmits, series, signals, table,
+    QueryError, catalogue, compare, constraints, decomposition, diff, export, flame, fleet, latencies,
+    overview, retransmits, series, signals, table,
 };
 use crate::store::Store;
 
@@ -50,7 +50,7 @@ pub(super) const MARKDOWN: &str = "text/markdown; charset=utf-8";
 const COMPARED: &[Parameter] = &[QUERY, FROM, UNTIL, BEFORE_QUERY, BEFORE_FROM, BEFORE_UNTIL, STEP, LIMIT];
 
 /// All of them.
-pub(super) const ENDPOINTS: [Endpoint; 20] = [
+pub(super) const ENDPOINTS: [Endpoint; 22] = [
     Endpoint {
         path: "/flamegraph",
         summary: "A merged flame graph, as columns of nodes and a dictionary of frames",
@@ -184,6 +184,26 @@ pub(super) const ENDPOINTS: [Endpoint; 20] = [
                 &constraints::constraints(store, &asked.question()?, with_diagnosis, asked.limits)?,
                 asked.limits,
             )
+        },
+    },
+    Endpoint {
+        path: "/fleet",
+        summary: "What limits each service: on which of its hosts, since when, behind which other service; hosts that differ from their peers",
+        content_type: JSON,
+        parameters: &[MATCHERS, FROM, UNTIL, BY, LIMIT],
+        answer: |store, asked| {
+            let services = asked.count(LIMIT, USUAL_SERIES, asked.limits.max_series)?;
+            let question = asked.question()?;
+            json(&fleet::fleet(store, &question, services, &asked.past, asked.limits)?, asked.limits)
+        },
+    },
+    Endpoint {
+        path: "/regressions",
+        summary: "What was rolled out, by the labels version and image, and the functions that take more time since",
+        content_type: JSON,
+        parameters: &[MATCHERS, FROM, UNTIL, BY],
+        answer: |store, asked| {
+            json(&fleet::regressions::regressions(store, &asked.question()?, asked.limits)?, asked.limits)
         },
     },
     Endpoint {

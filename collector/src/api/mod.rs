@@ -29,6 +29,7 @@ use crate::alerts::series::series;
 use crate::clock::now_unix_ns;
 use crate::control::Control;
 use crate::protocols;
+use crate::query::fleet::Past;
 use crate::query::limits::Limits;
 use crate::store::{Asker, Store};
 
@@ -72,13 +73,15 @@ pub(crate) struct Door {
     turns: Arc<Semaphore>,
     /// Room for answers that are not sent yet, in [`UNSENT_UNIT_BYTES`].
     unsent: Arc<Semaphore>,
+    /// What is known of earlier weeks, for all who ask.
+    past: Arc<Past>,
 }
 
 /// The router of all endpoints.
 pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metrics: Metrics) -> Router {
     let turns = Arc::new(Semaphore::new(limits.max_queries));
     let unsent = Arc::new(Semaphore::new(limits.max_unsent_bytes / UNSENT_UNIT_BYTES));
-    let door = Door { store, control, limits: Arc::new(limits), turns, unsent };
+    let door = Door { store, control, limits: Arc::new(limits), turns, unsent, past: Arc::default() };
     let mut router = Router::new()
         .route(&format!("{BASE}/openapi.json"), only_get(get(|| async { response(description()) })))
         .route(access::PATH, only_get(get(access::answer)))
@@ -140,12 +143,13 @@ impl Door {
     /// Has a query answered. The work stops soon when nobody waits for it any more.
     async fn answer(&self, endpoint: Endpoint, query: String, name: String) -> Result<Answer, Refused> {
         let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
-        let asker = Asker::default();
+        let (asker, past) = (Asker::default(), Arc::clone(&self.past));
         // Until the time is over, or the client has gone.
         let _waiting = asker.wait();
         let answer = self.in_turn(move || {
             let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits, asker);
-            asked.and_then(|asked| (endpoint.answer)(store.as_ref(), &asked)).map_err(Refused::Query)
+            let answer = |asked: Asked<'_>| (endpoint.answer)(store.as_ref(), &asked.remembering(past));
+            asked.and_then(answer).map_err(Refused::Query)
         });
         self.with_room(answer.await?)
     }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use crate::query::QueryError;
 use crate::query::flame::ClassFrames;
+use crate::query::fleet::Past;
 use crate::query::limits::Limits;
 use crate::query::question::{Question, Range};
 use crate::query::time;
@@ -100,6 +102,8 @@ pub(super) struct Asked<'l> {
     now_unix_ns: u64,
     pub(super) limits: &'l Limits,
     asker: Asker,
+    /// What is known of earlier weeks.
+    pub(super) past: Arc<Past>,
 }
 
 impl<'l> Asked<'l> {
@@ -136,7 +140,12 @@ impl<'l> Asked<'l> {
                 "{name} is missing: {description}, such as {name}={example}"
             )));
         }
-        Ok(Self { parameters, name, now_unix_ns, limits, asker })
+        Ok(Self { parameters, name, now_unix_ns, limits, asker, past: Arc::default() })
+    }
+
+    /// The same by somebody who remembers earlier weeks.
+    pub(super) fn remembering(self, past: Arc<Past>) -> Self {
+        Self { past, ..self }
     }
 
     /// What a parameter says.

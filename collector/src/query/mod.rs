@@ -10,6 +10,7 @@ pub mod decomposition;
 pub mod diff;
 pub mod export;
 pub mod flame;
+pub mod fleet;
 pub mod latencies;
 pub mod limits;
 mod merged;

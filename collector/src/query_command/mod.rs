@@ -2,6 +2,7 @@
 
 pub mod client;
 pub mod failure;
+mod of_fleet;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,9 @@ use serde::de::DeserializeOwned;
 use self::client::{Address, Credentials};
 use self::failure::{Failure, Kind};
 use crate::api::BASE;
+use crate::query::fleet::regressions::Regressions;
 use crate::query::{
-    catalogue, constraints, decomposition, diff, flame, latencies, retransmits, series, signals, table,
+    catalogue, constraints, decomposition, diff, flame, fleet, latencies, retransmits, series, signals, table,
 };
 
 /// Where a collector listens unless told otherwise.
@@ -154,6 +156,29 @@ enum What {
         #[arg(long, value_name = "LABELS", default_value = "host")]
         by: String,
     },
+    /// Show what limits services: on which of their hosts, since when, behind which other service; and hosts that differ from their peers.
+    Fleet {
+        /// Whose: matchers of labels, '{zone="z1"}'.
+        #[arg(default_value = "{}")]
+        query: String,
+        /// From when: now-10m, 2026-01-31T12:00:00Z, or Unix seconds.
+        #[arg(long, value_name = "TIME", default_value = "now-10m")]
+        from: String,
+        /// Up to when.
+        #[arg(long, value_name = "TIME", default_value = "now")]
+        until: String,
+        /// Labels that make a service, separated by commas.
+        #[arg(long, value_name = "LABELS", default_value = "service")]
+        by: String,
+    },
+    /// Show what was rolled out, by the labels version and image, and the functions that take more or less time since.
+    Regressions {
+        #[command(flatten)]
+        of: Anything,
+        /// Labels that make a service, separated by commas.
+        #[arg(long, value_name = "LABELS", default_value = "service")]
+        by: String,
+    },
     /// Show saturation signals.
     Signals {
         #[command(flatten)]
@@ -268,6 +293,15 @@ async fn answer(arguments: &Arguments) -> Result<Output, Failure> {
             let mut parameters = of.parameters();
             parameters.push(("by", by));
             asking.shown::<constraints::Constraints>("/constraints", &parameters, tables::constraints).await
+        }
+        What::Fleet { query, from, until, by } => {
+            let parameters = [("query", query.as_str()), ("from", from), ("until", until), ("by", by)];
+            asking.shown::<fleet::Fleet>("/fleet", &parameters, of_fleet::services).await
+        }
+        What::Regressions { of, by } => {
+            let mut parameters = of.parameters();
+            parameters.push(("by", by));
+            asking.shown::<Regressions>("/regressions", &parameters, of_fleet::regressions).await
         }
         What::Signals { of, all } => {
             let page = if *all { tables::signals } else { tables::urgent_signals };

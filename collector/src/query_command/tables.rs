@@ -47,11 +47,11 @@ pub(super) fn short(name: &str) -> String {
     format!("{begin}…")
 }
 
-fn utc(unix_ms: u64) -> String {
+pub(super) fn utc(unix_ms: u64) -> String {
     chokepoint_analysis::export::utc(unix_ms.saturating_mul(MS_NS))
 }
 
-fn labels_shown(labels: &Labels) -> String {
+pub(super) fn labels_shown(labels: &Labels) -> String {
     if labels.is_empty() {
         return "all".to_owned();
     }
@@ -59,7 +59,7 @@ fn labels_shown(labels: &Labels) -> String {
     short(&labels.join(" "))
 }
 
-fn more(text: &mut String, left_out: u64, how: &str) {
+pub(super) fn more(text: &mut String, left_out: u64, how: &str) {
     if left_out > 0 {
         let _ = writeln!(text, "  and {left_out} more{how}");
     }
