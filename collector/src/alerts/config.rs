@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use chokepoint_analysis::signals::definition;
 use chokepoint_tls::ClientFiles;
 use serde::Deserialize;
 use thiserror::Error;
@@ -14,18 +16,40 @@ use crate::query_command::client::{Address, Credentials};
 const MAX_BYTES: u64 = 64 << 10;
 /// The silence where nobody says any.
 const USUAL_SILENCE: &str = "1h";
+/// Profiles an hour, and samples a second, where nobody says any.
+const USUAL_BUDGET: usize = 10;
+const USUAL_HZ: u32 = 99;
 
 /// Whom to tell, and when.
 #[derive(Clone)]
 pub struct Config {
-    /// Where alerts are sent.
-    pub address: Address,
+    /// Where alerts are sent; `None`: nowhere.
+    pub address: Option<Address>,
     /// The severity from which on: 1 low, 2 warning, 3 critical.
     pub level: u8,
     /// How long the same constraint of a host is not told again, milliseconds.
     pub silence_ms: u64,
     /// Where people reach this collector.
     pub link: Option<String>,
+    /// When profiles are made by themselves; `None`: never.
+    pub profile: Option<Profiling>,
+}
+
+/// When profiles of hosts are made by themselves, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profiling {
+    /// The severity of constraints from which on: 1 low, 2 warning, 3 critical.
+    pub level: u8,
+    /// Signals that are a reason when they are critical.
+    pub signals: Vec<String>,
+    /// How long after one of a host none of it is begun, milliseconds.
+    pub silence_ms: u64,
+    /// So many in an hour at most, of all hosts together.
+    pub budget: usize,
+    /// How long is recorded.
+    pub duration: Duration,
+    /// Samples a second on each CPU.
+    pub frequency_hz: u32,
 }
 
 /// The file is of no use.
@@ -52,7 +76,21 @@ pub enum BadConfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    webhook: Webhook,
+    webhook: Option<Webhook>,
+    profile: Option<ProfileTable>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ProfileTable {
+    #[serde(default)]
+    level: Level,
+    #[serde(default)]
+    signals: Vec<String>,
+    silence: Option<String>,
+    budget: Option<usize>,
+    duration: Option<String>,
+    frequency: Option<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -90,13 +128,51 @@ impl Config {
         }
         let text = fs::read_to_string(path).map_err(read)?;
         let file: File = toml::from_str(&text).map_err(|error| says(error.to_string()))?;
-        let Webhook { url, token_file, ca, level, silence, link } = file.webhook;
+        if file.webhook.is_none() && file.profile.is_none() {
+            return Err(says(
+                "it has neither a table [webhook] nor [profile]: nothing is to be done".to_owned(),
+            ));
+        }
+        let profile = file.profile.map(Profiling::new).transpose().map_err(says)?;
+        let Some(Webhook { url, token_file, ca, level, silence, link }) = file.webhook else {
+            return Ok(Self { address: None, level: 0, silence_ms: 0, link: None, profile });
+        };
         let credentials = Credentials { files: ClientFiles { ca, ..ClientFiles::default() }, token_file };
         let address = Address::new(&url, &credentials).map_err(|error| says(error.reason()))?;
-        let silence = silence.as_deref().unwrap_or(USUAL_SILENCE);
-        let silence_ns = time::duration_ns(silence).map_err(|error| says(format!("silence: {error}")))?;
-        Ok(Self { address, level: level as u8, silence_ms: silence_ns / 1_000_000, link })
+        let silence_ms = length_ms("silence", silence.as_deref().unwrap_or(USUAL_SILENCE)).map_err(says)?;
+        Ok(Self { address: Some(address), level: level as u8, silence_ms, link, profile })
     }
+}
+
+impl Profiling {
+    fn new(table: ProfileTable) -> Result<Self, String> {
+        let ProfileTable { level, signals, silence, budget, duration, frequency } = table;
+        if let Some(unknown) = signals.iter().find(|name| definition(name).is_none()) {
+            return Err(format!("signals: there is no signal {unknown:?}: docs/signals.md lists them"));
+        }
+        let limits = crate::control::Limits::default();
+        let duration = Duration::from_millis(length_ms("duration", duration.as_deref().unwrap_or("10s"))?);
+        if duration.is_zero() || duration > limits.duration {
+            return Err(format!("duration: up to {} s", limits.duration.as_secs()));
+        }
+        let frequency_hz = frequency.unwrap_or(USUAL_HZ);
+        if !(1..=limits.frequency_hz).contains(&frequency_hz) {
+            return Err(format!("frequency: 1 to {} samples a second", limits.frequency_hz));
+        }
+        Ok(Self {
+            level: level as u8,
+            signals,
+            silence_ms: length_ms("silence", silence.as_deref().unwrap_or(USUAL_SILENCE))?,
+            budget: budget.unwrap_or(USUAL_BUDGET),
+            duration,
+            frequency_hz,
+        })
+    }
+}
+
+fn length_ms(name: &str, text: &str) -> Result<u64, String> {
+    let length_ns = time::duration_ns(text).map_err(|error| format!("{name}: {error}"))?;
+    Ok(length_ns / 1_000_000)
 }
 
 #[cfg(test)]
@@ -110,6 +186,23 @@ mod tests {
     }
 
     #[test]
+    fn profiles_are_made_by_themselves_where_the_file_says_so() {
+        assert_eq!(read("[webhook]\nurl = \"http://127.0.0.1:1\"\n").expect("a configuration").profile, None);
+        let config = read("[profile]\nlevel = \"warning\"\nsignals = [\"cpu.utilization\"]\nbudget = 3\n");
+        let config = config.expect("a configuration");
+        assert!(config.address.is_none());
+        let expected = Profiling {
+            level: 2,
+            signals: vec!["cpu.utilization".to_owned()],
+            silence_ms: 3_600_000,
+            budget: 3,
+            duration: Duration::from_secs(10),
+            frequency_hz: 99,
+        };
+        assert_eq!(config.profile, Some(expected));
+    }
+
+    #[test]
     fn files_say_whom_to_tell_or_what_is_wrong() {
         let config =
             read("[webhook]\nurl = \"http://127.0.0.1:1/hook\"\nlevel = \"warning\"\nsilence = \"30m\"\n");
@@ -117,7 +210,10 @@ mod tests {
         assert_eq!((config.level, config.silence_ms, config.link), (2, 1_800_000, None));
         assert_eq!(read("[webhook]\nurl = \"http://127.0.0.1:1\"\n").expect("a configuration").level, 3);
         for (bad, part) in [
-            ("", "webhook"),
+            ("", "neither a table [webhook] nor [profile]"),
+            ("[profile]\nsignals = [\"cpu.load\", \"cpu.loud\"]\n", "cpu.loud"),
+            ("[profile]\nduration = \"1d\"\n", "up to 600 s"),
+            ("[profile]\nfrequency = 0\n", "1 to 10000"),
             ("[webhook]\nurl = \"nowhere\"\n", "nowhere"),
             ("[webhook]\nurl = \"http://127.0.0.1:1\"\nlevel = \"loud\"\n", "loud"),
             ("[webhook]\nurl = \"http://127.0.0.1:1\"\nsilence = \"long\"\n", "silence"),

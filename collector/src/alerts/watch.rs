@@ -72,14 +72,21 @@ impl Watch {
         Self { level, silence_ms, link, holding: BTreeMap::new(), told: BTreeMap::new() }
     }
 
-    /// Looks at all hosts. Returns what is to be told, and how much is not for the silence's sake.
-    pub fn look(&mut self, hosts: &[Host], now_unix_ms: u64) -> (Vec<Alert>, u64) {
+    /// Looks at all hosts. Returns what is to be told, and how much is not for the silence's sake. `profile_of` names the profile that was
+    /// begun of a host for it.
+    pub fn look<'p>(
+        &mut self,
+        hosts: &[Host],
+        now_unix_ms: u64,
+        profile_of: impl Fn(&str) -> Option<&'p str>,
+    ) -> (Vec<Alert>, u64) {
         let mut alerts = Vec::new();
         let mut silenced = 0;
         self.told.retain(|_, at| now_unix_ms.saturating_sub(*at) < self.silence_ms);
         let mut before = std::mem::take(&mut self.holding);
         for host in hosts {
-            let Some(verdict) = host.verdict.as_ref().filter(|verdict| self.is_bad(verdict, now_unix_ms))
+            let Some(verdict) =
+                host.verdict.as_ref().filter(|verdict| is_beyond(verdict, self.level, now_unix_ms))
             else {
                 continue;
             };
@@ -94,7 +101,7 @@ impl Watch {
                 self.holding.insert(key, None);
                 continue;
             }
-            let alert = self.alert(host, verdict);
+            let alert = self.alert(host, verdict, profile_of(&key.0));
             self.told.insert(key.clone(), now_unix_ms);
             self.holding.insert(key, Some(alert.clone()));
             alerts.push(alert);
@@ -105,15 +112,13 @@ impl Watch {
         (alerts, silenced)
     }
 
-    fn is_bad(&self, verdict: &Verdict, now_unix_ms: u64) -> bool {
-        verdict.is_constraint
-            && verdict.severity >= self.level
-            && now_unix_ms.saturating_sub(verdict.until_unix_ms) <= MAX_AGE_MS
-    }
-
-    fn alert(&self, host: &Host, verdict: &Verdict) -> Alert {
+    fn alert(&self, host: &Host, verdict: &Verdict, profile: Option<&str>) -> Alert {
         let name = host.labels.get("host").map_or("", String::as_str);
-        let links = self.link.iter().flat_map(|link| links(link, name, verdict)).collect();
+        let mut links: BTreeMap<_, _> =
+            self.link.iter().flat_map(|link| links(link, name, verdict)).collect();
+        if let (Some(link), Some(id)) = (&self.link, profile) {
+            links.insert("profile", format!("{link}{}/profiles/{id}", crate::api::BASE));
+        }
         Alert {
             version: 1,
             status: Status::Firing,
@@ -128,6 +133,13 @@ impl Watch {
             links,
         }
     }
+}
+
+/// Whether a host's last verdict names a constraint of this severity or above, and is of late.
+pub(super) fn is_beyond(verdict: &Verdict, level: u8, now_unix_ms: u64) -> bool {
+    verdict.is_constraint
+        && verdict.severity >= level
+        && now_unix_ms.saturating_sub(verdict.until_unix_ms) <= MAX_AGE_MS
 }
 
 fn links(link: &str, host: &str, verdict: &Verdict) -> [(&'static str, String); 3] {
@@ -191,25 +203,34 @@ mod tests {
     fn each_crossing_is_told_once_and_its_end() {
         let mut watch = Watch::new(2, 3_600_000, None);
         let bad = [host("a", "io.read", 3), host("b", "io.read", 1)];
-        assert_eq!(told(watch.look(&bad, NOW_MS)), (one(Status::Firing, "a", "io.read"), 0));
+        assert_eq!(told(watch.look(&bad, NOW_MS, |_| None)), (one(Status::Firing, "a", "io.read"), 0));
         // It goes on.
-        assert_eq!(told(watch.look(&bad, NOW_MS + 1)), (Vec::new(), 0));
-        assert_eq!(told(watch.look(&bad[1..], NOW_MS + 2)), (one(Status::Resolved, "a", "io.read"), 0));
+        assert_eq!(told(watch.look(&bad, NOW_MS + 1, |_| None)), (Vec::new(), 0));
+        assert_eq!(
+            told(watch.look(&bad[1..], NOW_MS + 2, |_| None)),
+            (one(Status::Resolved, "a", "io.read"), 0)
+        );
         // It comes and goes: that is told once in the silence.
-        assert_eq!(told(watch.look(&bad, NOW_MS + 3)), (Vec::new(), 1));
-        assert_eq!(told(watch.look(&bad[1..], NOW_MS + 4)), (Vec::new(), 0));
+        assert_eq!(told(watch.look(&bad, NOW_MS + 3, |_| None)), (Vec::new(), 1));
+        assert_eq!(told(watch.look(&bad[1..], NOW_MS + 4, |_| None)), (Vec::new(), 0));
         // Something else is something new.
         let other = [host("a", "cpu.quota", 2)];
-        assert_eq!(told(watch.look(&other, NOW_MS + 5)), (one(Status::Firing, "a", "cpu.quota"), 0));
+        assert_eq!(
+            told(watch.look(&other, NOW_MS + 5, |_| None)),
+            (one(Status::Firing, "a", "cpu.quota"), 0)
+        );
     }
 
     #[test]
     fn what_is_told_once_may_be_told_again_after_the_silence() {
         let mut watch = Watch::new(2, 1_000, None);
         let bad = [host("a", "io.read", 3)];
-        assert_eq!(watch.look(&bad, NOW_MS).0.len(), 1);
-        assert_eq!(watch.look(&[], NOW_MS + 500).0.len(), 1);
-        assert_eq!(told(watch.look(&bad, NOW_MS + 1_000)), (one(Status::Firing, "a", "io.read"), 0));
+        assert_eq!(watch.look(&bad, NOW_MS, |_| None).0.len(), 1);
+        assert_eq!(watch.look(&[], NOW_MS + 500, |_| None).0.len(), 1);
+        assert_eq!(
+            told(watch.look(&bad, NOW_MS + 1_000, |_| None)),
+            (one(Status::Firing, "a", "io.read"), 0)
+        );
     }
 
     #[test]
@@ -217,14 +238,22 @@ mod tests {
         let mut watch = Watch::new(1, 1_000, None);
         let mut healthy = host("a", "none.healthy", 3);
         healthy.verdict.as_mut().expect("a verdict").is_constraint = false;
-        assert!(watch.look(&[healthy, Host::default()], NOW_MS).0.is_empty());
-        assert!(watch.look(&[host("a", "io.read", 3)], NOW_MS + MAX_AGE_MS + 1).0.is_empty());
+        assert!(watch.look(&[healthy, Host::default()], NOW_MS, |_| None).0.is_empty());
+        assert!(watch.look(&[host("a", "io.read", 3)], NOW_MS + MAX_AGE_MS + 1, |_| None).0.is_empty());
+    }
+
+    #[test]
+    fn a_profile_that_was_begun_is_linked() {
+        let mut watch = Watch::new(1, 1_000, Some("https://c.example/".to_owned()));
+        let (alerts, _) =
+            watch.look(&[host("a", "io.read", 3)], NOW_MS, |host| (host == "a").then_some("7-f"));
+        assert_eq!(alerts[0].links["profile"], "https://c.example/api/v1/profiles/7-f");
     }
 
     #[test]
     fn links_show_the_constraint_in_its_time() {
         let mut watch = Watch::new(1, 1_000, Some("https://collector.example:4041/".to_owned()));
-        let alert = watch.look(&[host("a\"b", "io.read", 3)], NOW_MS).0.remove(0);
+        let alert = watch.look(&[host("a\"b", "io.read", 3)], NOW_MS, |_| None).0.remove(0);
         assert_eq!(
             alert.links["flamegraph"],
             "https://collector.example:4041/api/v1/svg?query=wall%7Bhost%3D%22a%5C%22b%22%2Cclass%3D%7E%22io%5B.%5Dread%22%7D\

@@ -9,8 +9,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use super::config::Config;
+use super::profiles::{Profiler, critical};
 use super::watch::{Alert, Watch};
 use crate::clock::now_unix_ns;
+use crate::control::Control;
 use crate::ingest::{Count, Counts};
 use crate::pipeline::{Companion, Shared};
 use crate::query::QueryError;
@@ -32,22 +34,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// For how long an alert is tried.
 const MAX_TIME: Duration = Duration::from_secs(600);
 
-/// Looks at hosts and tells of what crosses its level, until the collector stops.
+/// Looks at hosts, tells of what crosses its level and has profiles made of it, until the collector stops.
 #[must_use]
-pub fn tell(config: Config) -> Companion {
-    Box::new(move |Shared { store, counts, stopping, .. }| Box::pin(run(config, store, counts, stopping)))
+pub fn tell(config: Config, control: Arc<Control>) -> Companion {
+    Box::new(move |Shared { store, counts, stopping, .. }| {
+        Box::pin(run(config, control, store, counts, stopping))
+    })
 }
 
 async fn run(
     config: Config,
+    control: Arc<Control>,
     store: Arc<dyn Store>,
     counts: Arc<Counts>,
     mut stopping: watch::Receiver<bool>,
 ) -> io::Result<()> {
-    let Config { address, level, silence_ms, link } = config;
+    let Config { address, level, silence_ms, link, profile } = config;
+    let mut profiler = profile.map(|profile| Profiler::new(profile, control));
     let (queue, alerts) = mpsc::channel(QUEUE);
-    let sender = tokio::spawn(send(address, alerts, Arc::clone(&counts), stopping.clone()));
-    let mut watch = Watch::new(level, silence_ms, link);
+    let mut telling = address.map(|address| {
+        let sender = tokio::spawn(send(address, alerts, Arc::clone(&counts), stopping.clone()));
+        (Watch::new(level, silence_ms, link), sender)
+    });
     loop {
         tokio::select! {
             _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
@@ -55,15 +63,23 @@ async fn run(
         }
         let store = Arc::clone(&store);
         let now_unix_ns = now_unix_ns();
-        let found = tokio::task::spawn_blocking(move || hosts(&*store, now_unix_ns)).await?;
-        let hosts = match found {
-            Ok(hosts) => hosts,
+        let signals = profiler.as_ref().map_or_else(Vec::new, Profiler::signals);
+        let find = move || Ok((hosts(&*store, now_unix_ns)?, critical(&*store, &signals, now_unix_ns)?));
+        let found: Result<_, QueryError> = tokio::task::spawn_blocking(find).await?;
+        let (hosts, signals) = match found {
+            Ok(found) => found,
             Err(error) => {
                 tracing::error!(%error, "it is not known what limits hosts, so nobody is told");
                 continue;
             }
         };
-        let (alerts, silenced) = watch.look(&hosts, now_unix_ns / MS_NS);
+        // First, so that alerts can say where its profile is.
+        if let Some(profiler) = &mut profiler {
+            profiler.look(&hosts, signals, now_unix_ns / MS_NS, &counts);
+        }
+        let Some((watch, _)) = &mut telling else { continue };
+        let profile_of = |host: &str| profiler.as_ref()?.of(host);
+        let (alerts, silenced) = watch.look(&hosts, now_unix_ns / MS_NS, profile_of);
         counts.add_many(Count::AlertsSilenced, silenced);
         for alert in alerts {
             if queue.try_send(alert).is_err() {
@@ -73,7 +89,10 @@ async fn run(
         }
     }
     drop(queue);
-    Ok(sender.await?)
+    match telling {
+        Some((_, sender)) => Ok(sender.await?),
+        None => Ok(()),
+    }
 }
 
 fn hosts(store: &dyn Store, now_unix_ns: u64) -> Result<Vec<Host>, QueryError> {

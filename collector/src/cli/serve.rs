@@ -53,7 +53,7 @@ pub(super) struct ServeArguments {
     /// Bytes of names in the catalogue at most, GiB: the oldest history goes before there are as many
     #[arg(long, value_name = "GIB", default_value_t = Options::default().max_name_bytes / GIB)]
     max_names_gib: u64,
-    /// Whom to tell when a constraint crosses its level (TOML; docs/alerts.md)
+    /// Whom to tell when a constraint crosses its level, and whether a profile is made then (TOML; docs/alerts.md)
     #[arg(long, value_name = "FILE", env = "CHOKEPOINT_ALERTS")]
     alerts: Option<PathBuf>,
     #[command(flatten)]
@@ -155,11 +155,17 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         let _ = writeln!(std::io::stdout(), "listening on {address}\nqueries on {scheme}://{http}");
     };
     let mut companions = vec![
-        pipeline::queries(queries, control, QueryLimits::default(), arguments.http_names, &guard),
+        pipeline::queries(
+            queries,
+            Arc::clone(&control),
+            QueryLimits::default(),
+            arguments.http_names,
+            &guard,
+        ),
         pipeline::refresh(guard, hangup),
         pipeline::give_back(give_back),
     ];
-    companions.extend(alerts.map(alerts::tell));
+    companions.extend(alerts.map(|alerts| alerts::tell(alerts, control)));
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
 }
 

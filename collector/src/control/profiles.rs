@@ -382,6 +382,7 @@ impl Kept {
             target: self.target.clone(),
             frequency_hz: self.frequency_hz,
             duration_ms: self.duration.as_millis() as u64,
+            asked_by: self.asker.clone(),
             asked_unix_ms: self.asked_unix_ns / 1_000_000,
             taken_ms: taken.as_millis() as u64,
             recorded_ms: finished.map_or(self.recorded_ns / 1_000_000, |finished| finished.outcome.window_ms),

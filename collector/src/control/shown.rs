@@ -26,6 +26,9 @@ pub struct Shown {
     pub frequency_hz: u32,
     /// How long is recorded.
     pub duration_ms: u64,
+    /// Who asked for it: the name of a token, or `trigger` where something crossed its level; empty where nobody says who asks.
+    #[serde(default)]
+    pub asked_by: String,
     /// When it was asked for.
     pub asked_unix_ms: u64,
     /// How long it has taken, or took: from the question on.

@@ -98,6 +98,12 @@ counts! {
     AlertsLost => "alerts_lost",
     /// Constraints that crossed their level and were not told, since they were told lately.
     AlertsSilenced => "alerts_silenced",
+    /// Profiles that were begun by themselves, since something crossed its level.
+    TriggersBegun => "triggers_begun",
+    /// Crossings without a profile, for the silence's or the budget's sake.
+    TriggersHeldBack => "triggers_held_back",
+    /// Crossings without a profile since the agent could not be told, or too many profiles were under way.
+    TriggersFailed => "triggers_failed",
     /// Certificates and tokens that were read anew.
     Reloads => "reloads",
     /// Certificates and tokens that could not be read anew: those before go on.
