@@ -8,13 +8,15 @@ use chokepoint::stream::spool::{Limits, Spool};
 use chokepoint_proto::stream::Window;
 use prost::Message;
 
+use crate::part::of_processes;
+
 /// Level of zstd: it is made once.
 const LEVEL: i32 = 19;
 /// Window of zstd, a power of two: all of it, for windows have most in common.
 const LOG_BYTES: u32 = 25;
 
-/// Writes the windows of an agent's state directory into a file.
-pub fn record(state: &Path, to: &Path) {
+/// Writes the windows of an agent's state directory into a file; of these processes alone, where some are named.
+pub fn record(state: &Path, to: &Path, of: &[&str]) {
     let (mut spool, _) = Spool::open(state, Limits::default()).expect("a spool");
     let (places, mut bytes) = (places(), Vec::new());
     let (mut last, mut processes) = (0, BTreeMap::<String, usize>::new());
@@ -23,6 +25,9 @@ pub fn record(state: &Path, to: &Path) {
         let Some(batch) = spool.read(next) else { continue };
         let window = zstd::stream::decode_all(batch.window.as_slice()).expect("it is whole");
         let mut window = Window::decode(window.as_slice()).expect("a window");
+        if !of.is_empty() {
+            window = of_processes(&window, of);
+        }
         clean(&mut window, &places);
         let dictionary = window.dictionary.as_ref().expect("it is whole");
         for subject in &dictionary.subjects {
