@@ -314,7 +314,7 @@ mod tests {
             .map(|one| (told(one, "process"), told(one, "local"), told(one, "remote"), one.counts.clone()))
             .collect();
         let text = str::to_owned;
-        let waits = BTreeMap::from([("event".to_owned(), 1), ("net.receive".to_owned(), 12)]);
+        let waits = BTreeMap::from([("event".to_owned(), 1), ("net.recv".to_owned(), 12)]);
         let expected = [
             (text("nginx"), text("10.0.0.1"), text("10.0.0.5:5432"), waits),
             (text("nginx"), text("10.0.0.1:80"), text(""), [("net.accept".to_owned(), 10)].into()),
