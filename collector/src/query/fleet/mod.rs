@@ -38,6 +38,8 @@ const SERVICE: &str = "service";
 const NAMED_HOSTS: usize = 100;
 /// Outliers and neighbours that are told, each.
 const MAX_TOLD: usize = 100;
+/// The source of what a signal says begins so.
+const SIGNAL: &str = "signal ";
 /// Requests of a healthy solid-state disk take less than a millisecond, those of a turning one some ten: from here on somebody waits.
 const SLOW_DISK_MS: f64 = 10.0;
 
@@ -118,17 +120,11 @@ impl Found {
             let of: Vec<&HostVerdict> = group.hosts.iter().map(|at| &hosts[*at]).collect();
             let merged = judging.together(scope, &rows, &of, group.code);
             let worst = of[0];
-            let told = merged.map_or_else(
-                || worst.clone(),
-                |found| HostVerdict {
-                    // How bad and how sure it is says the worst host: signals are of hosts.
-                    severity: worst.severity,
-                    confidence: worst.confidence,
-                    source: worst.source,
-                    evidence: evidence(&found.evidence, worst),
-                    ..HostVerdict::of("", &found)
-                },
-            );
+            let mut told = merged.map_or_else(|| worst.clone(), |found| HostVerdict::of("", &found));
+            // How bad and how sure it is says the worst host, and so do its signals: they are of hosts.
+            (told.severity, told.confidence, told.source) = (worst.severity, worst.confidence, worst.source);
+            told.evidence.retain(|fact| !fact.source.starts_with(SIGNAL));
+            told.evidence.extend(signals_of(worst));
             together.insert(group.code, told);
         }
         Ok(Self { hosts, judged, together, missing: rows.missing })
@@ -141,18 +137,10 @@ impl Found {
     }
 }
 
-/// What speaks for it of all hosts, and what of the worst one's signals does.
-fn evidence(together: &[chokepoint_analysis::verdict::finding::Fact], worst: &HostVerdict) -> Vec<Evidence> {
-    let all = together.iter().map(|fact| Evidence {
-        what: fact.what.clone(),
-        value: fact.value,
-        unit: fact.unit.to_owned(),
-        source: fact.source.clone(),
-    });
-    let signals = worst.evidence.iter().filter(|fact| fact.source.starts_with("signal "));
-    let signals =
-        signals.map(|fact| Evidence { what: format!("{}: {}", worst.host, fact.what), ..fact.clone() });
-    all.chain(signals).collect()
+/// What of a host's signals speaks for its verdict.
+fn signals_of(host: &HostVerdict) -> impl Iterator<Item = Evidence> {
+    let signals = host.evidence.iter().filter(|fact| fact.source.starts_with(SIGNAL));
+    signals.map(|fact| Evidence { what: format!("{}: {}", host.host, fact.what), ..fact.clone() })
 }
 
 /// Who waits for whom, as far as addresses are known.

@@ -49,6 +49,8 @@ pub(super) type Times = BTreeMap<Class, u64>;
 pub(super) struct Known {
     /// By scope and host.
     pub times: BTreeMap<Scope, BTreeMap<String, Times>>,
+    /// The scopes with time on CPUs of each host, nanoseconds.
+    pub on_cpu: BTreeMap<String, Vec<(Scope, u64)>>,
     /// What scopes' processes waited for, by scope and host.
     pub waited: BTreeMap<Scope, BTreeMap<String, Vec<Waited>>>,
     /// Where scopes are asked: scope, host, address.
@@ -125,6 +127,15 @@ impl Reader<'_> {
             let class = Class::from_name(&sum.class).unwrap_or(Class::Other);
             let times = known.times.entry(sum.group).or_default().entry(host).or_default();
             *times.entry(class).or_default() += sum.weight;
+        }
+        for (scope, hosts) in &known.times {
+            for (host, times) in hosts {
+                let of = |class| times.get(&class).copied().unwrap_or_default();
+                let cpu_ns = of(Class::CpuUser) + of(Class::CpuKernel);
+                if cpu_ns > 0 {
+                    known.on_cpu.entry(host.clone()).or_default().push((scope.clone(), cpu_ns));
+                }
+            }
         }
         let labels = [by, &[HOST, "process"].map(str::to_owned)].concat();
         let query = SumQuery {

@@ -149,13 +149,11 @@ impl Judge<'_> {
         for one in waited.into_iter().flatten() {
             target.waited(one.clone());
         }
-        let beside = self.known.times.iter().filter(|(other, _)| *other != scope);
-        target.beside(beside.filter_map(|(other, hosts)| {
-            let times = hosts.get(host)?;
-            let of = |class| times.get(&class).copied().unwrap_or_default();
-            let cpu_ns = of(Class::CpuUser) + of(Class::CpuKernel);
-            (cpu_ns > 0).then(|| Beside { name: name_of(self.by, other), cpu_ns })
-        }));
+        let others = self.known.on_cpu.get(host).into_iter().flatten();
+        let others = others.filter(|(other, _)| other != scope);
+        let named =
+            |(other, cpu_ns): &(Scope, u64)| Beside { name: name_of(self.by, other), cpu_ns: *cpu_ns };
+        target.beside(others.map(named));
     }
 
     /// The finding of this code in the time of all these hosts together; `None` where they differ too much to have it together.
