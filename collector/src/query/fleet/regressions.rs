@@ -149,7 +149,8 @@ fn rollout(reader: &Reader<'_>, by: &[String], change: Found) -> Result<Rollout,
     };
     let before_question = side(&before, Range { from_unix_ns, until_unix_ns: at_unix_ns })?;
     let after_question = side(&after, Range { from_unix_ns: at_unix_ns, until_unix_ns })?;
-    let compared = compare(reader.store, &before_question, &after_question, MAX_FUNCTIONS, reader.limits)?;
+    let compared =
+        compare(reader.store, &before_question, &after_question, None, MAX_FUNCTIONS, reader.limits)?;
     let of = |is: Reality| compared.functions.iter().filter(|function| function.is == is).cloned().collect();
     let (grew, shrank) = (of(Reality::Grew), of(Reality::Shrank));
     Ok(Rollout {
