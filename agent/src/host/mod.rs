@@ -5,6 +5,7 @@ pub mod cgroups;
 pub mod clock;
 pub mod cost;
 pub mod devices;
+pub mod heap;
 pub mod io_groups;
 pub mod memory_groups;
 

@@ -179,15 +179,6 @@ pub(super) fn release_file_pages(file: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns freed heap to the kernel, where the C library has a call for it.
-pub(super) fn return_free_memory() {
-    #[cfg(target_env = "gnu")]
-    // SAFETY: no arguments that could be wrong; safe to call at any time.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}
-
 fn page_bytes() -> u64 {
     // SAFETY: reads a constant of the system.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use crate::address::{FileOffset, VirtualOffset};
@@ -202,10 +203,11 @@ impl Elf {
         self.sections.iter().find(|s| s.name == name && s.kind != SHT_NOBITS && s.size > 0)
     }
 
-    /// Whether there is a stub at this address, through which the binary calls a function of another.
-    pub(super) fn is_linkage(&self, address: u64) -> bool {
-        let sections = LINKAGE_SECTIONS.iter().filter_map(|name| self.section(name));
-        sections.into_iter().any(|section| address.wrapping_sub(section.address) < section.size)
+    /// The stubs among which this address is, through which the binary calls functions of others.
+    pub(super) fn linkage(&self, address: u64) -> Option<Range<u64>> {
+        let mut sections = LINKAGE_SECTIONS.iter().filter_map(|name| self.section(name));
+        let section = sections.find(|section| address.wrapping_sub(section.address) < section.size)?;
+        Some(section.address..section.address.checked_add(section.size)?)
     }
 
     /// Whether the file itself describes its functions and lines.
@@ -424,7 +426,7 @@ impl Fields<'_> {
     }
 
     /// An address or size: 64 bits wide in 64-bit files, else 32.
-    fn word(&self, at: usize, wide: bool) -> Option<u64> {
+    pub(crate) fn word(&self, at: usize, wide: bool) -> Option<u64> {
         if wide { self.u64(at) } else { self.u32(at).map(u64::from) }
     }
 }

@@ -5,20 +5,23 @@
 //! symbol in an allocation of its own, several times as much, and knows neither modules nor hidden addresses.
 //! Function sizes are not in the file; a function reaches to the next symbol, data included.
 //!
-//! Modules and BPF programs come and go. An address outside the kernel's own text that is asked for when the table
-//! is older than [`RELOAD_AFTER`] has it read again.
+//! Modules and BPF programs come and go. Outside of the kernel's own text, an address that has no name has the file read again when the
+//! table is older than [`RELOAD_AFTER`], or than twice the time before if that named nothing; one that has a name when it is older than
+//! [`RELOAD_ALL_AFTER`], as another program may have taken the place of the one that is known.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use super::cache::return_free_memory;
 use super::name;
 use super::symbols::{SourceLine, SymbolizeError, Symbolized};
 use crate::address::AbsoluteAddress;
+use crate::host::heap::return_free_memory;
 
 /// Reading the file again costs tens of milliseconds; twice a minute that is a tenth of a percent of one CPU.
 const RELOAD_AFTER: Duration = Duration::from_secs(30);
+/// Whoever samples all of a host meets BPF programs at every turn, if only its own.
+const RELOAD_ALL_AFTER: Duration = Duration::from_secs(600);
 
 /// A distribution kernel with all its modules loaded has some 300,000 functions.
 const MAX_FUNCTIONS: usize = 2_000_000;
@@ -33,6 +36,30 @@ const MAX_FUNCTION_BYTES: u64 = 1 << 20;
 #[derive(Default)]
 pub(super) struct Kernel {
     table: Option<(Table, Instant)>,
+    pace: Pace,
+}
+
+/// How soon the file is read again for addresses without a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pace(Duration);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(RELOAD_AFTER)
+    }
+}
+
+impl Pace {
+    /// Whether a table of this age is to be read again, for addresses outside of the kernel's own text of which there are some, or some
+    /// without a name.
+    fn is_due(self, age: Duration, has_outside: bool, has_nameless: bool) -> bool {
+        has_nameless && age > self.0 || has_outside && age > RELOAD_ALL_AFTER
+    }
+
+    /// Takes note of whether reading it named what had no name.
+    fn reloaded(&mut self, named: bool) {
+        self.0 = if named { RELOAD_AFTER } else { (2 * self.0).min(RELOAD_ALL_AFTER) };
+    }
 }
 
 impl Kernel {
@@ -48,12 +75,15 @@ impl Kernel {
         addresses: &[AbsoluteAddress],
     ) -> Result<Vec<Symbolized<AbsoluteAddress>>, SymbolizeError> {
         self.load()?;
-        let is_stale = self.table.as_ref().is_some_and(|(table, read_at)| {
-            read_at.elapsed() > RELOAD_AFTER && addresses.iter().any(|&address| !table.is_core_text(address))
-        });
-        if is_stale {
-            // Failing, it leaves the table that was right half a minute ago.
-            let _ = self.read();
+        let Some((table, read_at)) = &self.table else { unreachable!("loaded above") };
+        let outside = addresses.iter().copied().filter(|&address| !table.is_core_text(address));
+        let outside: Vec<AbsoluteAddress> = outside.collect();
+        let has_nameless = |table: &Table| outside.iter().any(|&address| table.find(address).is_none());
+        let was_nameless = has_nameless(table);
+        // Failing, it leaves the table that was right some time ago.
+        if self.pace.is_due(read_at.elapsed(), !outside.is_empty(), was_nameless) && self.read().is_ok() {
+            let named = was_nameless && self.table.as_ref().is_some_and(|(table, _)| !has_nameless(table));
+            self.pace.reloaded(named);
         }
         let Some((table, _)) = &self.table else { unreachable!("loaded above") };
         Ok(addresses.iter().map(|&address| table.symbolize(address)).collect())
@@ -162,19 +192,22 @@ impl Table {
         self.text.is_some_and(|(start, end)| (start..end).contains(&address.0))
     }
 
+    /// The function that holds an address.
+    fn find(&self, address: AbsoluteAddress) -> Option<Entry> {
+        let after = self.entries.partition_point(|entry| entry.address <= address.0);
+        let entry = self.entries[after.checked_sub(1)?];
+        (entry.name_at != DATA && address.0 - entry.address < MAX_FUNCTION_BYTES).then_some(entry)
+    }
+
     fn symbolize(&self, address: AbsoluteAddress) -> Symbolized<AbsoluteAddress> {
         let mut symbolized = Symbolized { address, module: None, lines: Vec::new() };
-        let after = self.entries.partition_point(|entry| entry.address <= address.0);
-        let Some(entry) = after.checked_sub(1).map(|at| self.entries[at]) else { return symbolized };
-        if entry.name_at == DATA || address.0 - entry.address >= MAX_FUNCTION_BYTES {
-            return symbolized;
-        }
+        let Some(entry) = self.find(address) else { return symbolized };
         let text = &self.names[entry.name_at as usize..];
         let text = text.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let mut parts = text.splitn(2, |byte| byte.is_ascii_whitespace());
         let function = name::function(&name::plain(parts.next().unwrap_or_default()));
         symbolized.module = parts.next().map(|module| name::plain(module.trim_ascii()).into_boxed_str());
-        symbolized.lines.push(SourceLine { function, file: String::new(), line: 0 });
+        symbolized.lines.push(SourceLine::of_function(function));
         symbolized
     }
 }
@@ -248,6 +281,26 @@ ffffffffc0100080 t bpf_prog_0123456789abcdef_on_cpu\t[bpf]
         check(&table, 0x1000, None, None);
         assert!(table.is_core_text(AbsoluteAddress(0xffff_ffff_8100_0200)));
         assert!(!table.is_core_text(AbsoluteAddress(0xffff_ffff_c010_0000)));
+    }
+
+    #[test]
+    fn the_file_is_read_again_for_what_has_no_name_and_less_often_where_that_is_of_no_use() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let mut pace = Pace::default();
+        assert!(!pace.is_due(RELOAD_AFTER, true, true));
+        assert!(pace.is_due(RELOAD_AFTER + SECOND, true, true));
+        assert!(!pace.is_due(RELOAD_ALL_AFTER, true, false));
+        assert!(pace.is_due(RELOAD_ALL_AFTER + SECOND, true, false));
+        assert!(!pace.is_due(Duration::MAX, false, false));
+        pace.reloaded(false);
+        assert!(!pace.is_due(2 * RELOAD_AFTER, true, true));
+        assert!(pace.is_due(2 * RELOAD_AFTER + SECOND, true, true));
+        for _ in 0..20 {
+            pace.reloaded(false);
+        }
+        assert!(pace.is_due(RELOAD_ALL_AFTER + SECOND, true, true));
+        pace.reloaded(true);
+        assert_eq!(pace, Pace::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! - `debug_file`, the search for separate debug files, also in a container's root;
 //! - `image`, which decompresses sections into a sealed file of bounded size;
 //! - `guard`, where a panic or a vanishing file page becomes an error;
+//! - `scan`, which asks a file for nothing but functions, without blazesym, and `known`, what it was told before;
 //! - `cache`, which files stay open, and what they may cost;
 //! - `name`, demangling and cleaning of whatever a file claims to be a name;
 //! - `symbols`, the question and the answer;
@@ -23,6 +24,7 @@ mod kernel;
 mod known;
 mod name;
 mod perf_map;
+mod scan;
 pub(crate) mod spin_wait;
 mod symbolizer;
 mod symbols;

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -18,11 +17,13 @@ use super::kernel::Kernel;
 use super::known::{Answer, KnownFunctions};
 use super::name;
 use super::perf_map;
+use super::scan::{self, Piece};
 use super::symbols::{
     BinarySymbols, Counters, JitSymbols, Note, Options, SourceLine, SymbolizeError, Symbolized,
 };
 use super::vdso;
 use crate::address::{AbsoluteAddress, FileOffset, VirtualOffset};
+use crate::host::heap::return_free_memory;
 use crate::unwind::GoFunctions;
 
 /// How many addresses, in the order of the file, are looked up between two looks at the memory that costs. A look
@@ -52,7 +53,7 @@ pub struct Symbolizer {
     cache: Cache,
     kernel: Kernel,
     vdso: Option<File>,
-    /// Only where neither lines nor inlined functions are asked for, which differ within a function.
+    /// Only where nothing but functions is asked for: lines and inlined functions differ within one.
     known: KnownFunctions,
     counters: Counters,
 }
@@ -113,22 +114,13 @@ impl Symbolizer {
         }
         let unknown = offsets.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
         let unknown: Vec<FileOffset> = unknown.map(|(offset, _)| *offset).collect();
-        let mut before = Resident::now();
         let mut binary = match self.cache.take(identity) {
             Some(binary) => binary,
             None => self.open(file, identity, Some((path_in_process, root)))?,
         };
-        let images_bytes = binary.cost_bytes;
-        if !self.options.inlined && !self.options.source_lines {
-            let is_bare = binary.layers.is_empty() && binary.go.is_none();
-            self.known.opened(identity, &binary.build_id, &binary.notes, binary.elf.code(), is_bare);
-        }
-
-        let mut looked_up = self.symbolize(&mut binary, &unknown, &mut before).into_iter();
+        let looked_up = self.ask_layers(&mut binary, &unknown);
+        let mut looked_up = looked_up.into_iter();
         let found = answers.into_iter().filter_map(|answer| answer.or_else(|| looked_up.next())).collect();
-
-        let grown = Resident::now().anonymous_bytes.saturating_sub(before.anonymous_bytes);
-        binary.cost_bytes = images_bytes + grown;
         let symbols =
             BinarySymbols { build_id: binary.build_id.clone(), symbols: found, notes: binary.notes.clone() };
         self.cache.put(binary);
@@ -147,7 +139,7 @@ impl Symbolizer {
             Some(binary) => binary,
             None => self.open(&file, identity, None)?,
         };
-        let symbols = self.symbolize(&mut binary, offsets, &mut Resident::now());
+        let symbols = self.ask_layers(&mut binary, offsets);
         let build_id = binary.build_id.clone();
         self.cache.put(binary);
         Ok(BinarySymbols { build_id, symbols, notes: Vec::new() })
@@ -230,7 +222,7 @@ impl Symbolizer {
     ) {
         let elf = separate.unwrap_or(&binary.elf);
         let Some(debug_info) = elf.section(".debug_info") else { return };
-        if !self.options.inlined && !self.options.source_lines || has_absurd_symbol_table(elf) {
+        if self.options.wants_functions_alone() || has_absurd_symbol_table(elf) {
             return;
         }
         if debug_info.size > self.options.max_debug_info_bytes {
@@ -324,19 +316,88 @@ impl Symbolizer {
         Some((builder.finish().ok()?, id))
     }
 
-    fn symbolize(
+    /// What is at these offsets of a binary.
+    fn ask_layers(
         &mut self,
         binary: &mut Binary,
         offsets: &[FileOffset],
-        before: &mut Resident,
     ) -> Vec<Symbolized<Option<VirtualOffset>>> {
         let addresses: Vec<_> = offsets.iter().map(|&offset| binary.elf.virtual_offset(offset)).collect();
         let mut sorted: Vec<u64> = addresses.iter().flatten().map(|address| address.0).collect();
         sorted.sort_unstable();
         sorted.dedup();
+        let found = if self.options.wants_functions_alone() {
+            self.functions(binary, &sorted)
+        } else {
+            self.functions_and_lines(binary, &sorted)
+        };
+        let lines = |address: Option<VirtualOffset>| {
+            let at = address.and_then(|address| sorted.binary_search(&address.0).ok());
+            at.map(|at| found[at].clone()).unwrap_or_default()
+        };
+        let symbolized =
+            |address: Option<VirtualOffset>| Symbolized { address, module: None, lines: lines(address) };
+        addresses.into_iter().map(symbolized).collect()
+    }
+
+    /// The function at each of the `sorted` addresses, by symbol tables alone.
+    fn functions(&mut self, binary: &mut Binary, sorted: &[u64]) -> Vec<Vec<SourceLine>> {
+        let linkage = |address: &u64| match binary.elf.linkage(*address) {
+            Some(range) => Piece { range, function: Some(LINKAGE.to_owned()) },
+            None => Piece::NOTHING,
+        };
+        let mut found: Vec<Piece> = sorted.iter().map(linkage).collect();
+        let mut layers = std::mem::take(&mut binary.layers);
+        layers.retain(|layer| {
+            let open: Vec<usize> = (0..sorted.len()).filter(|&at| found[at].function.is_none()).collect();
+            if open.is_empty() {
+                return true;
+            }
+            let addresses: Vec<u64> = open.iter().map(|&at| sorted[at]).collect();
+            match scan::look_up(&layer.file, &addresses) {
+                Ok(pieces) => {
+                    for (at, piece) in open.into_iter().zip(pieces) {
+                        found[at] = std::mem::replace(&mut found[at], Piece::NOTHING).or(piece);
+                    }
+                    true
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "symbol tables");
+                    self.counters.damaged += 1;
+                    binary.note(Note::SymbolsDamaged);
+                    false
+                }
+            }
+        });
+        binary.layers = layers;
+        if let Some(go) = &binary.go {
+            for (piece, &address) in
+                found.iter_mut().zip(sorted).filter(|(piece, _)| piece.function.is_none())
+            {
+                // It does not tell where the function ends.
+                *piece = Piece {
+                    range: address..address.saturating_add(1),
+                    function: go_function(go, address).map(|line| line.function),
+                };
+            }
+        }
+        self.known.opened(binary.identity, &binary.build_id, &binary.notes, binary.elf.code());
+        for piece in &found {
+            self.known.found(binary.identity, piece);
+        }
+        found
+            .into_iter()
+            .map(|piece| piece.function.into_iter().map(SourceLine::of_function).collect())
+            .collect()
+    }
+
+    /// Functions at each of the `sorted` addresses, those that were inlined first, with their lines.
+    fn functions_and_lines(&mut self, binary: &mut Binary, sorted: &[u64]) -> Vec<Vec<SourceLine>> {
+        let images_bytes = binary.cost_bytes;
+        let mut before = Resident::now();
         // A stub has no symbol, and the function before it often no size.
-        let stub = || SourceLine { function: LINKAGE.to_owned(), file: String::new(), line: 0 };
-        let known = |address: &u64| binary.elf.is_linkage(*address).then(stub).into_iter().collect();
+        let stub = |_| SourceLine::of_function(LINKAGE.to_owned());
+        let known = |address: &u64| binary.elf.linkage(*address).map(stub).into_iter().collect();
         let mut found: Vec<Vec<SourceLine>> = sorted.iter().map(known).collect();
         let mut layers = std::mem::take(&mut binary.layers);
         layers.retain(|layer| {
@@ -344,11 +405,11 @@ impl Symbolizer {
             if open.is_empty() {
                 return true;
             }
-            match self.ask(layer, (binary.identity, &sorted), &open, &mut found, *before) {
+            match self.ask(layer, sorted, &open, &mut found, before) {
                 Ok(()) => true,
                 Err(reason) => {
                     // Nothing is held of it any more; what it left behind is not the next layer's.
-                    *before = Resident::now();
+                    before = Resident::now();
                     self.counters.damaged += 1;
                     binary.note(match layer.dwarf {
                         true => Note::DebugInfoDamaged(reason),
@@ -360,24 +421,20 @@ impl Symbolizer {
         });
         binary.layers = layers;
         if let Some(go) = &binary.go {
-            for (lines, &address) in found.iter_mut().zip(&sorted).filter(|(lines, _)| lines.is_empty()) {
+            for (lines, &address) in found.iter_mut().zip(sorted).filter(|(lines, _)| lines.is_empty()) {
                 lines.extend(go_function(go, address));
             }
         }
-        let lines = |address: Option<VirtualOffset>| {
-            let at = address.and_then(|address| sorted.binary_search(&address.0).ok());
-            at.map(|at| found[at].clone()).unwrap_or_default()
-        };
-        let symbolized =
-            |address: Option<VirtualOffset>| Symbolized { address, module: None, lines: lines(address) };
-        addresses.into_iter().map(symbolized).collect()
+        let grown = Resident::now().anonymous_bytes.saturating_sub(before.anonymous_bytes);
+        binary.cost_bytes = images_bytes + grown;
+        found
     }
 
     /// Looks up those of the `sorted` addresses that are `open`, in one layer. After an error the layer is of no use.
     fn ask(
         &mut self,
         layer: &Layer,
-        (identity, sorted): (Identity, &[u64]),
+        sorted: &[u64],
         open: &[usize],
         found: &mut [Vec<SourceLine>],
         before: Resident,
@@ -395,14 +452,11 @@ impl Symbolizer {
             let options = &self.options;
             let outcome = guarded(|| {
                 let symbols = engine.symbolize(&source, blaze::Input::VirtOffset(&addresses))?;
-                Ok(symbols.iter().map(|symbol| (lines(symbol, options), range(symbol))).collect::<Vec<_>>())
+                Ok(symbols.iter().map(|symbol| lines(symbol, options)).collect::<Vec<_>>())
             });
             match outcome {
                 Ok(Ok(symbols)) => {
-                    for (&at, (lines, range)) in chunk.iter().zip(symbols) {
-                        if let ([line], Some(range)) = (&lines[..], range) {
-                            self.known.found(identity, range, line);
-                        }
+                    for (&at, lines) in chunk.iter().zip(symbols) {
                         found[at] = lines;
                     }
                 }
@@ -425,7 +479,7 @@ impl Symbolizer {
             let now = Resident::now();
             if now.anonymous_bytes.saturating_sub(anonymous_bytes) > self.options.cache_bytes {
                 self.forget(layer);
-                cache::return_free_memory();
+                return_free_memory();
                 anonymous_bytes = Resident::now().anonymous_bytes.max(before.anonymous_bytes);
             } else if now.file_bytes.saturating_sub(file_pages_bytes) > MAX_FILE_PAGES_BYTES {
                 // Failing, it leaves memory resident that the kernel can take back any time.
@@ -461,7 +515,7 @@ impl Symbolizer {
             freed = true;
         }
         if freed {
-            cache::return_free_memory();
+            return_free_memory();
         }
     }
 }
@@ -500,17 +554,10 @@ fn lines(symbol: &blaze::Symbolized<'_>, options: &Options) -> Vec<SourceLine> {
     inlined.chain([outer]).filter(|line| !line.function.is_empty()).collect()
 }
 
-/// The addresses that a symbol covers, where it says so.
-fn range(symbol: &blaze::Symbolized<'_>) -> Option<Range<u64>> {
-    let symbol = symbol.as_sym()?;
-    let size = symbol.size.filter(|size| *size > 0)?;
-    Some(symbol.addr..symbol.addr.checked_add(size as u64)?)
-}
-
 /// The function by Go's own table, which has files and lines, too, in a form of its own.
 fn go_function(go: &GoFunctions, address: u64) -> Option<SourceLine> {
     let function = name::function(&go.name(address)?);
-    (!function.is_empty()).then_some(SourceLine { function, file: String::new(), line: 0 })
+    (!function.is_empty()).then(|| SourceLine::of_function(function))
 }
 
 fn regular(file: &File) -> Result<std::fs::Metadata, SymbolizeError> {

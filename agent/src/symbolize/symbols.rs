@@ -27,6 +27,13 @@ pub struct Options {
     pub cache_binaries: usize,
 }
 
+impl Options {
+    /// Whether symbol tables have all that is asked for.
+    pub(super) fn wants_functions_alone(&self) -> bool {
+        !self.inlined && !self.source_lines
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -49,6 +56,13 @@ pub struct SourceLine {
     pub file: String,
     /// 0 where unknown.
     pub line: u32,
+}
+
+impl SourceLine {
+    /// A function of which no more is known.
+    pub(super) fn of_function(function: String) -> Self {
+        Self { function, file: String::new(), line: 0 }
+    }
 }
 
 /// An address and what is there.
