@@ -168,7 +168,10 @@ impl Kubelet {
             None => Box::new(stream),
             Some(tls) => {
                 let secured = tls.connect(stream, &place.host).await;
-                Box::new(secured.map_err(|error| self.unreachable(error.to_string()))?)
+                // The words are those for the collector's connection.
+                let untrusted =
+                    |error| self.unreachable(format!("{error} (here: kubelet-ca, kubelet-server-name)"));
+                Box::new(secured.map_err(untrusted)?)
             }
         };
         let broken = |error: hyper::Error| self.is_none(explain(&error));

@@ -2,6 +2,10 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread::JoinHandle;
 
+use chokepoint_tls::testing::{Authority, Issued};
+use chokepoint_tls::{Server as TlsServer, ServerFiles};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 /// As a kubelet answers, with what is not read here left out but for some of it.
@@ -140,4 +144,92 @@ fn addresses_and_tokens_are_checked_before_anybody_is_asked() {
     assert!(matches!(ask(&missing), Err(KubeletError::Credentials(_))));
     let no_ca = Kubelet { ca: Some("/nonexistent/ca".into()), ..at("https://node") };
     assert!(matches!(ask(&no_ca), Err(KubeletError::Credentials(_))));
+}
+
+/// A kubelet behind TLS that answers one request, its port, and what it was asked; nothing where the handshake failed.
+fn behind_tls(shown: &Issued) -> (u16, JoinHandle<Option<String>>) {
+    let files = ServerFiles { cert: shown.cert.clone(), key: shown.key.clone(), client_ca: None };
+    let tls = TlsServer::new(&files, HTTP_1).expect("usable files");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = listener.local_addr().expect("it listens").port();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let asked = std::thread::spawn(move || {
+        runtime.block_on(async move {
+            let (stream, _) = listener.accept().expect("somebody connects");
+            stream.set_nonblocking(true).expect("it can be set");
+            let stream = TcpStream::from_std(stream).expect("a stream");
+            let mut stream = tls.accept(stream).await.ok()?;
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(stream.read_u8().await.expect("it asks"));
+            }
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{PODS}", PODS.len());
+            stream.write_all(answer.as_bytes()).await.expect("it can be answered");
+            stream.shutdown().await.expect("it can be ended");
+            Some(String::from_utf8(request).expect("text"))
+        })
+    });
+    (port, asked)
+}
+
+#[test]
+fn behind_tls_it_is_asked_with_the_token_once_its_certificate_is_trusted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(directory.path(), "cluster");
+    let token = directory.path().join("token");
+    std::fs::write(&token, "abc.def\n").expect("it can be written");
+    // By its address, and by the name of the node where the address is not in the certificate.
+    for (names, server_name) in [(&["127.0.0.1"][..], None), (&["node-1"][..], Some("node-1".to_owned()))] {
+        let (port, asked) = behind_tls(&authority.issue(names));
+        let kubelet = Kubelet {
+            url: format!("https://127.0.0.1:{port}"),
+            token_file: Some(token.clone()),
+            ca: Some(authority.ca.clone()),
+            server_name,
+        };
+        assert_eq!(ask(&kubelet).expect("it answers").len(), 2);
+        let asked = asked.join().expect("it ends").expect("it was asked").to_ascii_lowercase();
+        assert!(asked.starts_with("get /pods http/1.1\r\n"), "{asked}");
+        assert!(asked.contains("authorization: bearer abc.def\r\n"), "{asked}");
+    }
+}
+
+#[test]
+fn who_shows_no_certificate_that_is_trusted_is_not_sent_the_token() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(directory.path(), "cluster");
+    let other = Authority::new(directory.path(), "other");
+    let token = directory.path().join("token");
+    std::fs::write(&token, "abc.def\n").expect("it can be written");
+    let host = "127.0.0.1";
+    for (shown, expected) in [
+        (other.issue(&[host]), "of no authority that is trusted here"),
+        (authority.issue(&["node-1"]), "is for node-1 and not for 127.0.0.1"),
+        (authority.issue_expired(&[host]), "has expired"),
+    ] {
+        let (port, asked) = behind_tls(&shown);
+        let url = format!("https://{host}:{port}");
+        let ca = Some(authority.ca.clone());
+        let error = ask(&Kubelet { token_file: Some(token.clone()), ca, ..at(&url) }).expect_err(expected);
+        let text = error.to_string();
+        assert!(matches!(error, KubeletError::Connect { .. }), "{text}");
+        assert!(text.contains(expected) && text.contains("kubelet-ca, kubelet-server-name"), "{text}");
+        assert_eq!(asked.join().expect("it ends"), None, "{text}");
+    }
+    // What does not speak TLS.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    let port = listener.local_addr().expect("it listens").port();
+    let plain = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("somebody connects");
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").expect("it can be written");
+        let mut heard = Vec::new();
+        let _ = stream.read_to_end(&mut heard);
+        heard
+    });
+    let url = format!("https://{host}:{port}");
+    let error =
+        ask(&Kubelet { token_file: Some(token), ca: Some(authority.ca), ..at(&url) }).expect_err("plain");
+    assert!(error.to_string().contains("does not speak TLS"), "{error}");
+    let heard = plain.join().expect("it ends");
+    assert!(!heard.windows(7).any(|bytes| bytes == b"abc.def"), "{heard:?}");
 }
