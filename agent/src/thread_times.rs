@@ -1,6 +1,7 @@
 //! The exact times of threads, as the kernel programs told them.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use chokepoint_analysis::run_queue::RunQueue;
 use chokepoint_analysis::thread_time::{Parts, ThreadTime};
@@ -137,17 +138,17 @@ impl ThreadTimes {
             self.merged += 1;
             key = ThreadKey { tgid: 0, tid: 0, process_start_ns: 0 };
         }
-        self.threads
-            .entry(key)
-            .and_modify(|known| merge(known, &time))
-            .or_insert_with(|| if key.tid == 0 { others(&time) } else { time.clone() });
+        match self.threads.entry(key) {
+            Entry::Occupied(mut known) => merge(known.get_mut(), &time),
+            Entry::Vacant(new) => _ = new.insert(if key.tid == 0 { others(time) } else { time }),
+        }
     }
 }
 
 /// The thread that stands for all that were too many.
-fn others(time: &ThreadTime) -> ThreadTime {
+fn others(time: ThreadTime) -> ThreadTime {
     let name = "[other threads]".to_owned();
-    ThreadTime { pid: 0, tid: 0, process_name: name.clone(), thread_name: name, cgroup_id: 0, ..time.clone() }
+    ThreadTime { pid: 0, tid: 0, process_name: name.clone(), thread_name: name, cgroup_id: 0, ..time }
 }
 
 /// Two stretches of one thread's life: it left the target's accounting and came back, or another had its number.

@@ -20,8 +20,10 @@ const SETTLING: u32 = 3;
 /// Share of the budget. The step up from 4 Hz, or with stacks again, may cost twice as much.
 const LOW_WATER: f64 = 0.5;
 
-/// Share of the usual budget of stacks of waits: 20 a second on each CPU, about as many as there are samples of what runs.
-const WAIT_SHARE: f64 = 0.2;
+/// Share of the usual budget of stacks of waits: 10 a second on each CPU. Each costs twice what a sample of what runs does, and comes with
+/// one of what ended the wait; with half as many as there are samples the error of a class's share of a window grows by two fifths, and
+/// that of exact times not at all.
+const WAIT_SHARE: f64 = 0.1;
 
 /// What is taken of a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -128,9 +128,8 @@ impl Reader {
     }
 }
 
-/// Binaries that stay open between windows. Names of frames are kept, so that few are asked for again, and pages of what is open are
-/// resident.
-const OPEN_BINARIES: usize = 8;
+/// Binaries that stay open between windows, up to two descriptors each. Names of frames are kept, so that few are asked for again.
+const OPEN_BINARIES: usize = 32;
 
 /// What the thread keeps from window to window.
 struct State {
@@ -161,7 +160,7 @@ impl State {
             match asked {
                 Asked::Window(taken) => self.read(*taken),
                 Asked::NewSession => self.names = Names::default(),
-                Asked::Service(service) => self.work.owners.service = service,
+                Asked::Service(service) => self.work.owners.set_service(service),
             }
         }
     }

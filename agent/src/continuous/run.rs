@@ -27,7 +27,7 @@ use crate::host::cost::{Cost, resident_bytes};
 use crate::pipeline::{Sampling, Session};
 use crate::record::Options;
 use crate::record::event::Event;
-use crate::signals::{step, watch::Watch};
+use crate::signals::{sparing_step, watch::Watch};
 use crate::stream::connection::exchange::PROTOCOL;
 use crate::stream::connection::{SharedSpool, Status, Target};
 use crate::stream::owners::Owners;
@@ -55,6 +55,7 @@ pub async fn run(
     reload: impl Fn() -> Result<Config, Failure>,
     kernel_log: bool,
 ) -> Result<(), Failure> {
+    host::heap::share_arenas();
     let mut signals = Signals::listen()?;
     let mut agent = Agent::begin(config, kernel_log)?;
     let mut sampling = agent.session(agent.governor.rates())?;
@@ -183,7 +184,7 @@ impl Agent {
             );
         }
         Ok(Self {
-            watch: Watch::begin_sparing(step(config.window), WINDOWS_WITH_PROCESSES)
+            watch: Watch::begin_sparing(sparing_step(config.window), WINDOWS_WITH_PROCESSES)
                 .map_err(|error| Failure::unexpected(&error))?,
             rates: governor.rates(),
             governor,

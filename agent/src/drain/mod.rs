@@ -15,6 +15,9 @@ use decode::{DecodeError, Record};
 /// How long a record may wait in the ring buffer. The kernel programs wake the agent earlier when the buffer is half full
 /// or a new file shows up.
 pub const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The same in windows without end: waking costs more than what has come meanwhile. What a thread waits for is looked up when its record is
+/// read, so that it cannot be much longer.
+pub const SPARING_DRAIN_INTERVAL: Duration = Duration::from_millis(250);
 
 /// The reading end of the ring buffer.
 pub struct Drain {
@@ -24,12 +27,12 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// Takes over the ring buffer. Needs a tokio runtime with IO and time.
+    /// Takes over the ring buffer, to look into it each `wait`. Needs a tokio runtime with IO and time.
     ///
     /// # Errors
     /// Where the buffer cannot be polled.
-    pub fn new(ring: RingBuf<MapData>) -> io::Result<Self> {
-        let mut timer = interval(DRAIN_INTERVAL);
+    pub fn new(ring: RingBuf<MapData>, wait: Duration) -> io::Result<Self> {
+        let mut timer = interval(wait);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // SAFETY: the buffer owns its descriptor and keeps it open as long as it lives.
         let ring = unsafe { AsyncFd::register(ring) }?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aya::maps::PerCpuArray;
+use aya::sys::Stats;
 use chokepoint_ebpf::counters::Counter;
 
 use super::{LoadError, Programs};
@@ -71,7 +72,7 @@ impl Programs {
         Ok(counters)
     }
 
-    /// What the programs have cost so far; zero unless [`Programs::cost_is_measured`].
+    /// What the programs have cost so far, while that was measured.
     #[must_use]
     pub fn cost(&self) -> ProgramCost {
         self.ebpf
@@ -95,9 +96,20 @@ impl Programs {
         }
     }
 
-    /// Whether the kernel measures the programs' run time; it asks for `CAP_SYS_ADMIN`.
+    /// Whether the kernel measures the programs' run time where it is asked to, as it is from loading on; it wants `CAP_SYS_ADMIN`.
     #[must_use]
     pub fn cost_is_measured(&self) -> bool {
+        self.may_measure_cost
+    }
+
+    /// Has the kernel measure the programs' run time from now on, or not any more: that costs each run of each of the host's programs two
+    /// looks at the clock. Whether it measures now.
+    pub fn measure_cost(&mut self, on: bool) -> bool {
+        if !on || !self.may_measure_cost {
+            self.statistics = None;
+        } else if self.statistics.is_none() {
+            self.statistics = aya::sys::enable_stats(Stats::RunTime).ok();
+        }
         self.statistics.is_some()
     }
 }

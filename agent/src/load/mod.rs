@@ -72,8 +72,10 @@ pub struct Stopped {
 /// The loaded programs. Dropping it detaches and unloads them.
 pub struct Programs {
     ebpf: Ebpf,
-    /// While it is open the kernel measures the run time of BPF programs; `None` where that is not permitted.
+    /// While it is open the kernel measures the run time of BPF programs.
     statistics: Option<OwnedFd>,
+    /// Whether it may; not after the programs are gone.
+    may_measure_cost: bool,
     has_on_cpu: bool,
     on_cpu_links: on_cpu::Links,
     sched: Option<Sched>,
@@ -99,6 +101,7 @@ impl Programs {
         }
         let mut programs = Self {
             ebpf,
+            may_measure_cost: statistics.is_some(),
             statistics,
             has_on_cpu,
             on_cpu_links: Vec::new(),
@@ -365,7 +368,7 @@ impl Programs {
         if let Some(Ok(failed_calls)) = &mut self.failed_calls {
             failed_calls.stop(&mut self.ebpf)?;
         }
-        self.statistics = None;
+        (self.statistics, self.may_measure_cost) = (None, false);
         Ok(stopped)
     }
 

@@ -11,6 +11,7 @@
 //! after window, or until it ends as a [`Recording`].
 
 mod looks;
+mod program_cost;
 mod recording;
 mod sampling;
 mod session;
@@ -35,6 +36,10 @@ const RING_TIME: Duration = Duration::from_secs(1);
 const TYPICAL_SAMPLE_BYTES: u64 = 512;
 /// Limits of the ring buffer's size. The upper one is counted twice in the agent's resident memory where it is all used.
 const RING_BYTES: RangeInclusive<u64> = 256 << 10..=8 << 20;
+/// The same for windows without end, which take few stacks: half a minute of those of a small host, and five seconds of a thousand processes
+/// that end each second. Hosts with more than a few CPUs have [`RING_BYTES_PER_CPU`] for each.
+const SPARING_RING_BYTES: u64 = 4 << 20;
+const RING_BYTES_PER_CPU: u64 = 1 << 20;
 
 /// How long processes that run code of no file, and what threads wait for, are remembered from window to window: those that
 /// are gone leave nothing behind then.
@@ -52,7 +57,12 @@ const PREPARED_PROCESSES: usize = 16;
 fn ring_bytes(cpus: usize, options: &Options) -> u32 {
     if options.takes_sched() || options.takes_tcp() || options.takes_memory() {
         // Waits, losses and faults come in bursts.
-        return *RING_BYTES.end() as u32;
+        let most = *RING_BYTES.end();
+        if !options.sparing {
+            return most as u32;
+        }
+        let for_cpus = (cpus as u64).saturating_mul(RING_BYTES_PER_CPU).clamp(SPARING_RING_BYTES, most);
+        return for_cpus.next_power_of_two() as u32;
     }
     let bytes = cpus as u64 * u64::from(options.frequency_hz) * TYPICAL_SAMPLE_BYTES * RING_TIME.as_secs();
     bytes.clamp(*RING_BYTES.start(), *RING_BYTES.end()).next_power_of_two() as u32
@@ -71,5 +81,7 @@ mod tests {
         assert_eq!(ring_bytes(512, &at(10_000)), 8 << 20);
         let wall = Options { events: vec![Event::Wall], ..Options::default() };
         assert_eq!(ring_bytes(1, &wall), 8 << 20);
+        let sparing = Options { sparing: true, ..wall };
+        assert_eq!([1, 2, 4, 5, 512].map(|cpus| ring_bytes(cpus, &sparing) >> 20), [4, 4, 4, 8, 8]);
     }
 }

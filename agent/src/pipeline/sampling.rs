@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use chokepoint_ebpf::sched::EarlierLook;
 
 use super::looks::{Look, meet};
+use super::program_cost::{CostSampling, Step};
 use super::sums::Sums;
 use super::{FORGOTTEN_AFTER, Session};
 use crate::aggregate::{Aggregate, Origin};
@@ -32,6 +33,8 @@ const LOOKS: &[Duration] = &[
 
 /// Time between two searches for the owners of connections.
 const SEARCH_INTERVAL: Duration = Duration::from_secs(1);
+/// The same in windows without end, in what the last one took: a host full of processes has a hundred thousand open files.
+const SPARING_SEARCH_PAUSE: u32 = 1_000;
 
 /// After a loss, how long sends are seen where they are not always: what the kernel programs want of them ([`crate::load::tcp`]).
 const SENDS_SEEN: Duration = Duration::from_secs(10);
@@ -52,6 +55,7 @@ pub struct Sampling {
     pub(super) sockets: Option<Sockets>,
     sockets_seen: Instant,
     searched: Instant,
+    search_interval: Duration,
     /// Losses of connections in this window when they were looked at last, and when there were new ones; `None`: not for long.
     losses: (u64, Option<Instant>),
     adapted: Instant,
@@ -59,6 +63,8 @@ pub struct Sampling {
     stacks: u64,
     /// Since when processes and objects have been remembered.
     remembered: Instant,
+    /// `None` where the programs' cost is measured all the time.
+    cost: Option<CostSampling>,
 }
 
 /// What had been counted when the window began.
@@ -73,13 +79,17 @@ impl Sampling {
     /// Begins the first window, now that the session's sources tell. `event` is what drives the on-CPU source, if it is there,
     /// and `sockets` has had its first look.
     pub(super) fn begin(
-        session: Session,
+        mut session: Session,
         event: Option<OnCpuEvent>,
         tie: ClockTie,
         aggregate: Aggregate,
         sockets: Option<Sockets>,
     ) -> Self {
         let (start, window_start_ns) = (Instant::now(), monotonic_ns());
+        let cost = session.options.sparing.then(|| {
+            session.programs.measure_cost(false);
+            CostSampling::new(start)
+        });
         let memory = MemoryEvents::new(session.gate.clone(), session.options.target.clone(), window_start_ns);
         Self {
             session,
@@ -94,10 +104,12 @@ impl Sampling {
             looks: LOOKS,
             before: Before::default(),
             searched: start,
+            search_interval: SEARCH_INTERVAL,
             losses: (0, None),
             adapted: start,
             stacks: 0,
             remembered: start,
+            cost,
         }
     }
 
@@ -198,6 +210,19 @@ impl Sampling {
                 self.looks = if all_met { &[] } else { &self.looks[1..] };
             }
         }
+        if let Some(cost) = &mut self.cost {
+            match cost.step(Instant::now()) {
+                Some(Step::Begin) if session.programs.measure_cost(true) => {
+                    cost.began(Instant::now(), session.programs.cost());
+                }
+                Some(Step::End) => {
+                    session.programs.measure_cost(false);
+                    cost.ended(Instant::now(), session.programs.cost());
+                }
+                // Nobody may measure.
+                Some(Step::Begin) | None => {}
+            }
+        }
         let taken =
             [Origin::Faults, Origin::Reclaims].map(|origin| sums.aggregate.captured(origin).samples());
         if session.memory_budget.adapt(taken, Instant::now()) {
@@ -211,6 +236,8 @@ impl Sampling {
         }
         if let Some(sockets) = &mut self.sockets
             && self.sockets_seen.elapsed() >= sockets::INTERVAL
+            // The look that ends the window has to do.
+            && !session.options.sparing
         {
             self.sockets_seen = Instant::now();
             session.look_at_sockets(sockets);
@@ -224,9 +251,13 @@ impl Sampling {
             self.losses.1 = self.losses.1.filter(|last| last.elapsed() < SENDS_SEEN);
             session.programs.see_sends(self.losses.1.is_some())?;
         }
-        if sums.connections.is_searching() && self.searched.elapsed() >= SEARCH_INTERVAL {
+        if sums.connections.is_searching() && self.searched.elapsed() >= self.search_interval {
             self.searched = Instant::now();
             sums.connections.find_owners(session.is_target());
+            if session.options.sparing {
+                let pause = self.searched.elapsed() * SPARING_SEARCH_PAUSE;
+                self.search_interval = pause.max(SEARCH_INTERVAL);
+            }
         }
         Ok(())
     }
@@ -246,8 +277,15 @@ impl Sampling {
         let Self { session, sums, before, .. } = self;
         let duration = Duration::from_nanos(end_ns - sums.window_start_ns);
         let counters = session.programs.counters()?;
-        let cost = session.programs.cost();
-        let now = Before { counters, cost, malformed: session.drain.malformed() };
+        let program_cost = match &mut self.cost {
+            Some(sampled) => sampled.close_window(Instant::now(), duration, || session.programs.cost()),
+            None if session.programs.cost_is_measured() => {
+                let cost = session.programs.cost();
+                Some(cost.since(std::mem::replace(&mut before.cost, cost)))
+            }
+            None => None,
+        };
+        let now = Before { counters, cost: before.cost, malformed: session.drain.malformed() };
         let counts = Counts {
             kernel: counters.since(&before.counters),
             expected: self.event.map_or(0, |event| {
@@ -261,7 +299,6 @@ impl Sampling {
             sees_sends: session.programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
         };
         let calls = session.calls.as_mut().map(|calls| calls.close_window(&mut session.programs));
-        let program_cost = session.programs.cost_is_measured().then(|| cost.since(before.cost));
         *before = now;
         let forgotten = self.remembered.elapsed() >= FORGOTTEN_AFTER;
         if forgotten {

@@ -10,7 +10,7 @@ use crate::aggregate::{Aggregate, Limits};
 use crate::block_watch::{self, BlockWatch};
 use crate::disk_latencies::DiskLatencies;
 use crate::drain::decode::Record;
-use crate::drain::{Drain, kernel_log};
+use crate::drain::{DRAIN_INTERVAL, Drain, SPARING_DRAIN_INTERVAL, kernel_log};
 use crate::failed_calls::CallWatch;
 use crate::failure::{Failure, Kind};
 use crate::host;
@@ -106,7 +106,9 @@ impl Session {
         if options.kernel_log {
             kernel_log::forward(&mut programs)?;
         }
-        let drain = Drain::new(programs.take_records()?).map_err(|error| Failure::unexpected(&error))?;
+        let wait = if options.sparing { SPARING_DRAIN_INTERVAL } else { DRAIN_INTERVAL };
+        let drain =
+            Drain::new(programs.take_records()?, wait).map_err(|error| Failure::unexpected(&error))?;
         let unwinding = Unwinding::start(programs.take_unwind_maps()?, &options.unwind)?;
         let budget = WaitBudget::new(cpus.len(), gate == Gate::Everything);
         if let Some(sched) = programs.sched_mut() {
@@ -231,7 +233,8 @@ impl Session {
         } else {
             None
         };
-        let mut sockets = self.options.looks_at_sockets().then(Sockets::default);
+        let sockets = || if self.options.sparing { Sockets::sparing() } else { Sockets::default() };
+        let mut sockets = self.options.looks_at_sockets().then(sockets);
         if let Some(sockets) = &mut sockets {
             self.look_at_sockets(sockets);
         }

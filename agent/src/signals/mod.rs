@@ -21,6 +21,8 @@ use crate::process;
 
 /// Longest time between two readings.
 const MAX_STEP: Duration = Duration::from_secs(1);
+/// The same in windows without end, whose steps are told as percentiles alone.
+const MAX_SPARING_STEP: Duration = Duration::from_secs(2);
 /// Shortest: the kernel counts CPU time in ticks of 10 ms, of which a step is to have some.
 const MIN_STEP: Duration = Duration::from_millis(100);
 /// Steps that a short window is to have.
@@ -48,6 +50,12 @@ pub enum Depth {
 #[must_use]
 pub fn step(window: Duration) -> Duration {
     (window / STEPS).clamp(MIN_STEP, MAX_STEP)
+}
+
+/// The same for windows without end: a reading costs a millisecond.
+#[must_use]
+pub fn sparing_step(window: Duration) -> Duration {
+    (window / (STEPS / 2)).clamp(MIN_STEP, MAX_SPARING_STEP)
 }
 
 /// Reads the host's resources now.

@@ -11,7 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chokepoint_analysis::connections::Connection;
 
@@ -31,6 +31,8 @@ const MAX_TOLD: usize = 1_000;
 const MAX_NAMESPACES: usize = 64;
 /// Open files that are looked at for the processes of connections in one go: some 50 ms.
 const MAX_FILES: usize = 50_000;
+/// Time between two such searches in windows without end, in what the last one took.
+const SPARING_PAUSE: u32 = 1_000;
 
 /// A connection between its first and its last look.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub struct Sockets {
     looks: u32,
     left_out: u64,
     refused: Option<String>,
+    /// When the processes of connections may be searched again; `None`: with each look.
+    search_due: Option<Instant>,
 }
 
 /// Sockets of a look that are not the target's, by their ends.
@@ -103,6 +107,12 @@ pub struct SocketsSeen {
 }
 
 impl Sockets {
+    /// For windows without end: the processes of connections are searched no more often than costs a thousandth of a CPU.
+    #[must_use]
+    pub fn sparing() -> Self {
+        Self { search_due: Some(Instant::now()), ..Self::default() }
+    }
+
     /// Looks at all connections of the host, or at those of the processes that `is_target` names.
     pub fn look(&mut self, is_host: bool, is_target: impl Fn(u32) -> bool) {
         let (tgids, others): (Vec<u32>, Vec<u32>) =
@@ -226,7 +236,8 @@ impl Sockets {
             .map(|(key, _)| (self.connections[&key].last.inode, key))
             .filter(|(inode, _)| *inode != 0)
             .collect();
-        if wanted.is_empty() {
+        let start = Instant::now();
+        if wanted.is_empty() || self.search_due.is_some_and(|due| start < due) {
             return;
         }
         find_owners(tgids, |inode, tgid| {
@@ -234,6 +245,9 @@ impl Sockets {
                 known.set_owner(tgid);
             }
         });
+        if let Some(due) = &mut self.search_due {
+            *due = Instant::now() + start.elapsed() * SPARING_PAUSE;
+        }
     }
 
     /// What they came to.

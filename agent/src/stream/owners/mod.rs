@@ -33,8 +33,10 @@ pub struct Owners {
     /// Of this window's processes, the path of their group.
     of_process: HashMap<u32, Arc<str>>,
     groups: HashMap<Arc<str>, Arc<Group>>,
+    /// Labels of this window's threads, by the path of their group and the name of their process: most threads share theirs with others.
+    made: HashMap<Option<Arc<str>>, HashMap<String, Labels>>,
     /// As the operator calls the service of this whole host; it comes before all that is found.
-    pub service: Option<String>,
+    service: Option<String>,
 }
 
 impl Owners {
@@ -48,6 +50,7 @@ impl Owners {
             walked: None,
             of_process: HashMap::new(),
             groups: HashMap::new(),
+            made: HashMap::new(),
             service,
         }
     }
@@ -56,12 +59,18 @@ impl Owners {
     pub fn begin_window(&mut self, times: Option<&ThreadTimes>) {
         self.of_process.clear();
         self.groups.clear();
+        self.made.clear();
         if self.paths.len() > MAX_GROUPS {
             self.paths.clear();
         }
         let mut unseen: Vec<(u32, u64)> = Vec::new();
         for (key, time) in times.into_iter().flat_map(ThreadTimes::iter) {
             if self.of_process.contains_key(&key.tgid) {
+                continue;
+            }
+            // Of a process that is over /proc tells nothing. Where only its first thread has ended, another one is met.
+            if time.ended && key.tid == key.tgid {
+                unseen.extend((time.cgroup_id > 0).then_some((key.tgid, time.cgroup_id)));
                 continue;
             }
             let process = ProcessKey { pid: key.tgid, start_ns: key.process_start_ns };
@@ -98,7 +107,12 @@ impl Owners {
 
     /// The labels of a process's threads.
     pub fn labels(&mut self, pid: u32, process_name: &str) -> Labels {
-        let group = self.of_process.get(&pid).map(Arc::clone).map(|path| {
+        let path = self.of_process.get(&pid);
+        if let Some(made) = self.made.get(&path.cloned()).and_then(|made| made.get(process_name)) {
+            return Arc::clone(made);
+        }
+        let path = path.cloned();
+        let group = path.clone().map(|path| {
             let containers = &self.containers;
             let made = self.groups.entry(path);
             Arc::clone(made.or_insert_with_key(|path| Arc::new(group(path, |id| containers.look_up(id)))))
@@ -107,7 +121,15 @@ impl Owners {
         let mut labels = group.map(|group| group.labels.clone()).unwrap_or_default();
         labels.push(("service", service));
         labels.sort_unstable();
-        labels.into()
+        let labels: Labels = labels.into();
+        self.made.entry(path).or_default().insert(process_name.to_owned(), Arc::clone(&labels));
+        labels
+    }
+
+    /// As the operator calls the service of this host from now on.
+    pub fn set_service(&mut self, service: Option<String>) {
+        self.service = service;
+        self.made.clear();
     }
 }
 
@@ -125,7 +147,7 @@ mod tests {
         };
         assert_eq!(of(&mut owners, 7), "cgroup=/system.slice/cron.service service=cron unit=cron.service");
         assert_eq!(of(&mut owners, 8), "service=sh");
-        owners.service = Some("shop".to_owned());
+        owners.set_service(Some("shop".to_owned()));
         assert!(of(&mut owners, 8).contains("service=shop"));
     }
 }
