@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: the project's figures beside its peers', both measured in the same run.
 
+mod agent;
 mod alongside;
 mod collector;
 mod events;
@@ -60,6 +61,8 @@ enum Subject {
     Collector,
     /// The page's first view of a fleet's day, from a collector that was just started
     Page,
+    /// The continuous agent on a quiet and a busy host, in a storm of processes and among idle ones
+    Agent,
 }
 
 /// Measures, prints the tables, and puts them into the documentation.
@@ -74,8 +77,8 @@ pub fn run(args: &Args) -> Result<()> {
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
     let all = || {
-        use Subject::{Collector, Events, Page, Record, Requests, Sched, Tables, Unwind};
-        vec![Record, Unwind, Tables, Sched, Events, Requests, Collector, Page]
+        use Subject::{Agent, Collector, Events, Page, Record, Requests, Sched, Tables, Unwind};
+        vec![Record, Unwind, Tables, Sched, Events, Requests, Collector, Page, Agent]
     };
     for subject in args.only.map_or_else(all, |only| vec![only]) {
         let (section, text) = match subject {
@@ -100,6 +103,10 @@ pub fn run(args: &Args) -> Result<()> {
             Subject::Page => {
                 let plan = if args.quick { page::Plan::quick() } else { page::Plan::full() };
                 ("page", page::measure(&directory, &plan)?)
+            }
+            Subject::Agent => {
+                let plan = if args.quick { agent::Plan::quick() } else { agent::Plan::full() };
+                ("agent", agent::measure(&directory, &plan)?)
             }
         };
         print!("{text}");
