@@ -50,14 +50,14 @@ impl MemoryBudget {
         self.reclaims.period_ns()
     }
 
-    /// Takes note of all stacks of faults and of reclaims so far. Whether a period is another one now.
+    /// Takes note of all stacks of faults and of reclaims of the window so far. Whether a period is another one now.
     pub fn adapt(&mut self, taken: [u64; 2], now: Instant) -> bool {
         let elapsed = now.duration_since(self.adapted);
         if elapsed < DRAIN_INTERVAL {
             return false;
         }
-        // They begin anew when the sources change.
-        let [faults, reclaims] = [0, 1].map(|of| taken[of].saturating_sub(self.taken[of]));
+        // Where there were more before, another window has begun.
+        let [faults, reclaims] = [0, 1].map(|of| taken[of].checked_sub(self.taken[of]).unwrap_or(taken[of]));
         (self.taken, self.adapted) = (taken, now);
         self.faults.adapt(faults, elapsed) | self.reclaims.adapt(reclaims, elapsed)
     }
@@ -104,6 +104,17 @@ impl FaultBudget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_that_begins_anew_counts_from_nothing() {
+        let start = Instant::now();
+        let at = |windows: u32| start + windows * Duration::from_secs(1);
+        let mut budget = MemoryBudget::new(1, true, start);
+        budget.adapt([1, 0], at(1));
+        let period = budget.fault_period();
+        budget.adapt([0, 0], at(2));
+        assert!(budget.fault_period() <= period, "{} after {period}", budget.fault_period());
+    }
 
     const TICK: Duration = Duration::from_millis(100);
 
