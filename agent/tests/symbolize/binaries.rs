@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use chokepoint::address::FileOffset;
-use chokepoint::symbolize::{Note, Options, Symbolizer};
+use chokepoint::symbolize::{Note, Options, SourceLine, Symbolizer};
 
 use crate::build::{C_LINES, Workshop, check, run};
 
@@ -101,6 +101,46 @@ fn mini_debug_info() {
     let symbols = library.symbolize(Options::default());
     check(&symbols, "", &[("outer", 0)]);
     assert!(matches!(symbols.notes[..], [Note::DebugInfoDamaged(_)]), "{:?}", symbols.notes);
+}
+
+#[test]
+fn functions_alone_come_from_the_same_tables() {
+    let alone = || Options { inlined: false, source_lines: false, ..Options::default() };
+    let workshop = Workshop::new();
+    check(&workshop.c("plain", &["-O2"]).symbolize(alone()), "", &[("outer", 0)]);
+    let library = workshop.c("library.so", &["-O2", "-fPIC", "-shared"]);
+    check(&library.stripped(&workshop.path("stripped.so")).symbolize(alone()), "", &[("outer", 0)]);
+    let program = workshop.c("whole", &["-O2"]);
+    let mini = workshop.path("mini");
+    program.debug_file(&mini);
+    run("xz", &["--keep".as_ref(), mini.as_os_str()]);
+    let stripped = program.stripped(&workshop.path("stripped"));
+    check(&stripped.symbolize(alone()), "", &[]);
+    stripped.objcopy(&["--add-section", &format!(".gnu_debugdata={}.xz", mini.display())]);
+    check(&stripped.symbolize(alone()), "", &[("outer", 0)]);
+
+    // This program, all over, beside what blazesym says of it. Of several names of one function either may tell one.
+    let own = fs::File::open("/proc/self/exe").unwrap();
+    // Most of it is debug information, which comes last.
+    let code = own.metadata().unwrap().len() / 16;
+    let offsets: Vec<_> = (0..500).map(|at| FileOffset(at * code / 500)).collect();
+    let of = |options| {
+        let mut symbolizer = Symbolizer::new(options);
+        let path = Path::new("/proc/self/exe");
+        let mut ask = || symbolizer.binary(&own, path, Path::new("/"), &offsets).unwrap().symbols;
+        let symbols = ask();
+        // What is remembered is the same.
+        assert_eq!(ask(), symbols);
+        let function = |lines: &[SourceLine]| lines.last().map(|line| line.function.clone());
+        symbols.iter().map(|symbol| function(&symbol.lines)).collect::<Vec<_>>()
+    };
+    let without_lines =
+        Options { inlined: true, source_lines: false, max_debug_info_bytes: 0, ..Options::default() };
+    let (functions, truth) = (of(alone()), of(without_lines));
+    let known = functions.iter().flatten().count();
+    let equal = functions.iter().zip(&truth).filter(|(function, truth)| function == truth).count();
+    assert!(known > 100 && equal > 480, "{known} are known, {equal} of 500 as blazesym has them");
+    assert!(functions.iter().zip(&truth).all(|(function, truth)| function.is_some() == truth.is_some()));
 }
 
 #[test]
