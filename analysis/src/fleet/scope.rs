@@ -198,7 +198,10 @@ mod tests {
         }
     }
 
-    fn judged(limited: &[(Code, usize)], of: usize) -> (Vec<(Code, usize)>, Vec<(Code, usize)>) {
+    /// Codes, and of how many hosts.
+    type Told = Vec<(Code, usize)>;
+
+    fn judged(limited: &[(Code, usize)], of: usize) -> (Told, Told) {
         let limited = limited.iter().flat_map(|(code, count)| std::iter::repeat_n(Some(*code), *count));
         let all = limited.chain(std::iter::repeat(None)).take(of).enumerate();
         let hosts: Vec<HostVerdict> = all
