@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(read("[webhook]\nurl = \"http://127.0.0.1:1\"\n").expect("a configuration").level, 3);
         for (bad, part) in [
             ("", "neither a table [webhook] nor [profile]"),
-            ("[profile]\nsignals = [\"cpu.load\", \"cpu.loud\"]\n", "cpu.loud"),
+            ("[profile]\nsignals = [\"cpu.utilization\", \"cpu.loud\"]\n", "cpu.loud"),
             ("[profile]\nduration = \"1d\"\n", "up to 600 s"),
             ("[profile]\nfrequency = 0\n", "1 to 10000"),
             ("[webhook]\nurl = \"nowhere\"\n", "nowhere"),

@@ -74,6 +74,17 @@ impl Every {
     }
 }
 
+/// A file of history.
+struct Segment {
+    path: PathBuf,
+    /// Those that it has rows of.
+    series: Vec<u32>,
+    /// From where on its rows begin,
+    from_unix_ns: u64,
+    /// and up to where.
+    until_unix_ns: u64,
+}
+
 /// What is read.
 pub(super) struct Scan<'a> {
     pub(super) shared: &'a Shared,
@@ -149,12 +160,38 @@ impl Scan<'_> {
             fresh::readings(blob, start_unix_ns)?.iter().for_each(|row| mark(row.series));
             Ok(())
         })?;
+        // Those that begin before the time asked for, or end after it, may have their series at other times.
+        let mut of_edges = Vec::new();
         for content in [Content::Samples, Content::Signals] {
             for part in &self.parts {
                 self.asker.check()?;
-                for (_, series) in self.segments(content, part)? {
-                    series.into_iter().for_each(&mut mark);
+                for segment in self.segments(content, part)? {
+                    if part.from_unix_ns <= segment.from_unix_ns
+                        && segment.until_unix_ns <= part.until_unix_ns
+                    {
+                        segment.series.into_iter().for_each(&mut mark);
+                    } else {
+                        of_edges.push((content, part, segment));
+                    }
                 }
+            }
+        }
+        for (content, part, Segment { path, series, .. }) in of_edges {
+            let mut unseen = vec![false; self.series.len()];
+            for series in series.into_iter().filter(|series| self.has(*series)) {
+                unseen[series as usize] = !found[series as usize];
+            }
+            if !unseen.contains(&true) {
+                continue;
+            }
+            let wanted = Wanted { series: &unseen, ..self.wanted(part) };
+            let mut mark = |series: u32| -> Result<(), StoreError> {
+                found[series as usize] = true;
+                Ok(())
+            };
+            match content {
+                Content::Samples => samples(&path, &wanted, &mut |sample| mark(sample.series))?,
+                Content::Signals => readings(&path, &wanted, &mut |reading| mark(reading.series))?,
             }
         }
         Ok(found)
@@ -194,14 +231,8 @@ impl Scan<'_> {
         mut visit: impl FnMut(&std::path::Path, &Wanted<'_>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
         for part in &self.parts {
-            let wanted = Wanted {
-                from_unix_ns: part.from_unix_ns,
-                until_unix_ns: part.until_unix_ns,
-                kind: self.kind,
-                series: self.series,
-                asker: self.asker,
-            };
-            for (path, series) in self.segments(content, part)? {
+            let wanted = self.wanted(part);
+            for Segment { path, series, .. } in self.segments(content, part)? {
                 if series.iter().any(|series| self.has(*series)) {
                     visit(&path, &wanted)?;
                 }
@@ -210,14 +241,25 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// The segments of a part, each with its series.
-    fn segments(&self, content: Content, part: &Part) -> Result<Vec<(PathBuf, Vec<u32>)>, StoreError> {
+    /// Which rows of a part's segments.
+    fn wanted(&self, part: &Part) -> Wanted<'_> {
+        Wanted {
+            from_unix_ns: part.from_unix_ns,
+            until_unix_ns: part.until_unix_ns,
+            kind: self.kind,
+            series: self.series,
+            asker: self.asker,
+        }
+    }
+
+    /// The segments of a part.
+    fn segments(&self, content: Content, part: &Part) -> Result<Vec<Segment>, StoreError> {
         let step = || "cannot list segments".to_owned();
         let mut list = self
             .access
             .catalogue()
             .prepare_cached(
-                "SELECT file, series FROM segments WHERE content = ?1 AND from_unix_ns < ?4 AND until_unix_ns > ?3
+                "SELECT file, series, from_unix_ns, until_unix_ns FROM segments WHERE content = ?1 AND from_unix_ns < ?4 AND until_unix_ns > ?3
                  AND (level = ?2 OR (level < ?2 AND parent = 0) OR (level > ?2 AND is_finest = 1)) ORDER BY id",
             )
             .map_err(failed(step))?;
@@ -229,7 +271,13 @@ impl Scan<'_> {
             let series: Vec<u8> = row.get(1).map_err(failed(step))?;
             let series =
                 varint::ascending(&series).ok_or_else(|| failed(step)("a list of series is damaged"))?;
-            segments.push((self.shared.directory.file(Folder::Segments, &file), series));
+            let time = |column| Ok(row.get::<_, i64>(column).map_err(failed(step))?.unsigned_abs());
+            segments.push(Segment {
+                path: self.shared.directory.file(Folder::Segments, &file),
+                series,
+                from_unix_ns: time(2)?,
+                until_unix_ns: time(3)?,
+            });
         }
         Ok(segments)
     }
