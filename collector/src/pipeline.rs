@@ -20,7 +20,6 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -42,11 +41,13 @@ use crate::listen::Door;
 use crate::page;
 use crate::protocols;
 use crate::query;
-use crate::store::embedded::{Embedded, OpenError, Options};
-use crate::store::{Store, StoreError};
+use crate::store::embedded::OpenError;
+use crate::store::{Home, Store, StoreError};
 
 /// Threads that wait for the disk: as many batches are in one transaction at most. Four confirmations a second would do for 200 batches.
 pub const BLOCKING_THREADS: usize = 64;
+/// Threads that wait for other servers: a block takes a second, and a thread that waits takes little.
+pub const DISTRIBUTED_BLOCKING_THREADS: usize = 1024;
 /// How long the store is left alone when nothing is due.
 const UPKEEP_EVERY: Duration = Duration::from_secs(15);
 /// How often files of certificates and tokens are looked at: a token that was revoked is refused so much later at most.
@@ -59,10 +60,8 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// What is served, and from where.
 #[derive(Clone)]
 pub struct Serve {
-    /// The store's directory.
-    pub store: PathBuf,
-    /// What it keeps.
-    pub options: Options,
+    /// The store's home.
+    pub store: Home,
     /// Where agents are listened to.
     pub listen: SocketAddr,
     /// What is accepted from them.
@@ -210,9 +209,9 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Serve { store, options, listen, limits, guard, control } = serve;
+    let Serve { store, listen, limits, guard, control } = serve;
     // First of all, so that nothing is opened where another serves already.
-    let store: Arc<dyn Store> = Arc::new(Embedded::open(&store, options)?);
+    let store = tokio::task::spawn_blocking(move || store.open()).await??;
     let listener = listen_on(listen).await?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen { address: listen, source })?;
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 use chokepoint_collector::access::Guard;
 use chokepoint_collector::ingest::{Count, Counts, Limits, NotBegun, Refused, Session, Taken};
 use chokepoint_collector::pipeline::{self, Companion, Serve, Shared};
-use chokepoint_collector::store::Store;
 use chokepoint_collector::store::embedded::{Embedded, Options};
+use chokepoint_collector::store::{Home, Store};
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::{Answer, Batch, CommandUpdate, Hello, Window, from_agent};
 use prost::Message;
@@ -33,8 +33,7 @@ struct Collector {
 impl Collector {
     async fn start(store: &Path, limits: Limits) -> Self {
         let serve = Serve {
-            store: store.to_owned(),
-            options: Options::default(),
+            store: Home::Directory(store.to_owned(), Options::default()),
             listen: "127.0.0.1:0".parse().expect("an address"),
             limits,
             guard: Guard::open(),

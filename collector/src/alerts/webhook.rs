@@ -20,7 +20,7 @@ use crate::query::limits::Limits;
 use crate::query::overview::{Host, overview};
 use crate::query::question::{MS_NS, Question, Range};
 use crate::query_command::client::Address;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// How often hosts are looked at: about once a window.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -100,7 +100,14 @@ fn hosts(store: &dyn Store, now_unix_ns: u64) -> Result<Vec<Host>, QueryError> {
     // Each host counts, however many there are.
     let limits = Limits { max_series: usize::MAX, ..Limits::default() };
     let question = Question::new("{}", range, Vec::new(), &limits)?;
-    Ok(overview(store, &question, &limits)?.hosts)
+    let hosts = overview(store, &question, &limits)?.hosts;
+    let missing = question.asker.missing();
+    if !missing.is_empty() {
+        // Of hosts that are not seen it would look as if nothing limited them any more.
+        let source = missing.join("; ").into();
+        return Err(StoreError::Failed { what: "cannot look at all hosts".to_owned(), source }.into());
+    }
+    Ok(hosts)
 }
 
 /// Sends one alert after the other. When the collector stops, what still waits is lost.

@@ -8,6 +8,7 @@ mod endpoints;
 mod hosts;
 mod impatient;
 mod parameters;
+mod partial;
 mod profiles;
 mod server;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use self::answer::{ErrorAnswer, ErrorShown};
 pub use self::caller::Peer;
 pub(crate) use self::caller::not_from_elsewhere;
 pub use self::hosts::only_for_hosts;
+pub use self::partial::PARTIAL;
 pub use self::server::serve;
 
 /// Where the endpoints of this version are.
@@ -90,19 +92,32 @@ pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metr
     let of_fleet = door.clone();
     let fleet = move || {
         let door = of_fleet.clone();
-        async move { response(door.fleet().await) }
+        async move {
+            let asker = Asker::default();
+            marked(door.fleet(&asker).await, &asker)
+        }
     };
     router = router.route(FLEET, only_get(get(fleet)));
     for endpoint in ENDPOINTS {
         let door = door.clone();
         let asked = move |path: RawPathParams, RawQuery(query): RawQuery| {
             let name = path.iter().next().map_or_else(String::new, |(_, value)| value.to_owned());
-            async move { response(door.answer(endpoint, query.unwrap_or_default(), name).await) }
+            async move {
+                let asker = Asker::default();
+                marked(door.answer(endpoint, query.unwrap_or_default(), name, &asker).await, &asker)
+            }
         };
         router = router.route(&format!("{BASE}{}", endpoint.path), only_get(get(asked)));
     }
     router = protocols::pyroscope::add_queries_to(router, &door);
     profiles::add_to(router, &door).fallback(|| async { response(Err(Refused::NoSuchPath)) })
+}
+
+/// What goes out, with a word of what is missing of it.
+fn marked(answer: Result<Answer, Refused>, asker: &Asker) -> Response {
+    let mut response = response(answer);
+    partial::mark(&mut response, &asker.missing());
+    response
 }
 
 fn only_get(route: MethodRouter) -> MethodRouter {
@@ -128,28 +143,41 @@ fn text(text: String) -> Answer {
 
 impl Door {
     /// The fleet as Prometheus reads it.
-    async fn fleet(&self) -> Result<Answer, Refused> {
+    async fn fleet(&self, asker: &Asker) -> Result<Answer, Refused> {
         let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
-        let asker = Asker::default();
+        let asker = asker.clone();
         // Until the time is over, or the client has gone.
         let _waiting = asker.wait();
         let read = move || {
-            let page = series(store.as_ref(), now_unix_ns(), &limits, &asker).map_err(Refused::Query)?;
+            let mut page = series(store.as_ref(), now_unix_ns(), &limits, &asker).map_err(Refused::Query)?;
+            let missing = asker.missing().len();
+            if missing > 0 {
+                let name = "chokepoint_fleet_missing_shards";
+                page.push_str(&format!("# TYPE {name} gauge\n{name} {missing}\n"));
+            }
             Ok(text(page))
         };
         self.with_room(self.in_turn(read).await?)
     }
 
     /// Has a query answered. The work stops soon when nobody waits for it any more.
-    async fn answer(&self, endpoint: Endpoint, query: String, name: String) -> Result<Answer, Refused> {
+    async fn answer(
+        &self,
+        endpoint: Endpoint,
+        query: String,
+        name: String,
+        asker: &Asker,
+    ) -> Result<Answer, Refused> {
         let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
-        let (asker, past) = (Asker::default(), Arc::clone(&self.past));
+        let (asker, past) = (asker.clone(), Arc::clone(&self.past));
         // Until the time is over, or the client has gone.
         let _waiting = asker.wait();
         let answer = self.in_turn(move || {
-            let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits, asker);
+            let asked = Asked::read(&query, endpoint.parameters, name, now_unix_ns(), &limits, asker.clone());
             let answer = |asked: Asked<'_>| (endpoint.answer)(store.as_ref(), &asked.remembering(past));
-            asked.and_then(answer).map_err(Refused::Query)
+            let mut answer = asked.and_then(answer).map_err(Refused::Query)?;
+            partial::mark_body(&mut answer, &asker.missing());
+            Ok(answer)
         });
         self.with_room(answer.await?)
     }

@@ -3,16 +3,26 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 
+use super::place::Place;
 use super::{Failure, Kind};
-use crate::store::embedded::{Disowned, Embedded, Options};
+use crate::store::clickhouse;
+use crate::store::embedded::{Disowned, Options};
 
-/// Have agents belong to nobody, so that the next token or certificate that streams as one owns it. The collector is to be stopped meanwhile
+/// Have agents belong to nobody, so that the next token or certificate that streams as one owns it. A collector with the store in a directory
+/// is to be stopped meanwhile
 #[derive(Debug, Args)]
 pub(super) struct DisownArguments {
-    /// Directory of the store
-    #[arg(long, value_name = "DIR", env = "CHOKEPOINT_STORE")]
-    store: PathBuf,
+    /// The store, as `serve` has it
+    #[arg(long, value_name = "DIR|SERVERS", env = "CHOKEPOINT_STORE")]
+    store: Place,
+    /// For servers, a file with the user in its first line and the password in its second
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_STORE_LOGIN")]
+    store_login: Option<PathBuf>,
+    /// Talk to servers of other hosts although what is sent is not encrypted
+    #[arg(long, env = "CHOKEPOINT_TRUST_NETWORK", value_parser = FalseyValueParser::new())]
+    trust_network: bool,
     #[command(flatten)]
     whose: Whose,
 }
@@ -33,19 +43,23 @@ fn agent(text: &str) -> Result<[u8; 16], String> {
 }
 
 /// Disowns agents.
-pub(super) fn run(arguments: &DisownArguments) -> Result<(), Failure> {
-    let store = |error: &dyn std::error::Error| Failure { kind: Kind::Store, message: error.to_string() };
-    if !arguments.store.is_dir() {
-        let message = format!("there is no store at {}", arguments.store.display());
+pub(super) fn run(arguments: DisownArguments) -> Result<(), Failure> {
+    let DisownArguments { store, store_login, trust_network, whose } = arguments;
+    if let Place::Directory(path) = &store
+        && !path.is_dir()
+    {
+        let message = format!("there is no store at {}", path.display());
         return Err(Failure { kind: Kind::Store, message });
     }
-    let Whose { agent, owner } = &arguments.whose;
-    let whose = match (agent, owner) {
-        (Some(agent), _) => Disowned::Agent(*agent),
-        (None, owner) => Disowned::Owner(owner.clone().unwrap_or_default()),
+    let whose = match (whose.agent, whose.owner) {
+        (Some(agent), _) => Disowned::Agent(agent),
+        (None, owner) => Disowned::Owner(owner.unwrap_or_default()),
     };
-    let embedded = Embedded::open(&arguments.store, Options::default()).map_err(|error| store(&error))?;
-    let agents = embedded.disown(whose).map_err(|error| store(&error))?;
+    // Days are the collectors' to say: none goes before they do.
+    let servers = clickhouse::Options { keep_days: None, ..clickhouse::Options::default() };
+    let home = store.home(Options::default(), servers, store_login.as_deref(), trust_network)?;
+    let agents =
+        home.disown(whose).map_err(|error| Failure { kind: Kind::Store, message: error.to_string() })?;
     println!("agents that belong to nobody now: {agents}");
     Ok(())
 }

@@ -5,6 +5,7 @@
 //! profile came of it, 6 the output cannot be written, 7 the collector does not let this caller do that, 130 a profile was cancelled.
 
 mod disown;
+mod place;
 mod serve;
 mod token;
 
@@ -62,7 +63,7 @@ pub fn main(give_back: fn()) -> ExitCode {
     let result = match arguments.command {
         Command::Serve(arguments) => serve::run(arguments, give_back).map_err(own),
         Command::Token(command) => token::run(&command).map_err(own),
-        Command::Disown(arguments) => disown::run(&arguments).map_err(own),
+        Command::Disown(arguments) => disown::run(arguments).map_err(own),
         Command::Query(arguments) => {
             query_command::run(&arguments).map_err(|failure| (failure.exit_code(), failure.message))
         }

@@ -9,26 +9,36 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::place::Place;
 use super::{Failure, Kind};
 use crate::access::{Guard, Protection, ProtectionError};
 use crate::alerts;
 use crate::control::Control;
 use crate::ingest::Limits;
-use crate::pipeline::{self, BLOCKING_THREADS, Serve, ServeError};
+use crate::pipeline::{self, BLOCKING_THREADS, DISTRIBUTED_BLOCKING_THREADS, Serve, ServeError};
 use crate::query::limits::Limits as QueryLimits;
+use crate::store::clickhouse;
 use crate::store::embedded::Options;
 
 /// Nanoseconds of an hour.
 const HOUR_NS: u64 = 3_600_000_000_000;
+/// Days for which servers keep windows where nothing is said.
+const KEEP_DAYS: u64 = 14;
 /// Bytes of a gibibyte.
 const GIB: u64 = 1 << 30;
 
 /// Takes in what agents send, and keeps it in a directory.
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
-    /// Directory of the store; made where it is not there
-    #[arg(long, value_name = "DIR", env = "CHOKEPOINT_STORE")]
-    store: PathBuf,
+    /// The store: a directory, made where it is not there; or servers, clickhouse://HOST:PORT,HOST:PORT/DATABASE (docs/clickhouse.md)
+    #[arg(long, value_name = "DIR|SERVERS", env = "CHOKEPOINT_STORE")]
+    store: Place,
+    /// For servers, a file with the user in its first line and the password in its second
+    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_STORE_LOGIN")]
+    store_login: Option<PathBuf>,
+    /// For servers, how many days windows are kept, today's not counted
+    #[arg(long, value_name = "DAYS", default_value_t = KEEP_DAYS)]
+    keep_days: u64,
     /// Where agents are listened to (gRPC)
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:4040", env = "CHOKEPOINT_LISTEN")]
     listen: SocketAddr,
@@ -102,8 +112,12 @@ impl ProtectionArguments {
 
 /// Serves until a signal ends it.
 pub(super) fn run(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure> {
+    let threads = match arguments.store {
+        Place::Directory(_) => BLOCKING_THREADS,
+        Place::Servers(_) => DISTRIBUTED_BLOCKING_THREADS,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(BLOCKING_THREADS)
+        .max_blocking_threads(threads)
         .enable_all()
         .build()
         .map_err(|error| Failure { kind: Kind::Unexpected, message: error.to_string() })?;
@@ -136,10 +150,14 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         }
         tracing::info!("stopping");
     };
+    let on_servers =
+        clickhouse::Options { keep_days: Some(arguments.keep_days), ..clickhouse::Options::default() };
+    let trusts_network = arguments.protection.trust_network;
+    let store =
+        arguments.store.home(options, on_servers, arguments.store_login.as_deref(), trusts_network)?;
     let control = Arc::new(Control::default());
     let serve = Serve {
-        store: arguments.store,
-        options,
+        store,
         listen: arguments.listen,
         limits: Limits::default(),
         guard: guard.clone(),

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::api::{ErrorAnswer, ErrorShown};
+use crate::api::{ErrorAnswer, ErrorShown, PARTIAL};
 
 /// How long to wait for a connection.
 const MAX_CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -262,6 +262,9 @@ impl Address {
             .map_err(|error| ClientError::Failed(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
         let status = response.status();
+        if let Some(missing) = response.headers().get(&PARTIAL) {
+            tracing::warn!(?missing, "the answer is partial: a part of the store did not answer");
+        }
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         connection.abort();
         let body = body.map_err(|error| self.is_no_collector(error.as_ref()))?;

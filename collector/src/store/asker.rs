@@ -1,7 +1,8 @@
 //! Who waits for an answer, so that nobody reads on for someone who has gone.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StoreError;
 
@@ -9,6 +10,8 @@ use super::StoreError;
 #[derive(Clone, Debug, Default)]
 pub struct Asker {
     has_gone: Arc<AtomicBool>,
+    /// What did not answer, each a sentence.
+    missing: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Its asker has gone when this is dropped.
@@ -28,6 +31,17 @@ impl Asker {
     /// [`StoreError::NobodyAsks`] where there is not.
     pub fn check(&self) -> Result<(), StoreError> {
         if self.has_gone.load(Ordering::Relaxed) { Err(StoreError::NobodyAsks) } else { Ok(()) }
+    }
+
+    /// Tells it that a part of the store did not answer: what it gets is of the others only, and is to be shown as such.
+    pub fn tell_missing(&self, what: String) {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(what);
+    }
+
+    /// What is missing of its answers so far, each a sentence; none where they are whole.
+    #[must_use]
+    pub fn missing(&self) -> Vec<String> {
+        self.missing.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 

@@ -10,10 +10,14 @@ use chokepoint_analysis::profile::{Function, Module, ModuleKind};
 use chokepoint_proto::stream::{self, Batch, Dictionary, Hello, Window};
 use thiserror::Error;
 
+mod agent_signals;
 mod asker;
+pub mod clickhouse;
 pub mod embedded;
+mod home;
 
 pub use asker::{Asker, Waiting};
+pub use home::Home;
 
 use crate::labels::{Labels, Matcher};
 

@@ -67,9 +67,12 @@ async fn answer(door: &Door, request: Request) -> Result<Response, Fault> {
     // Until the time is over, or the client has gone.
     let _waiting = asker.wait();
     let work = move || {
-        let asking = Asking { store: &*store, limits: &limits, now_unix_ns: now_unix_ns(), asker };
+        let asking =
+            Asking { store: &*store, limits: &limits, now_unix_ns: now_unix_ns(), asker: asker.clone() };
         let answered = method.answer(&asking, &call);
         let bytes = match answered {
+            // These messages have no place where it could be said.
+            Ok(_) if !asker.missing().is_empty() => Err(Refused::Failed(asker.missing().join("; ")).into()),
             Ok(bytes) if bytes.len() > limits.max_answer_bytes => Err(too_long(&limits).into()),
             answered => answered,
         };

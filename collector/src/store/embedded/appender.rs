@@ -10,15 +10,8 @@ use super::told::{Numbers, Stream};
 use super::writer::{NewAgent, NewBatch, NewVerdict, Outcome, Work, signed};
 use super::{Shared, failed, fresh, varint};
 use crate::clock::now_unix_ns;
+use crate::store::agent_signals::{AgentSignal, RESOURCE, agent_signals, shortened};
 use crate::store::{Appended, Appender, StoreError};
-
-/// Signals that tell what is missing of windows and what the agent cost have this resource.
-const AGENT: &str = "agent";
-
-/// Sentences of a window that are kept of each kind; agents have some.
-const MAX_SENTENCES: usize = 16;
-/// Characters of each.
-const MAX_SENTENCE_CHARS: usize = 256;
 
 /// One agent's stream.
 pub(super) struct EmbeddedAppender {
@@ -251,32 +244,13 @@ impl Numbers {
 
 /// What is missing of a window and what the agent cost, as signals of their own: so it is kept, rolled up and deleted as those are.
 fn own_readings(names: &mut Tables, host: u32, window: &Window) -> Result<Vec<Reading>, StoreError> {
-    let mut told: Vec<(&str, &str, &str, &str, f64)> = Vec::new();
-    if let Some(losses) = &window.losses {
-        told.push(("agent.samples", "", "utilization", "1", losses.captured as f64));
-        for loss in &losses.lost {
-            told.push(("agent.lost_samples", &loss.cause, "errors", "1", loss.samples as f64));
-        }
-    }
-    if let Some(cost) = &window.cost {
-        let share = |time_ns: u64| 100.0 * time_ns as f64 / window.duration_ns.max(1) as f64;
-        told.push(("agent.cpu", "", "utilization", "%", share(cost.cpu_ns)));
-        told.push(("agent.program_cpu", "", "utilization", "%", share(cost.program_ns)));
-        // Of most agents in most windows there are none.
-        if cost.demand_cpu_ns > 0 || cost.demand_program_ns > 0 {
-            told.push(("agent.demand_cpu", "", "utilization", "%", share(cost.demand_cpu_ns)));
-            told.push(("agent.demand_program_cpu", "", "utilization", "%", share(cost.demand_program_ns)));
-        }
-        told.push(("agent.resident", "", "utilization", "B", cost.resident_bytes as f64));
-        told.push(("agent.frequency", "", "utilization", "/s", f64::from(cost.frequency_hz)));
-        told.push(("agent.given_up", "", "saturation", "1", cost.given_up.len() as f64));
-    }
+    let told = agent_signals(window);
     let mut readings = Vec::with_capacity(told.len());
-    for (name, instance, kind, unit, value) in told {
+    for AgentSignal { name, instance, kind, unit, value } in told {
         let own = label_set(names, &[("instance", instance)])?;
         let signal = Signal {
             name: names.string(name)?,
-            resource: names.string(AGENT)?,
+            resource: names.string(RESOURCE)?,
             kind: names.string(kind)?,
             unit: names.string(unit)?,
         };
@@ -290,16 +264,6 @@ fn own_readings(names: &mut Tables, host: u32, window: &Window) -> Result<Vec<Re
         });
     }
     Ok(readings)
-}
-
-/// The sentences that are kept of those that an agent says: so many, and so much of each.
-pub(crate) fn shortened(said: &[String]) -> Vec<String> {
-    let mut kept: Vec<String> =
-        said.iter().take(MAX_SENTENCES).map(|text| text.chars().take(MAX_SENTENCE_CHARS).collect()).collect();
-    if said.len() > MAX_SENTENCES {
-        kept.push(format!("and {} more", said.len() - MAX_SENTENCES));
-    }
-    kept
 }
 
 fn json(sentences: &[String]) -> String {
