@@ -25,7 +25,8 @@ Examples:
 Each option may also be in a file, by its name (spool-size = \"1GB\"; labels in a table [labels]), or in the environment. An option comes
 before the environment, that before the file. SIGHUP reads the file again.")]
 pub struct Arguments {
-    /// The collector: https://HOST:PORT, or http:// without encryption. Without one nothing leaves this host.
+    /// The collector: https://HOST:PORT, or http:// without encryption; of several collectors of one store all, with commas between them.
+    /// Without one nothing leaves this host.
     #[arg(long, value_name = "URL", env = "CHOKEPOINT_COLLECTOR")]
     collector: Option<String>,
     /// Authorities (PEM) of which the collector's certificate is one [default: those that this host trusts]

@@ -15,6 +15,7 @@ use crate::containers::kubelet::Kubelet;
 use crate::demand;
 use crate::failure::{Failure, Kind};
 use crate::pipeline::highest_frequency_hz;
+use crate::stream::connection::collectors;
 use crate::stream::connection::credentials::Credentials;
 
 /// Where the file is, unless told otherwise.
@@ -287,7 +288,7 @@ impl Settings {
 impl Config {
     fn check(&self) -> Result<(), String> {
         if let Some(collector) = &self.collector {
-            self.credentials.check_for(collector)?;
+            collectors::each(collector).try_for_each(|collector| self.credentials.check_for(collector))?;
         }
         if let Some(kubelet) = &self.kubelet {
             kubelet.check_address().map_err(|error| format!("kubelet: {error}"))?;

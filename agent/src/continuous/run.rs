@@ -28,6 +28,7 @@ use crate::pipeline::{Sampling, Session};
 use crate::record::Options;
 use crate::record::event::Event;
 use crate::signals::{sparing_step, watch::Watch};
+use crate::stream::connection::collectors;
 use crate::stream::connection::exchange::PROTOCOL;
 use crate::stream::connection::{SharedSpool, Status, Target};
 use crate::stream::owners::Owners;
@@ -404,7 +405,9 @@ fn events(sources: Sources) -> Vec<Event> {
 /// Reads certificates, keys and tokens, as each stream will.
 fn usable(config: &Config) -> Result<(), Failure> {
     let Some(collector) = &config.collector else { return Ok(()) };
-    config.credentials.try_for(collector).map_err(|message| Failure::new(Kind::Usage, message))
+    collectors::each(collector)
+        .try_for_each(|collector| config.credentials.try_for(collector))
+        .map_err(|message| Failure::new(Kind::Usage, message))
 }
 
 fn wanted_target(config: &Config, spool: &SharedSpool, cpus: usize) -> Option<Target> {

@@ -4,6 +4,7 @@
 //! are read from the spool one by one, when the collector can take one more: nothing is kept in memory but what is on its way.
 
 pub mod backoff;
+pub mod collectors;
 pub mod credentials;
 pub mod exchange;
 pub mod recode;
@@ -26,6 +27,7 @@ use super::spool::{Spool, Spooled};
 use crate::demand::OnDemand;
 use crate::demand::commands::Commands;
 use backoff::Backoff;
+use collectors::Turn;
 use credentials::Credentials;
 use exchange::{Broken, Exchange, Said};
 
@@ -41,7 +43,7 @@ const REMEMBERED: dictionary::Limits =
 /// Where to, and who speaks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// The collector: `https://host:port`, or `http://host:port`.
+    /// The collector: `https://host:port`, or `http://host:port`. Of several collectors of one store all, with commas between them.
     pub collector: String,
     /// What of it is trusted, and what it is shown: read anew for each stream.
     pub credentials: Credentials,
@@ -125,9 +127,14 @@ pub async fn deliver(
     mut target: watch::Receiver<Option<Target>>,
 ) {
     let mut backoff = Backoff::default();
+    let mut turn = Turn::of_agent(&spool.lock().identity());
     loop {
         let current = target.borrow_and_update().clone();
-        let Some(current) = current else {
+        let own = |target: Target| {
+            let collector = turn.collector(&target.collector).to_owned();
+            Target { collector, ..target }
+        };
+        let Some(current) = current.map(own) else {
             if target.changed().await.is_err() {
                 return;
             }
@@ -144,7 +151,7 @@ pub async fn deliver(
                 backoff.succeeded();
                 continue;
             }
-            _ => {}
+            _ => turn.goes_on(),
         }
         let wait = backoff.next(fastrand::f64());
         let wait_s = wait.as_secs_f32();
