@@ -15,6 +15,8 @@ pub enum Purpose {
     Lint,
     /// The peers that benchmarks compare with.
     Bench,
+    /// Servers of the collector's distributed home, for the tests that start some.
+    ClickHouse,
 }
 
 /// A Debian package.
@@ -60,6 +62,7 @@ pub const PACKAGES: &[Package] = &[
     command("linux-perf", Purpose::Bench, "perf"),
     command("bpftrace", Purpose::Bench, "bpftrace"),
     package("libbpf-tools", Purpose::Bench),
+    command("clickhouse-server", Purpose::ClickHouse, "clickhouse-server"),
 ];
 
 /// The packages for a purpose.

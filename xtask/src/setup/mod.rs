@@ -34,13 +34,17 @@ pub struct Args {
     /// All of the above
     #[arg(long)]
     all: bool,
+    /// Also install the servers of the collector's distributed home, which is not part of --all
+    #[arg(long)]
+    clickhouse: bool,
 }
 
 /// Sets up, and says what there is.
 pub fn run(args: &Args) -> Result<()> {
     let purposes = [(args.test, Purpose::Test), (args.lint, Purpose::Lint), (args.bench, Purpose::Bench)];
     let purposes = purposes.into_iter().filter(|(asked, _)| *asked || args.all).map(|(_, purpose)| purpose);
-    let purposes: Vec<_> = [Purpose::Page].into_iter().chain(purposes).collect();
+    let servers = args.clickhouse.then_some(Purpose::ClickHouse);
+    let purposes: Vec<_> = [Purpose::Page].into_iter().chain(purposes).chain(servers).collect();
     ensure(&purposes)?;
     let toolchain = discover()?;
     println!("compiler of the kernel programs: {} ({})", toolchain.name, toolchain.version);

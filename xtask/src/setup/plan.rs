@@ -177,7 +177,7 @@ fn check_compiler_offer(offered: &Offered) -> Result<(), String> {
 fn not_offered(package: &Package, offered: &Offered) -> Option<String> {
     let advice = match package.purpose {
         Purpose::Compiler | Purpose::Linker => add_security_suite(),
-        Purpose::Page | Purpose::Test | Purpose::Lint | Purpose::Bench => {
+        Purpose::Page | Purpose::Test | Purpose::Lint | Purpose::Bench | Purpose::ClickHouse => {
             "install what replaces it".to_owned()
         }
     };
