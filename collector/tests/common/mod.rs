@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses a part")]
 
+pub mod clickhouse;
 pub mod collector;
 pub mod secured;
 pub mod stream;

@@ -53,8 +53,9 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// So many, that send to this collector. Their first windows begin a day ago, so that they go into segments at once.
-    pub fn start(runtime: &Runtime, count: u64, collector: SocketAddr) -> Self {
+    /// So many, that send to one of these collectors each. Their first windows begin a day ago, so that they go into segments at once.
+    pub fn start(runtime: &Runtime, count: u64, collectors: &[SocketAddr]) -> Self {
+        let collectors: Vec<String> = collectors.iter().map(|address| format!("http://{address}")).collect();
         let host = |number| {
             let state = directory();
             let small = Limits { disk_bytes: 24 << 10, memory_bytes: 0 };
@@ -70,7 +71,7 @@ impl Hosts {
             };
             let (spool, status) = (Arc::new(SharedSpool::new(spool)), Arc::new(Status::default()));
             let target = Target {
-                collector: format!("http://{collector}"),
+                collector: collectors.join(","),
                 credentials: Credentials::default(),
                 stamp: Stamp::default(),
                 hello,

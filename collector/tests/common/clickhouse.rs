@@ -1,0 +1,183 @@
+//! Servers of the distributed home, started by the test without privileges, on loopback, in a directory of their own.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chokepoint_collector::store::clickhouse::{ClickHouse, Options, Servers};
+
+/// Where Debian's package has it.
+const PROGRAM: &str = "/usr/bin/clickhouse-server";
+/// Nobody: a server that root starts is to have no privileges.
+const NOBODY: u32 = 65_534;
+/// How long a server may take to begin; it takes a second.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A server, which ends with this.
+pub struct Server {
+    directory: tempfile::TempDir,
+    http: SocketAddr,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// `None`, with a word, where none is installed.
+    pub fn start() -> Option<Self> {
+        if !PathBuf::from(PROGRAM).exists() {
+            eprintln!("skipped: there is no {PROGRAM} (cargo xtask setup --clickhouse)");
+            return None;
+        }
+        let directory = super::directory();
+        let [http, tcp] = free_ports();
+        let path = directory.path().display().to_string();
+        let config = format!(
+            "<yandex><logger><level>warning</level><log>{path}/log</log><errorlog>{path}/errors</errorlog></logger>\
+             <http_port>{}</http_port><tcp_port>{}</tcp_port><listen_host>127.0.0.1</listen_host>\
+             <path>{path}/data/</path><tmp_path>{path}/tmp/</tmp_path><users_config>users.xml</users_config>\
+             <default_profile>default</default_profile><default_database>default</default_database>\
+             <mark_cache_size>67108864</mark_cache_size></yandex>",
+            http.port(),
+            tcp.port(),
+        );
+        let users = "<yandex><profiles><default/></profiles><quotas><default/></quotas><users><default><password/>\
+                     <networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>\
+                     </default></users></yandex>";
+        fs::write(directory.path().join("config.xml"), config).expect("a configuration");
+        fs::write(directory.path().join("users.xml"), users).expect("users");
+        for folder in ["data", "tmp"] {
+            fs::create_dir(directory.path().join(folder)).expect("a directory");
+        }
+        if is_root() {
+            for own in ["", "data", "tmp", "config.xml", "users.xml"] {
+                chown(directory.path().join(own), Some(NOBODY), Some(NOBODY))
+                    .expect("a directory of nobody's");
+            }
+        }
+        let mut server = Self { directory, http, child: None };
+        server.begin();
+        Some(server)
+    }
+
+    /// A current ClickHouse, embedded in Python, where `CHOKEPOINT_CHDB_PYTHON` is a Python that has `chdb` and `lz4`. `None`, with a word,
+    /// where nobody said so. It cannot be started again.
+    pub fn current() -> Option<Self> {
+        let Some(python) = std::env::var_os("CHOKEPOINT_CHDB_PYTHON") else {
+            eprintln!("skipped: CHOKEPOINT_CHDB_PYTHON names no Python with chdb (docs/clickhouse.md)");
+            return None;
+        };
+        let directory = super::directory();
+        let mut command = Command::new(python);
+        command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/homes/modern.py")).arg(directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        end_with_test(&mut command);
+        let mut child = command.spawn().expect("Python");
+        let mut port = String::new();
+        let told = BufReader::new(child.stdout.take().expect("its output")).read_line(&mut port);
+        let http = format!("127.0.0.1:{}", port.trim()).parse();
+        // From here on it ends with this.
+        let server = Self {
+            directory,
+            http: http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            child: Some(child),
+        };
+        assert!(told.is_ok() && server.http.port() > 0, "{port:?} is no port: has that Python chdb and lz4?");
+        Some(server)
+    }
+
+    /// Starts it again after [`Self::kill`], at the same address with the same data, and waits until it answers.
+    pub fn begin(&mut self) {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--config-file=config.xml").current_dir(self.directory.path());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if is_root() {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        end_with_test(&mut command);
+        self.child = Some(command.spawn().expect("a server"));
+        let until = Instant::now() + PATIENCE;
+        while self.ask("SELECT 1").is_none_or(|answer| answer.trim() != "1") {
+            assert!(Instant::now() < until, "the server does not begin: {}", self.errors());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Ends it at once, as the loss of its host would.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // It may have ended by itself, and then says why in its log.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.directory.path().join("errors")).unwrap_or_default()
+    }
+
+    /// Host and port of HTTP.
+    pub fn address(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Asks it something by itself; `None` where it does not answer.
+    pub fn ask(&self, sql: &str) -> Option<String> {
+        let mut connection = TcpStream::connect(self.http).ok()?;
+        connection.set_read_timeout(Some(PATIENCE)).ok()?;
+        let head = format!("POST / HTTP/1.0\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", sql.len());
+        connection.write_all((head + sql).as_bytes()).ok()?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        assert!(head.contains(" 200 "), "{sql}: {body}");
+        Some(body.to_owned())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A store on servers, in this database.
+pub fn servers(servers: &[&Server], database: &str) -> Servers {
+    let addresses: Vec<String> = servers.iter().map(|server| server.address().to_string()).collect();
+    format!("clickhouse://{}/{database}", addresses.join(",")).parse().expect("an address")
+}
+
+/// What tests do not wait long with.
+pub fn options() -> Options {
+    Options { linger: Duration::from_millis(2), keep_days: None, ..Options::default() }
+}
+
+/// Opens a store.
+pub fn open(at: &Servers) -> ClickHouse {
+    ClickHouse::open(at, &options()).expect("a store")
+}
+
+/// Has a program end with the test, however that ends.
+fn end_with_test(command: &mut Command) {
+    // SAFETY: it is one system call, and the last of the child's before it becomes the program.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+/// Ports that nobody had a moment ago.
+fn free_ports() -> [SocketAddr; 2] {
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("an address"))
+}
+
+fn is_root() -> bool {
+    // SAFETY: it takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}

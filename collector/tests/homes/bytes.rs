@@ -1,0 +1,65 @@
+//! What a sample takes on a server's disk, of windows that were recorded: printed, and held against the same rows without arrays.
+
+use chokepoint_collector::store::Store;
+use chokepoint_proto::dictionary::Sender;
+use chokepoint_proto::stream::Batch;
+
+use super::common::clickhouse::{Server, open, servers};
+use super::common::*;
+use super::recorded::{Recorded, hello, totals};
+
+const HOSTS: u64 = 10;
+const WINDOWS: u64 = 60;
+
+/// The same rows, one for each sample, in the order in which they compress best.
+const PLAIN: &str = "CREATE TABLE bytes.plain (kind String, service String, series UInt64, class String, stack UInt64, \
+                     start_unix_ns UInt64, count UInt64, weight UInt64) ENGINE = MergeTree \
+                     PARTITION BY toDate(intDiv(start_unix_ns, 1000000000)) ORDER BY (kind, service, class, stack, series, start_unix_ns)";
+const FILL: &str = "INSERT INTO bytes.plain SELECT kind, service, s, c, k, start_unix_ns, n, w FROM bytes.windows \
+                    ARRAY JOIN series AS s, class AS c, stack AS k, count AS n, weight AS w";
+
+#[test]
+fn samples_take_few_bytes() {
+    let Some(server) = Server::start() else { return };
+    let store = open(&servers(&[&server], "bytes"));
+    let recorded = Recorded::load();
+    let mut samples = 0;
+    for host in 0..HOSTS {
+        let mut appender = store.appender(&hello(host), None).expect("an appender");
+        let mut sender = Sender::new();
+        for number in 0..WINDOWS {
+            let whole = recorded.window(host, number, START + number * 10 * SECOND, 10 * SECOND);
+            samples += whole.profiles.iter().map(|profile| totals(&whole, &profile.kind).0).sum::<u64>();
+            let window = sender.next(&whole).expect("a whole window");
+            let new = window.dictionary.clone().expect("a dictionary");
+            let batch = Batch { sequence: number + 1, ..Batch::default() };
+            let reset = new.reset;
+            appender.append(&batch, &window, &new, reset).expect("it is stored");
+        }
+    }
+    for sql in [PLAIN, FILL, "OPTIMIZE TABLE bytes.plain FINAL", "OPTIMIZE TABLE bytes.windows FINAL"] {
+        server.ask(sql).expect("an answer");
+    }
+    let number = |sql: &str| -> u64 {
+        let answer = server.ask(sql).expect("an answer");
+        answer.trim().parse().unwrap_or_else(|_| panic!("{sql}: {answer:?}"))
+    };
+    assert_eq!(number("SELECT sum(length(series)) FROM bytes.windows"), samples);
+    assert_eq!(number("SELECT count() FROM bytes.plain"), samples);
+    let columns = |table: &str, only: &str| {
+        number(&format!(
+            "SELECT sum(data_compressed_bytes) FROM system.columns WHERE database = 'bytes' AND table = '{table}' {only}"
+        ))
+    };
+    let of_samples = "AND name IN ('series', 'class', 'stack', 'count', 'weight')";
+    let each = |bytes: u64| bytes as f64 / samples as f64;
+    let (arrays, plain) = (columns("windows", of_samples), columns("plain", ""));
+    eprintln!(
+        "{samples} samples: {:.2} bytes each in arrays, {:.2} with all that windows have, {:.2} as rows of their own",
+        each(arrays),
+        each(columns("windows", "")),
+        each(plain)
+    );
+    // A number of 64 bits that says nothing of the next, for each of four columns, would be 32.
+    assert!(arrays < 16 * samples, "{arrays} bytes of {samples} samples");
+}
