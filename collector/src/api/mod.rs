@@ -88,7 +88,7 @@ pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metr
         .route(&format!("{BASE}/openapi.json"), only_get(get(|| async { response(description()) })))
         .route(access::PATH, only_get(get(access::answer)))
         .route("/healthz", only_get(get(|| async { response(Ok(text("ok\n".to_owned()))) })))
-        .route("/metrics", only_get(get(move || async move { response(Ok(text(metrics()))) })));
+        .route("/metrics", only_get(get(move || own_metrics(Arc::clone(&metrics)))));
     let of_fleet = door.clone();
     let fleet = move || {
         let door = of_fleet.clone();
@@ -111,6 +111,12 @@ pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metr
     }
     router = protocols::pyroscope::add_queries_to(router, &door);
     profiles::add_to(router, &door).fallback(|| async { response(Err(Refused::NoSuchPath)) })
+}
+
+/// The collector's own metrics. The store may have to ask for its part.
+async fn own_metrics(metrics: Metrics) -> Response {
+    let page = tokio::task::spawn_blocking(move || metrics()).await;
+    response(page.map(text).map_err(|panicked| Refused::Failed(panicked.to_string())))
 }
 
 /// What goes out, with a word of what is missing of it.

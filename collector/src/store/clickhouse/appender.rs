@@ -291,7 +291,9 @@ pub(super) fn shard_of(shared: &Shared, labels: &Labels) -> Result<usize, StoreE
         return Ok(0);
     }
     let of = |name: &str| quoted(labels.get(name).map_or("", String::as_str));
-    let sql = format!("SELECT cityHash64({}, {}) % {}", of("service"), of("host"), shared.shards.len());
+    // The remainder is as short as what is divided by.
+    let (service, host, count) = (of("service"), of("host"), shared.shards.len());
+    let sql = format!("SELECT toUInt64(cityHash64({service}, {host}) % {count})");
     let mut why = None;
     for shard in &shared.shards {
         match shard.ask(|server| server.rows::<u64>(&sql)) {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clickhouse::error::Error;
 use clickhouse::{Client, RowOwned, RowRead, RowWrite};
@@ -17,6 +17,8 @@ use crate::store::{Asker, StoreError};
 const QUERY_TIME: Duration = Duration::from_secs(20);
 /// How long a block may take until it is stored.
 const INSERT_TIME: Duration = Duration::from_secs(30);
+/// What fails sooner was never with the server.
+const AT_ONCE: Duration = Duration::from_secs(1);
 /// How often one looks whether somebody still waits.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Bytes of a query: some hundred thousand numbers of series.
@@ -131,8 +133,9 @@ impl Server {
 
     /// Reads a second time where the first does not get through: a connection that was kept may be one that a restart has ended.
     fn again<T>(&self, read: impl Fn() -> Result<T, Failure>) -> Result<T, Failure> {
+        let begin = Instant::now();
         match read() {
-            Err(Failure::Silent(_)) => read(),
+            Err(Failure::Silent(_)) if begin.elapsed() < AT_ONCE => read(),
             answer => answer,
         }
     }
