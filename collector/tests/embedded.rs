@@ -27,22 +27,6 @@ fn fill(store: &dyn Store, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth 
     fill_hosts(store, 3, from_unix_ns, minutes, seed)
 }
 
-fn fill_hosts(store: &dyn Store, hosts: u8, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth {
-    let mut random = Random(seed);
-    let mut truth = Truth::new();
-    for host in 1..=hosts {
-        let mut agent = Agent::new(store, host);
-        for step in 0..minutes * 6 {
-            let rows = rows(&mut random, 5);
-            let start = from_unix_ns + step * 10 * SECOND;
-            let sent = agent.send_as(start / SECOND, &window(start, 10 * SECOND, &rows, "cpu", 50.0));
-            assert_eq!(sent.expect("it is stored"), Appended::New);
-            add(&mut truth, host, &rows);
-        }
-    }
-    truth
-}
-
 #[test]
 fn history_says_the_same_as_fresh_windows() {
     let directory = directory();

@@ -323,3 +323,20 @@ pub fn told(store: &dyn Store, from_unix_ns: u64, until_unix_ns: u64) -> Truth {
     }
     told
 }
+
+/// Windows of ten seconds of so many hosts over this time, and what they add up to.
+pub fn fill_hosts(store: &dyn Store, hosts: u8, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth {
+    let mut random = Random(seed);
+    let mut truth = Truth::new();
+    for host in 1..=hosts {
+        let mut agent = Agent::new(store, host);
+        for step in 0..minutes * 6 {
+            let rows = rows(&mut random, 5);
+            let start = from_unix_ns + step * 10 * SECOND;
+            let sent = agent.send_as(start / SECOND, &window(start, 10 * SECOND, &rows, "cpu", 50.0));
+            assert_eq!(sent.expect("it is stored"), Appended::New);
+            add(&mut truth, host, &rows);
+        }
+    }
+    truth
+}

@@ -80,19 +80,7 @@ fn the_distributed_home_keeps_to_it_on_a_current_server() {
 
 /// Windows of ten seconds of three hosts over this time, and what they add up to.
 fn fill(store: &dyn Store, from_unix_ns: u64, minutes: u64, seed: u64) -> Truth {
-    let mut random = Random(seed);
-    let mut truth = Truth::new();
-    for host in 1..=3 {
-        let mut agent = Agent::new(store, host);
-        for step in 0..minutes * 6 {
-            let rows = rows(&mut random, 5);
-            let start = from_unix_ns + step * 10 * SECOND;
-            let sent = agent.send_as(start / SECOND, &window(start, 10 * SECOND, &rows, "cpu", 50.0));
-            assert_eq!(sent.expect("it is stored"), Appended::New);
-            add(&mut truth, host, &rows);
-        }
-    }
-    truth
+    fill_hosts(store, 3, from_unix_ns, minutes, seed)
 }
 
 fn what_was_appended_is_there(home: &dyn Home) {
