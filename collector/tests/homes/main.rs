@@ -20,7 +20,7 @@ use chokepoint_collector::store::clickhouse::Servers;
 use chokepoint_collector::store::embedded::{Embedded, Options};
 use chokepoint_collector::store::{Appended, SignalQuery, Store, StoreError, SumQuery};
 
-use common::clickhouse::Server;
+use common::clickhouse::{Server, open, servers};
 use common::*;
 
 /// A store's home, empty at first, in which it may be opened again and again.
@@ -40,7 +40,7 @@ struct OnServers(Servers);
 
 impl Home for OnServers {
     fn open(&self) -> Box<dyn Store> {
-        Box::new(common::clickhouse::open(&self.0))
+        Box::new(open(&self.0))
     }
 }
 
@@ -66,7 +66,7 @@ fn the_embedded_home_keeps_to_it() {
 fn the_distributed_home_keeps_to_it() {
     let Some(server) = Server::start() else { return };
     for (name, check) in SUITE {
-        check(&OnServers(common::clickhouse::servers(&[&server], name)));
+        check(&OnServers(servers(&[&server], name)));
     }
 }
 
@@ -74,7 +74,7 @@ fn the_distributed_home_keeps_to_it() {
 fn the_distributed_home_keeps_to_it_on_a_current_server() {
     let Some(server) = Server::current() else { return };
     for (name, check) in SUITE {
-        check(&OnServers(common::clickhouse::servers(&[&server], name)));
+        check(&OnServers(servers(&[&server], name)));
     }
 }
 

@@ -105,7 +105,8 @@ fn fill(stores: [&dyn Store; 2], random: &mut Random) {
         let mut start = START + 23 * HOUR + random.below(60) * MINUTE;
         for sequence in 1..=WINDOWS {
             start += 10 * SECOND * (1 + random.below(4) / 3 * random.below(200));
-            let mut rows = rows(random, 1 + random.below(6) as usize);
+            let length = 1 + random.below(6) as usize;
+            let mut rows = rows(random, length);
             for row in &mut rows {
                 row.kind = ["wall", "faults"][random.below(2) as usize];
             }
