@@ -5,18 +5,22 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chokepoint_collector::store::clickhouse::{ClickHouse, Options, Servers};
 
-/// Where Debian's package has it.
-const PROGRAM: &str = "/usr/bin/clickhouse-server";
+/// Where Debian's package has it, and where the project's own has.
+const PROGRAMS: [&str; 2] = ["/usr/sbin/clickhouse-server", "/usr/bin/clickhouse-server"];
 /// Nobody: a server that root starts is to have no privileges.
 const NOBODY: u32 = 65_534;
 /// How long a server may take to begin; it takes a second.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+fn program() -> Option<&'static str> {
+    PROGRAMS.into_iter().find(|program| Path::new(program).exists())
+}
 
 /// A server, which ends with this.
 pub struct Server {
@@ -28,8 +32,8 @@ pub struct Server {
 impl Server {
     /// `None`, with a word, where none is installed.
     pub fn start() -> Option<Self> {
-        if !PathBuf::from(PROGRAM).exists() {
-            eprintln!("skipped: there is no {PROGRAM} (cargo xtask setup --clickhouse)");
+        if program().is_none() {
+            eprintln!("skipped: there is no {} (cargo xtask setup --clickhouse)", PROGRAMS[0]);
             return None;
         }
         let directory = super::directory();
@@ -91,7 +95,7 @@ impl Server {
 
     /// Starts it again after [`Self::kill`], at the same address with the same data, and waits until it answers.
     pub fn begin(&mut self) {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program().expect("it was there"));
         command.arg("--config-file=config.xml").current_dir(self.directory.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if is_root() {

@@ -67,13 +67,12 @@ impl Dialect {
     #[must_use]
     pub fn statements_after(self, version: u32) -> Vec<String> {
         let steps = STEPS.iter().skip(version as usize);
-        let statements = steps.flat_map(|step| step.split(';'));
-        let worded = statements.map(|statement| {
-            let lines = statement.lines().filter(|line| !line.trim_start().starts_with("--"));
-            let text = lines.collect::<Vec<_>>().join("\n");
-            self.words().iter().fold(text, |text, (word, meant)| text.replace(word, meant))
-        });
+        // A comment may have a semicolon.
+        let lines = steps.flat_map(|step| step.lines()).filter(|line| !line.trim_start().starts_with("--"));
+        let text = lines.collect::<Vec<_>>().join("\n");
+        let worded = self.words().iter().fold(text, |text, (word, meant)| text.replace(word, meant));
         worded
+            .split(';')
             .map(|statement| statement.trim().to_owned())
             .filter(|statement| !statement.is_empty())
             .collect()
