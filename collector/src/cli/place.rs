@@ -86,7 +86,7 @@ mod tests {
         assert!(matches!(home("/var/lib/x", false), Ok(Home::Directory(..))));
         assert!(matches!(home("clickhouse://127.0.0.1:8123/d", false), Ok(Home::Servers(..))));
         assert!(matches!(home("clickhouse://db:8123/d", true), Ok(Home::Servers(..))));
-        let refused = home("clickhouse://db:8123/d", false).err().expect("it is refused");
+        let refused = home("clickhouse://db:8123/d", false).expect_err("it is refused");
         assert!(refused.kind == Kind::Usage && refused.message.contains("--trust-network"));
         assert!("clickhouse://db/d".parse::<Place>().is_err());
     }

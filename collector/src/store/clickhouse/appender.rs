@@ -41,6 +41,9 @@ struct Stored {
     sequences: BTreeSet<u64>,
 }
 
+/// Series, class, stack, count and weight: in this order samples are written.
+type SampleRow = (u64, Arc<str>, u64, u64, u64);
+
 impl ClickHouseAppender {
     /// Makes the agent known.
     ///
@@ -192,7 +195,7 @@ impl ClickHouseAppender {
     ) -> Result<Vec<WindowRow>, StoreError> {
         let unit = u8::try_from(profile.unit).unwrap_or_default();
         self.told.unwritten.kinds.push(KindRow { kind: profile.kind.clone(), unit });
-        let mut services: BTreeMap<Arc<str>, Vec<(u64, Arc<str>, u64, u64, u64)>> = BTreeMap::new();
+        let mut services: BTreeMap<Arc<str>, Vec<SampleRow>> = BTreeMap::new();
         let none: Arc<str> = "".into();
         let shard = Arc::clone(&self.shard);
         for at in 0..profile.subject.len() {

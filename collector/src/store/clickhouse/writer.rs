@@ -118,10 +118,17 @@ fn samples_of(job: &Job) -> usize {
     job.rows.iter().map(|row| row.series.len() + row.signal.len()).sum()
 }
 
+/// Batches of one day, and who waits for each.
+#[derive(Default)]
+struct Day {
+    rows: Vec<WindowRow>,
+    answers: Vec<SyncSender<Result<(), StoreError>>>,
+}
+
 /// Writes the names and then each day's batches, and answers.
 fn write(shard: &Shard, jobs: Vec<Job>) {
     let mut names = Names::default();
-    let mut days: BTreeMap<u16, (Vec<WindowRow>, Vec<SyncSender<Result<(), StoreError>>>)> = BTreeMap::new();
+    let mut days: BTreeMap<u16, Day> = BTreeMap::new();
     for job in jobs {
         names.series.extend(job.names.series);
         names.frames.extend(job.names.frames);
@@ -129,12 +136,12 @@ fn write(shard: &Shard, jobs: Vec<Job>) {
         names.kinds.extend(job.names.kinds);
         // A batch is of one day, and none is without rows.
         let day = job.rows.first().map_or(0, |row| row.day);
-        let (rows, answers) = days.entry(day).or_default();
-        rows.extend(job.rows);
-        answers.push(job.answer);
+        let day = days.entry(day).or_default();
+        day.rows.extend(job.rows);
+        day.answers.push(job.answer);
     }
     let written = shard.ready().and_then(|server| write_names(shard, &server, names).map(|()| server));
-    for (rows, answers) in days.into_values() {
+    for Day { rows, answers } in days.into_values() {
         let result = match &written {
             Ok(server) => server.insert("windows", &rows),
             Err(failure) => Err(failure.again()),
