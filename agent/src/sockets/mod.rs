@@ -365,13 +365,14 @@ mod tests {
         let to = listener.local_addr().unwrap();
         let connection = TcpStream::connect(to).unwrap();
         let (accepted, _) = listener.accept().unwrap();
-        let mut child = std::process::Command::new("sleep");
-        child
+        let mut command = std::process::Command::new("sleep");
+        command
             .arg("60")
             .stdin(std::os::fd::OwnedFd::from(accepted))
             .stdout(std::os::fd::OwnedFd::from(listener));
-        let mut child = child.spawn().unwrap();
-        // The command's own copies are closed with it.
+        let mut child = command.spawn().unwrap();
+        // It has this process's copies of both.
+        drop(command);
         let own = std::process::id();
         let mut sockets = Sockets::default();
         sockets.look(false, |tgid| tgid == own);
