@@ -197,6 +197,26 @@ export const tests = {
     },
   },
 
+  "services are told by what limits them on their hosts": {
+    async run(page, { url, host, time, visit, assert }) {
+      const { scopes } = await (await fetch(`${url}/api/v1/decomposition?query=${encoded('wall{class!="idle"}')}&by=service&limit=40&${time}`)).json();
+      // Some service that waits: what computes most would be first anyway.
+      const cpu = ({ weights }) => weights[0] + weights[1];
+      const service = scopes.slice(0, 10).reduce((least, scope) => (cpu(scope) < cpu(least) ? scope : least)).labels;
+      const behind = { labels: { service: "store" }, address: "10.0.0.5:5432", hosts: ["b"], code: "io.read" };
+      const constraint = { code: "net.downstream", hosts: 6, share_of_hosts: 0.3, named_hosts: ["a"], severity: 3, confidence: 0.9, share: 0.5, summary: "it waits for another service", since_unix_ms: 1, since_is_earlier: true, waits_for: [behind], next_step: "mend that one" };
+      const told = { hosts: 20, healthy: 0, idle: 0, unknown: 0, constraints: [], exceptions: [], missing: [] };
+      const outlier = { host, among: service, hosts: 20, code: "io.read", differences: [{ name: "block.utilization", unit: "%", value: 99, median: 10 }] };
+      await page.route("**/api/v1/fleet?**", (route) => route.fulfill({ json: { from_unix_ms: 0, until_unix_ms: 9e12, services: [{ ...told, labels: service, constraints: [constraint] }], left_out: 0, outliers: [outlier], neighbours: [], missing: ["stacks of one service"] } }));
+      await visit(page, `/?${time}`);
+      // What is worst comes first, however little CPU it uses.
+      const row = await page.getByRole("region", { name: "Services" }).locator("tbody tr").first().innerText();
+      for (const has of ["critical", "net.downstream", "on 6 of 20 hosts", "it waits for another service", "behind it: store, limited by io.read", "mend that one", service.service]) assert(row.includes(has), `${has} is missing: ${row}`);
+      await page.waitForSelector(`li:has-text("${host}, of 20 of")`);
+      await page.waitForSelector("[role=note]:has-text('stacks of one service')");
+    },
+  },
+
   "the verdict proves what it says": {
     async run(page, { url, host, time, visit, address, settled, assert }) {
       await visit(page, `/verdict?host=${encoded(host)}&${time}`);

@@ -116,6 +116,44 @@ export interface Step {
   risk: string;
 }
 
+/** What limits services, across their hosts. */
+export interface Fleet {
+  from_unix_ms: number;
+  until_unix_ms: number;
+  services: Service[];
+  left_out: number;
+  outliers: { host: string; among: Labels; hosts: number; code: string; differences: { name: string; unit: string; value: number; median: number }[] }[];
+  neighbours: { host: string; victim: Labels; culprits: string[]; share: number }[];
+  missing: string[];
+}
+
+export interface Service {
+  labels: Labels;
+  hosts: number;
+  healthy: number;
+  idle: number;
+  unknown: number;
+  constraints: ServiceConstraint[];
+  exceptions: ServiceConstraint[];
+  missing: string[];
+}
+
+export interface ServiceConstraint {
+  code: string;
+  hosts: number;
+  share_of_hosts: number;
+  named_hosts: string[];
+  severity: number;
+  confidence: number;
+  share: number;
+  summary: string;
+  /** 0 where it is not known. */
+  since_unix_ms: number;
+  since_is_earlier: boolean;
+  waits_for: { labels: Labels; address: string; hosts: string[]; code?: string | null }[];
+  next_step: string;
+}
+
 export interface Decomposition extends Subject {
   classes: { name: string; group: string; colour: string }[];
   step_ms?: number;

@@ -2,16 +2,15 @@
 
 import { useMemo } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
-import type { Decomposition, Host, Overview as Answer } from "../api/types";
+import type { Decomposition, Fleet, Host, Overview as Answer } from "../api/types";
 import { SILENT_MS } from "../parts/gaps";
 import { Choice } from "../flame/panel";
 import { Link } from "../parts/link";
-import { ScopeTable } from "../parts/scopes";
+import { Services } from "../parts/services";
 import { level, Severity } from "../parts/severity";
 import { Answered, Notice, Problem } from "../parts/states";
 import { Strip } from "../parts/strip";
-import { is, selector } from "../selector";
-import { lengthMs, stepFor } from "../time";
+import { lengthMs, stepFor, timeMs } from "../time";
 import { count, measured, moment, percent, span } from "../units";
 import { change, range, type Place } from "../url";
 
@@ -26,6 +25,16 @@ const COLUMNS: [key: string, text: string][] = [
   ["since", "Since"],
   ["cpu", "CPU free"],
 ];
+
+/** What limits services is what limits them at the end of the time: so much of it is looked at. It is more work, and asked for less often. */
+const NEWEST_S = 600;
+const FLEET_EVERY_MS = 60_000;
+
+/** From when on the newest part of a time is. */
+function newest(from: string, until: string): string {
+  if (lengthMs(from, until) <= NEWEST_S * 1000) return from;
+  return until === "now" ? `now-${NEWEST_S}s` : (timeMs(until) / 1000 - NEWEST_S).toFixed(0);
+}
 
 /** What a host has of its labels beside its name. */
 function labelText(host: Host): string {
@@ -43,26 +52,16 @@ export function Overview({ place }: { place: Place }) {
   const asked = useAnswer<Answer>(url("/overview", { from, until }), isNow ? EVERY_MS : undefined);
   const step = stepFor(lengthMs(from, until));
   const services = useAnswer<Decomposition>(url("/decomposition", { query: 'wall{class!="idle"}', by: "service", limit: "40", from, until, step }));
+  const fleet = useAnswer<Fleet>(url("/fleet", { by: "service", limit: "40", from: newest(from, until), until }), isNow ? FLEET_EVERY_MS : undefined);
   return (
     <div class="overview">
       <Answered asked={asked} what="What limits the fleet">
         {(answer) => <Hosts answer={answer} place={place} isNow={isNow} />}
       </Answered>
       <section aria-labelledby="services">
-        <h2 id="services">Services by what their threads do</h2>
+        <h2 id="services">Services by what limits them, and what their threads do</h2>
         <Answered asked={services} what="Time by service">
-          {(answer) => (
-            <ScopeTable
-              answer={answer}
-              what="Service"
-              name={(scope) => scope.labels.service ?? ""}
-              link={(service, text) => (
-                <Link view="/explore" params={{ query: selector("wall", [is("service", service), { label: "class", operator: "!=", value: "idle" }]), from, until }}>
-                  {text}
-                </Link>
-              )}
-            />
-          )}
+          {(answer) => <Services time={answer} fleet={fleet} from={from} until={until} />}
         </Answered>
       </section>
     </div>
