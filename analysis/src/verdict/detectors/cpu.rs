@@ -19,7 +19,7 @@ const BUSIEST_PCT: f64 = 80.0;
 /// Up to a twentieth, losses are those of any host.
 const TAKEN: f64 = 0.05;
 /// Where less of a thread's queueing is behind others, it is its own process's doing.
-const BEHIND_OTHERS: f64 = 0.5;
+pub(super) const BEHIND_OTHERS: f64 = 0.5;
 /// From here on the kernel is what the CPU time is for.
 const KERNEL: f64 = 0.6;
 

@@ -55,8 +55,9 @@ impl<'a> Case<'a> {
         let used = flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen) && part.hops.is_empty());
         let behind = cpu::Behind::of(account);
         let capacity = cpus.unwrap_or(1.0) * account.window_ns as f64;
-        let has_turns =
-            by_lock + by_ipc >= IN_TURNS * demand_ns && used < USED * capacity && behind.own >= 0.5;
+        // Who waits for an idle CPU to wake up waits behind nobody.
+        let is_own = behind.is_known && behind.others < cpu::BEHIND_OTHERS;
+        let has_turns = by_lock + by_ipc >= IN_TURNS * demand_ns && used < USED * capacity && is_own;
         Self {
             account,
             flow,

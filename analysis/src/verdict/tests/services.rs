@@ -197,3 +197,23 @@ fn a_proxy_waits_for_whom_it_asks_and_not_for_who_asks_it() {
     assert_eq!((behind.code, &behind.culprits[..]), (Code::NetDownstream, &["service".to_owned()][..]));
     assert_eq!(told(3).code, Code::NoneHealthy);
 }
+
+#[test]
+fn two_that_wait_for_each_other_by_a_pipe_work_in_turns_though_cpus_are_idle() {
+    let told = |behind: Runner| {
+        let mut r = Recording::new();
+        let (producer, consumer) = (r.thread(1, 1, "producer"), r.thread(2, 2, "consumer"));
+        for (who, other) in [(producer, consumer), (consumer, producer)] {
+            r.spends(who, Class::CpuUser, None, &["works"], 54 * WINDOW / 100);
+            r.spends(who, Class::RunQueue, None, &["works"], 2 * WINDOW / 100);
+            let ns = 44 * WINDOW / 100;
+            r.waits(who, Class::Ipc, Some("pipe 7"), &["pipe_write"], ns, &[(other, ns)]);
+        }
+        let mut run_queue = queued_behind(1, 2, WINDOW / 100);
+        run_queue.processes[0].behind.push((behind, 2 * WINDOW / 100));
+        r.run_queue = Some(run_queue);
+        diagnose(&r.finish()).verdict.code
+    };
+    assert_eq!(told(Runner::Idle), Code::WaitIpc);
+    assert_ne!(told(Runner::One { id: 9, name: "batch".into() }), Code::WaitIpc);
+}
