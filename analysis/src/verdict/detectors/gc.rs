@@ -10,9 +10,10 @@ use crate::verdict::flow::{Part, Root};
 /// A fifth of the time: less gains less than a quarter.
 const GATE: f64 = 0.2;
 
-/// What the threads of each node spend of their time on CPUs collecting, 0 to 1.
+/// What threads spend of their time on CPUs collecting, 0 to 1.
 struct Collecting {
-    shares: Vec<f64>,
+    of_node: Vec<f64>,
+    of_all: f64,
 }
 
 impl Collecting {
@@ -27,11 +28,12 @@ impl Collecting {
             }
         }
         let share = |(collecting, all): (u64, u64)| collecting as f64 / all.max(1) as f64;
-        Self { shares: sums.into_iter().map(share).collect() }
+        let all = sums.iter().fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1));
+        Self { of_node: sums.into_iter().map(share).collect(), of_all: share(all) }
     }
 
     fn share(&self, node: NodeId) -> f64 {
-        self.shares[node]
+        self.of_node[node]
     }
 }
 
@@ -48,12 +50,6 @@ pub(super) fn collector(case: &Case<'_>) -> Option<Finding> {
         return None;
     }
     let waiting = case.share(sum(&|part| !part.hops.is_empty()));
-    let is_collecting = |running: &crate::verdict::account::Running| {
-        account.user_functions(running.stack).any(collectors::is_collecting)
-    };
-    let on_cpu: u64 = account.running.iter().map(|running| running.ns).sum();
-    let of_collector: u64 =
-        account.running.iter().filter(|running| is_collecting(running)).map(|running| running.ns).sum();
     // Most of what is at such a node is its work.
     let is_it = |part: &Part| is_running(part) && collecting.share(part.at) >= 0.5;
     let mut finding = Finding::new(
@@ -63,12 +59,13 @@ pub(super) fn collector(case: &Case<'_>) -> Option<Finding> {
     )
     .proves(
         "of the time on CPUs, in the functions of a collector of garbage",
-        of_collector as f64 / on_cpu.max(1) as f64 * 100.0,
+        collecting.of_all * 100.0,
         "%",
         "CPU samples",
     )
     .proves("of the demand, threads that wait while it runs", waiting * 100.0, "%", "wakers");
-    finding.functions = account.running_functions(is_collecting);
+    finding.functions = account
+        .running_functions(|running| account.user_functions(running.stack).any(collectors::is_collecting));
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
     finding.path = case.path(is_it);

@@ -74,15 +74,8 @@ pub(super) fn program(case: &Case<'_>) -> Option<Finding> {
     .proves("of their time, waiting for it", waited * 100.0, "%", "threads")
     // One holder at a time, who comes back to it, and who was just woken.
     .weighs(concurrency < 2.5, "of them not waiting for it, on average", concurrency, "1", "threads");
-    finding.functions = account.functions_of(waits.iter().map(|wait| (wait.stack, wait.ns)));
-    let ends = enders(&waits).filter_map(|(_, end)| Some((end.stack?, end.ns)));
-    let given_back = account.functions_of(ends);
     let working = account.running_functions(|running| account.nodes[running.node].pid == pid);
-    for function in given_back.into_iter().chain(working) {
-        if !finding.functions.contains(&function) {
-            finding.functions.push(function);
-        }
-    }
+    finding.functions = functions_at(account, &waits, working);
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
     finding.path = case.path(is_it);
@@ -124,6 +117,18 @@ fn enders<'a>(waits: &'a [&'a Wait<'a>]) -> impl Iterator<Item = (ThreadId, &'a 
         Ender::Thread(_, thread) => Some((thread, end)),
         _ => None,
     })
+}
+
+/// Functions in which a lock is waited for, then those in which it is given back, then others; each once.
+fn functions_at(account: &Account<'_>, waits: &[&Wait<'_>], others: Vec<String>) -> Vec<String> {
+    let mut functions = account.functions_of(waits.iter().map(|wait| (wait.stack, wait.ns)));
+    let ends = enders(waits).filter_map(|(_, end)| Some((end.stack?, end.ns)));
+    for function in account.functions_of(ends).into_iter().chain(others) {
+        if !functions.contains(&function) {
+            functions.push(function);
+        }
+    }
+    functions
 }
 
 /// How many of the threads that want it were not waiting for it, on average, and which share of their time they were.
@@ -345,13 +350,7 @@ pub(super) fn database(case: &Case<'_>) -> Option<Finding> {
     .proves("of the demand, waiting for a lock whose holder works on", share * 100.0, "%", "wakers")
     .proves("processes that wait for one, and end each other's waits", waiters.len() as f64, "1", "wakers")
     .proves("of them waiting, on average", waited as f64 / account.window_ns as f64, "1", "threads");
-    finding.functions = account.functions_of(waits.iter().map(|wait| (wait.stack, wait.ns)));
-    let ends = enders(&waits).filter_map(|(_, end)| Some((end.stack?, end.ns)));
-    for function in account.functions_of(ends) {
-        if !finding.functions.contains(&function) {
-            finding.functions.push(function);
-        }
-    }
+    finding.functions = functions_at(account, &waits, Vec::new());
     finding.processes = account.processes(case.flow.nodes(|part| part.from, is_it));
     finding.culprits = account.processes(case.flow.nodes(|part| part.at, is_it));
     finding.path = case.path(is_it);
