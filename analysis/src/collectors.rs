@@ -1,5 +1,9 @@
 //! Functions in which runtimes collect garbage.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 /// What their names have, by the runtimes' own sources. Where a collector has threads of its own, these are what all of their work is
 /// done below.
 const PARTS: &[&str] = &[
@@ -33,6 +37,10 @@ const PARTS: &[&str] = &[
     "sgen_perform_collection",
 ];
 
+/// Finds any of them in one pass: names of all frames of all stacks are looked at.
+static FINDER: LazyLock<AhoCorasick> =
+    LazyLock::new(|| AhoCorasick::new(PARTS).expect("some dozen short words are within its limits"));
+
 /// How tasks of HotSpot's collectors are called, which is what their workers do since JDK 18.
 const HOTSPOT: &[&str] = &["G1", "Shenandoah", "ScavengeRoots", "MarkFromRoots", "ZMark", "ZRelocate"];
 
@@ -42,7 +50,7 @@ pub fn is_collecting(function: &str) -> bool {
     let is_task = || {
         function.ends_with("Task::work") && HOTSPOT.iter().any(|collector| function.starts_with(collector))
     };
-    PARTS.iter().any(|part| function.contains(part)) || is_task()
+    FINDER.is_match(function) || is_task()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ pub mod alerts;
 pub mod api;
 pub mod cli;
 mod clock;
+mod compression;
 pub mod control;
 #[cfg(test)]
 mod golden;

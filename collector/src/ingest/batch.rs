@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::Limits;
 use super::counts::Count;
+use crate::compression;
 
 /// Longest window that is accepted. Agents make windows of seconds; what was merged while they were away is a minute.
 const MAX_DURATION_NS: u64 = 3_600_000_000_000;
@@ -89,7 +90,7 @@ fn uncompress(batch: &Batch, limits: &Limits) -> Result<Vec<u8>, Refused> {
     let limit = limits.window_bytes;
     let length = usize::try_from(batch.window_bytes).ok().filter(|length| *length <= limit);
     let length = length.ok_or(Refused::TooLarge { bytes: batch.window_bytes, limit })?;
-    let bytes = zstd::bulk::decompress(&batch.window, length).map_err(|_| Refused::Damaged)?;
+    let bytes = compression::decompress(&batch.window, length).map_err(|_| Refused::Damaged)?;
     if bytes.len() == length { Ok(bytes) } else { Err(Refused::Damaged) }
 }
 

@@ -15,6 +15,7 @@ pub mod latencies;
 pub mod limits;
 mod merged;
 pub mod overview;
+mod parallel;
 pub mod profile_type;
 pub mod question;
 pub mod recording;

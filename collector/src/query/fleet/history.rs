@@ -14,10 +14,11 @@ use super::read::{HOST, Reader, Scope};
 use crate::store::{Selection, StoreError, SumQuery};
 
 const HOUR_NS: u64 = 3_600_000 * MS_NS;
-/// How far back a constraint's beginning is looked for.
-const BACK_NS: u64 = 24 * HOUR_NS;
-/// The lengths of steps that it is told by: the first for which there is room.
-const STEPS_NS: [u64; 3] = [60_000 * MS_NS, 300_000 * MS_NS, HOUR_NS];
+const MINUTE_NS: u64 = 60_000 * MS_NS;
+/// How far back a constraint's beginning is looked for, and by which steps: further where it was there already, as long as there is room for
+/// the steps. What began hours ago is told by the hour, of which a store has sums, and a break of less is not seen.
+const BACK_NS: [(u64, u64); 4] =
+    [(HOUR_NS, MINUTE_NS), (4 * HOUR_NS, MINUTE_NS), (4 * HOUR_NS, 5 * MINUTE_NS), (24 * HOUR_NS, HOUR_NS)];
 /// From how far back it is known what is usual: four weeks have each hour of the week four times.
 const PAST_NS: u64 = 28 * 24 * HOUR_NS;
 /// It has begun where it was less than half of what it is.
@@ -107,30 +108,46 @@ impl History<'_> {
         Ok(Selection { from_unix_ns, ..selection })
     }
 
-    /// Since when hosts have a constraint, by the time that shows it. `None` where nothing shows it.
+    /// Since when hosts have a constraint, by the time that shows it; `hosts` are not given where they are all that it has. `None` where
+    /// nothing shows it.
     pub(super) fn since(
         &self,
         scope: &Scope,
         code: Code,
-        hosts: &BTreeSet<&str>,
+        hosts: Option<&BTreeSet<&str>>,
     ) -> Result<Option<Since>, QueryError> {
+        let (mut found, mut looked_at_ns): (Option<Since>, _) = (None, 0);
         if shown_by(code).is_empty() {
             return Ok(None);
         }
-        let selection = self.before(scope, BACK_NS)?;
-        for step_ns in STEPS_NS {
+        let asked_from = self.reader.question.range.from_unix_ns;
+        for (back_ns, step_ns) in BACK_NS {
+            if back_ns <= looked_at_ns {
+                continue;
+            }
+            let selection = self.before(scope, back_ns)?;
             // Whole steps: the first would lack what comes before the time asked for.
             let from_unix_ns = selection.from_unix_ns - selection.from_unix_ns % step_ns;
-            let selection = Selection { from_unix_ns, ..selection.clone() };
-            match self.shares(selection, code, Some(hosts), step_ns) {
-                Err(StoreError::TooLarge { .. }) => {}
-                steps => {
-                    let asked_from = self.reader.question.range.from_unix_ns;
-                    return Ok(since(&steps?, [from_unix_ns, asked_from], step_ns));
+            let selection = Selection { from_unix_ns, ..selection };
+            let steps = match self.shares(selection, code, hosts, step_ns) {
+                Err(StoreError::TooLarge { .. }) => continue,
+                steps => steps?,
+            };
+            looked_at_ns = back_ns;
+            let further = since(&steps, [from_unix_ns, asked_from], step_ns);
+            // By longer steps it may seem to have begun later, in the midst of one.
+            let is_earlier = |further: &Since, found: &Since| further.unix_ns < found.unix_ns;
+            found = match (further, found) {
+                (Some(further), Some(found)) if !is_earlier(&further, &found) => {
+                    Some(Since { is_earlier: further.is_earlier, ..found })
                 }
+                (further, found) => further.or(found),
+            };
+            if found.as_ref().is_some_and(|found| !found.is_earlier) {
+                break;
             }
         }
-        Ok(None)
+        Ok(found)
     }
 
     /// What the part of a scope's time that shows a constraint usually is, and is now.

@@ -26,9 +26,10 @@ pub use self::answer::{
 use self::history::History;
 pub use self::history::Past;
 use self::read::{Known, Reader, Scope, labels_of, name_of};
-use self::service::{Judge, Rows};
+use self::service::{Hosts, Judge};
 use super::QueryError;
 use super::limits::Limits;
+use super::parallel::in_parallel;
 use super::question::{MS_NS, Question};
 use crate::store::Store;
 
@@ -63,17 +64,12 @@ pub fn fleet(
     let left_out = scopes.len().saturating_sub(max_services) as u64;
     scopes.truncate(max_services);
     let judging = Judge { reader, by: &by, known: &known };
-    let mut found = BTreeMap::new();
-    for scope in &scopes {
-        found.insert((*scope).clone(), Found::new(&judging, scope)?);
-    }
+    let found = in_parallel(&scopes, |scope| Found::new(&judging, scope))?;
+    let found: BTreeMap<Scope, Found> = scopes.iter().map(|scope| (*scope).clone()).zip(found).collect();
     let waits = waits(&by, &known);
     let history = History { reader, by: &by, past };
     let telling = Telling { by: &by, found: &found, waits: &waits, history: &history };
-    let mut services = Vec::new();
-    for scope in scopes {
-        services.push(telling.service(scope)?);
-    }
+    let mut services = in_parallel(&scopes, |scope| telling.service(scope))?;
     services.sort_by_key(|service| {
         let worst =
             service.constraints.iter().map(|constraint| (constraint.severity, constraint.hosts)).max();
@@ -112,8 +108,7 @@ struct Found {
 
 impl Found {
     fn new(judging: &Judge<'_>, scope: &Scope) -> Result<Self, QueryError> {
-        let rows = Rows::read(&judging.reader, judging.by, scope)?;
-        let hosts = judging.hosts(scope, &rows);
+        let Hosts { verdicts: hosts, rows, missing } = judging.hosts(scope)?;
         let judged = judge(&hosts);
         let mut together = BTreeMap::new();
         for group in judged.constraints.iter().chain(&judged.exceptions) {
@@ -127,7 +122,7 @@ impl Found {
             told.evidence.extend(signals_of(worst));
             together.insert(group.code, told);
         }
-        Ok(Self { hosts, judged, together, missing: rows.missing })
+        Ok(Self { hosts, judged, together, missing })
     }
 
     /// What limits most of it.
@@ -207,7 +202,8 @@ impl Telling<'_> {
         let hosts: Vec<&HostVerdict> = group.hosts.iter().map(|at| &found.hosts[*at]).collect();
         let names: BTreeSet<&str> = hosts.iter().map(|host| host.host.as_str()).collect();
         let told = &found.together[&code];
-        let since = self.history.since(scope, code, &names)?;
+        let is_all = hosts.len() == found.hosts.len();
+        let since = self.history.since(scope, code, (!is_all).then_some(&names))?;
         let changes = match &since {
             // What began before what is looked at began with nothing that can be seen.
             Some(since) if !since.is_earlier => self.history.changes(scope, since.unix_ns)?,

@@ -44,11 +44,25 @@ pub(super) type Scope = Vec<String>;
 /// The time of threads of one scope on one host, by class.
 pub(super) type Times = BTreeMap<Class, u64>;
 
+/// Time of threads of one name in one class.
+#[derive(Clone, Debug)]
+pub(super) struct ThreadTime {
+    /// Name of the process.
+    pub process: String,
+    /// Name of the threads; empty where there were too many to tell them apart.
+    pub thread: String,
+    pub class: Class,
+    pub count: u64,
+    pub ns: u64,
+}
+
 /// Everything but stacks.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     /// By scope and host.
     pub times: BTreeMap<Scope, BTreeMap<String, Times>>,
+    /// The same by threads.
+    pub threads: BTreeMap<Scope, BTreeMap<String, Vec<ThreadTime>>>,
     /// The scopes with time on CPUs of each host, nanoseconds.
     pub on_cpu: BTreeMap<String, Vec<(Scope, u64)>>,
     /// What scopes' processes waited for, by scope and host.
@@ -121,13 +135,35 @@ impl Reader<'_> {
     }
 
     fn times(&self, by: &[String], known: &mut Known) -> Result<(), QueryError> {
-        let labels = [by, &[HOST.to_owned()]].concat();
-        for mut sum in self.sums(self.question.selection_of_any()?, "wall", labels)?.sums {
-            let Some(host) = sum.group.pop() else { continue };
+        let selection = self.question.selection_of_any()?;
+        let labels = [by, &[HOST, "process", "thread"].map(str::to_owned)].concat();
+        let mut sums = match self.sums(selection.clone(), "wall", labels.clone()) {
+            Err(StoreError::TooLarge { .. }) => {
+                known.missing.push("threads are not told apart: there are too many".to_owned());
+                let mut sums = self.sums(selection, "wall", labels[..labels.len() - 1].to_vec())?;
+                sums.sums.iter_mut().for_each(|sum| sum.group.push(String::new()));
+                sums
+            }
+            sums => sums?,
+        };
+        let mut scopes_of: BTreeMap<(String, String), BTreeSet<&Scope>> = BTreeMap::new();
+        for sum in &mut sums.sums {
+            let threads = sum.group.split_off(by.len());
+            let [host, process, thread] = <[String; 3]>::try_from(threads).unwrap_or_default();
             let class = Class::from_name(&sum.class).unwrap_or(Class::Other);
-            let times = known.times.entry(sum.group).or_default().entry(host).or_default();
+            let times = known.times.entry(sum.group.clone()).or_default().entry(host.clone()).or_default();
             *times.entry(class).or_default() += sum.weight;
+            let threads = known.threads.entry(sum.group.clone()).or_default().entry(host).or_default();
+            threads.push(ThreadTime { process, thread, class, count: sum.count, ns: sum.weight });
         }
+        for (scope, hosts) in &known.threads {
+            for (host, threads) in hosts {
+                for process in threads.iter().map(|thread| &thread.process).collect::<BTreeSet<_>>() {
+                    scopes_of.entry((host.clone(), process.clone())).or_default().insert(scope);
+                }
+            }
+        }
+        known.scopes_of = scopes_of.into_iter().map(|(key, scopes)| (key, scopes.len())).collect();
         for (scope, hosts) in &known.times {
             for (host, times) in hosts {
                 let of = |class| times.get(&class).copied().unwrap_or_default();
@@ -136,21 +172,6 @@ impl Reader<'_> {
                     known.on_cpu.entry(host.clone()).or_default().push((scope.clone(), cpu_ns));
                 }
             }
-        }
-        let labels = [by, &[HOST, "process"].map(str::to_owned)].concat();
-        let query = SumQuery {
-            selection: self.question.selection_of_any()?,
-            kind: "wall".to_owned(),
-            classes: Vec::new(),
-            group_by: labels,
-            step_ns: None,
-            by_class: false,
-            by_stack: false,
-            max_sums: self.limits.max_sums,
-        };
-        for sum in self.store.sums(&query)?.sums {
-            let [.., host, process] = sum.group.as_slice() else { continue };
-            *known.scopes_of.entry((host.clone(), process.clone())).or_default() += 1;
         }
         Ok(())
     }

@@ -1,4 +1,8 @@
 //! One scope: what limits it on each of its hosts, by what is stored of its threads and by what the hosts' agents say.
+//!
+//! Every host is judged by the time of its threads by class first, which is little to read. Where that is not idle, hosts of the same code are
+//! alike until the opposite is seen: the worst of them are judged again with their stacks, and what these all have, the others
+//! have, too. Where they have not, all are looked into.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,27 +15,39 @@ use chokepoint_analysis::verdict::finding::{Finding, Severity};
 use chokepoint_analysis::verdict::{Diagnosis, diagnose};
 
 use super::super::QueryError;
-use super::read::{HOST, Known, Reader, Scope, name_of};
+use super::read::{HOST, Known, Reader, Scope, ThreadTime, name_of};
+use crate::labels::{Matcher, Operator};
 use crate::store::{Frames, StackId, StoreError, Sum, SumQuery, VerdictSpan};
 
 /// Hosts whose time is put together for what is said of a constraint: the worst.
 const MERGED_HOSTS: usize = 50;
 
-/// The stored rows of a scope.
+/// Hosts of one code whose stacks are looked into first: one in two of them differing, all of eight agree once in 256 times.
+const LOOKED_INTO: usize = 8;
+
+/// The stored rows of a scope on some of its hosts, with their stacks.
+#[derive(Default)]
 pub(super) struct Rows {
     /// By host.
     by_host: BTreeMap<String, Vec<Sum>>,
     frames: Frames,
     leaves: BTreeMap<StackId, usize>,
-    /// What is missing of them, each a sentence.
-    pub missing: Vec<String>,
 }
 
 impl Rows {
-    /// Reads them; without stacks where there are too many.
-    pub(super) fn read(reader: &Reader<'_>, by: &[String], scope: &Scope) -> Result<Self, QueryError> {
-        let mut query = SumQuery {
-            selection: reader.of_scope(by, scope)?,
+    /// Reads them; `None` where there are too many.
+    fn read(
+        reader: &Reader<'_>,
+        by: &[String],
+        scope: &Scope,
+        hosts: &[&str],
+    ) -> Result<Option<Self>, QueryError> {
+        let mut selection = reader.of_scope(by, scope)?;
+        let any = hosts.iter().map(|host| regex::escape(host)).collect::<Vec<_>>().join("|");
+        let is_any = Matcher::new(HOST, Operator::Matches, &any);
+        selection.matchers.push(is_any.map_err(|error| QueryError::bad(error.to_string()))?);
+        let query = SumQuery {
+            selection,
             kind: "wall".to_owned(),
             classes: Vec::new(),
             group_by: [HOST, "process", "thread"].map(str::to_owned).to_vec(),
@@ -40,13 +56,8 @@ impl Rows {
             by_stack: true,
             max_sums: reader.limits.max_sums,
         };
-        let mut missing = Vec::new();
         let sums = match reader.store.sums(&query) {
-            Err(StoreError::TooLarge { .. }) => {
-                missing.push("stacks are left out, there are too many: ask for less time".to_owned());
-                query.by_stack = false;
-                reader.store.sums(&query)?
-            }
+            Err(StoreError::TooLarge { .. }) => return Ok(None),
             sums => sums?,
         };
         let wanted: BTreeSet<StackId> = sums.sums.iter().filter_map(|sum| sum.stack).collect();
@@ -58,18 +69,7 @@ impl Rows {
             let host = sum.group.first().cloned().unwrap_or_default();
             by_host.entry(host).or_default().push(sum);
         }
-        Ok(Self { by_host, frames, leaves, missing })
-    }
-
-    /// The hosts that the scope is on.
-    pub(super) fn hosts(&self) -> impl Iterator<Item = &String> {
-        self.by_host.keys()
-    }
-
-    /// Names of the scope's processes on a host.
-    fn processes(&self, host: &str) -> BTreeSet<&str> {
-        let rows = self.by_host.get(host).into_iter().flatten();
-        rows.filter_map(|row| row.group.get(1)).map(String::as_str).collect()
+        Ok(Some(Self { by_host, frames, leaves }))
     }
 
     /// Adds what a host did.
@@ -100,6 +100,16 @@ impl Rows {
     }
 }
 
+/// What limits a scope on its hosts.
+pub(super) struct Hosts {
+    /// By the hosts' names.
+    pub verdicts: Vec<HostVerdict>,
+    /// Of the hosts that were looked into first.
+    pub rows: Rows,
+    /// What is missing, each a sentence.
+    pub missing: Vec<String>,
+}
+
 /// Draws a scope's verdicts.
 pub(super) struct Judge<'a> {
     pub reader: Reader<'a>,
@@ -119,32 +129,107 @@ impl Judge<'_> {
     }
 
     /// What limits a scope on each of its hosts.
-    pub(super) fn hosts(&self, scope: &Scope, rows: &Rows) -> Vec<HostVerdict> {
-        rows.hosts().map(|host| self.host(scope, rows, host)).collect()
+    pub(super) fn hosts(&self, scope: &Scope) -> Result<Hosts, QueryError> {
+        let names: Vec<&str> = self.threads(scope).map(|(host, _)| host.as_str()).collect();
+        let mut found = Hosts {
+            verdicts: names.iter().map(|host| self.glance(scope, host)).collect(),
+            rows: Rows::default(),
+            missing: Vec::new(),
+        };
+        let mut alike: BTreeMap<Code, Vec<usize>> = BTreeMap::new();
+        for (at, verdict) in found.verdicts.iter().enumerate() {
+            if verdict.code != Code::NoneIdle {
+                alike.entry(verdict.code).or_default().push(at);
+            }
+        }
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
+        for mut group in alike.into_values() {
+            let share = |at: &usize| found.verdicts[*at].share;
+            // Stable, so that equals stay in the order of their names.
+            group.sort_by(|one, other| share(other).total_cmp(&share(one)));
+            rest.push(group.split_off(group.len().min(LOOKED_INTO)));
+            first.push(group);
+        }
+        let glanced: Vec<Code> = first.iter().map(|group| found.verdicts[group[0]].code).collect();
+        self.look_into(scope, &first.concat(), &mut found)?;
+        let mut unlike = Vec::new();
+        for ((first, rest), glanced) in first.iter().zip(rest).zip(glanced) {
+            let seen: BTreeSet<Code> = first.iter().map(|at| found.verdicts[*at].code).collect();
+            if seen.len() > 1 {
+                unlike.extend(rest);
+            } else if !seen.contains(&glanced) {
+                // What their stacks have told is told of the others, too; how much it is, is each one's own.
+                let least = found.verdicts[first[first.len() - 1]].clone();
+                for at in rest {
+                    let HostVerdict { host, share, .. } = found.verdicts[at].clone();
+                    found.verdicts[at] = HostVerdict { host, share, ..least.clone() };
+                }
+            }
+        }
+        self.look_into(scope, &unlike, &mut found)?;
+        Ok(found)
     }
 
-    fn host(&self, scope: &Scope, rows: &Rows, host: &str) -> HostVerdict {
-        let mut target = self.target(scope, self.window_ns(host));
-        self.add(scope, rows, host, &mut target);
-        let signals = self.known.signals_of(host, self.window_ns(host));
-        let diagnosis = diagnose(&target.finish(signals));
+    /// Judges hosts again with their stacks, as far as they can be read.
+    fn look_into(&self, scope: &Scope, hosts: &[usize], found: &mut Hosts) -> Result<(), QueryError> {
+        if hosts.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = hosts.iter().map(|at| found.verdicts[*at].host.as_str()).collect();
+        let Some(rows) = Rows::read(&self.reader, self.by, scope, &names)? else {
+            found.missing.push("stacks are left out, there are too many: ask for less time".to_owned());
+            return Ok(());
+        };
+        let verdicts: Vec<HostVerdict> =
+            names.iter().map(|host| self.judge(scope, host, |target| rows.add(host, target))).collect();
+        for (at, verdict) in hosts.iter().zip(verdicts) {
+            found.verdicts[*at] = verdict;
+        }
+        // The first are the worst, for which what they have together is told.
+        if found.rows.by_host.is_empty() {
+            found.rows = rows;
+        }
+        Ok(())
+    }
+
+    fn threads(&self, scope: &Scope) -> impl Iterator<Item = (&String, &Vec<ThreadTime>)> {
+        self.known.threads.get(scope).into_iter().flatten()
+    }
+
+    fn threads_of(&self, scope: &Scope, host: &str) -> impl Iterator<Item = &ThreadTime> {
+        self.known.threads.get(scope).and_then(|hosts| hosts.get(host)).into_iter().flatten()
+    }
+
+    /// By the time of its threads alone.
+    fn glance(&self, scope: &Scope, host: &str) -> HostVerdict {
+        self.judge(scope, host, |target| {
+            for ThreadTime { process, thread, class, count, ns } in self.threads_of(scope, host) {
+                target.add(Whose { process, thread }, *class, Vec::new(), *count, *ns);
+            }
+        })
+    }
+
+    fn judge(&self, scope: &Scope, host: &str, add: impl FnOnce(&mut Target)) -> HostVerdict {
+        let window_ns = self.window_ns(host);
+        let mut target = self.target(scope, window_ns);
+        add(&mut target);
+        self.add_others(scope, host, &mut target);
+        let diagnosis = diagnose(&target.finish(self.known.signals_of(host, window_ns)));
         let own = HostVerdict::of(host, &diagnosis.verdict);
         let agents = self.known.verdicts.get(host).and_then(|span| of_agent(host, span));
-        let processes = rows.processes(host);
+        let is_own = |name: &str| self.threads_of(scope, host).any(|thread| thread.process == name);
         let is_shared = |name: &str| {
             let key = (host.to_owned(), name.to_owned());
             self.known.scopes_of.get(&key).is_some_and(|scopes| *scopes > 1)
         };
         match agents {
-            Some(agents) if is_of_service(&agents, &own, |name| processes.contains(name), is_shared) => {
-                agents
-            }
+            Some(agents) if is_of_service(&agents, &own, is_own, is_shared) => agents,
             _ => own,
         }
     }
 
-    fn add(&self, scope: &Scope, rows: &Rows, host: &str, target: &mut Target) {
-        rows.add(host, target);
+    /// Adds whom the scope waited for on a host, and who else had the CPUs.
+    fn add_others(&self, scope: &Scope, host: &str, target: &mut Target) {
         let waited = self.known.waited.get(scope).and_then(|hosts| hosts.get(host));
         for one in waited.into_iter().flatten() {
             target.waited(one.clone());
@@ -164,11 +249,14 @@ impl Judge<'_> {
         hosts: &[&HostVerdict],
         code: Code,
     ) -> Option<Finding> {
-        let merged = || hosts.iter().filter(|host| host.source == Source::Collector).take(MERGED_HOSTS);
+        let is_merged =
+            |host: &&&HostVerdict| host.source == Source::Collector && rows.by_host.contains_key(&host.host);
+        let merged = || hosts.iter().filter(is_merged).take(MERGED_HOSTS);
         let window_ns = merged().map(|host| self.window_ns(&host.host)).max()?;
         let mut target = self.target(scope, window_ns);
         for host in merged() {
-            self.add(scope, rows, &host.host, &mut target);
+            rows.add(&host.host, &mut target);
+            self.add_others(scope, &host.host, &mut target);
         }
         // What is said of one host's resources says nothing of them together.
         let Diagnosis { ranked, .. } = diagnose(&target.finish(None));

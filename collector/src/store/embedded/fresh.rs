@@ -6,10 +6,8 @@
 
 use super::rows::{Reading, Sample, VALUES};
 use super::{failed, varint};
+use crate::compression;
 use crate::store::StoreError;
-
-/// Level of zstd: the fastest. These bytes live for minutes.
-const LEVEL: i32 = 1;
 
 /// The blob of a window's samples, which get into order.
 ///
@@ -141,17 +139,12 @@ fn rows_of(bytes: &mut &[u8]) -> Option<usize> {
 
 /// Compresses, with a checksum.
 pub(super) fn compress(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let compress = || {
-        let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
-        compressor.include_checksum(true)?;
-        compressor.compress(bytes)
-    };
-    compress().map_err(failed(|| "cannot compress".to_owned()))
+    compression::compress(bytes).map_err(failed(|| "cannot compress".to_owned()))
 }
 
 /// What [`compress`] made.
 pub(super) fn decompress(blob: &[u8]) -> Result<Vec<u8>, StoreError> {
-    zstd::stream::decode_all(blob).map_err(failed(|| "what the store holds is damaged".to_owned()))
+    compression::decompress_own(blob).map_err(failed(|| "what the store holds is damaged".to_owned()))
 }
 
 fn damaged() -> StoreError {
