@@ -117,8 +117,12 @@ impl State {
     }
 
     fn serve(mut self, asked: &Receiver<Asked>) -> Option<Baseline> {
-        let mut symbolizer =
-            Symbolizer::new(symbolize::Options { inlined: false, ..symbolize::Options::default() });
+        // Stacks are kept by the names of functions.
+        let mut symbolizer = Symbolizer::new(symbolize::Options {
+            inlined: false,
+            source_lines: false,
+            ..symbolize::Options::default()
+        });
         if let Err(error) = symbolizer.load_kernel() {
             // Waits are of no class then, which the windows say.
             tracing::debug!(%error, "kernel symbols");

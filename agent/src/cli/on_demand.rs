@@ -60,8 +60,9 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
         timeline: TIMELINE_SAMPLES,
         run_queues: QueueDetail::WhoRan,
         unwind: unwind::Options::cached(),
-        // Reading lines would take as much memory as there is debug information.
+        // Reading these takes as much memory as there is debug information, and seconds where the target has all CPUs.
         inlined: false,
+        source_lines: false,
         kernel_log,
         ..Options::default()
     };

@@ -143,6 +143,7 @@ impl Arguments {
                 },
             },
             inlined: !self.no_inline,
+            source_lines: true,
             kernel_log,
         }
     }

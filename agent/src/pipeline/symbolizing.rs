@@ -22,15 +22,19 @@ impl Symbolizing {
     /// # Errors
     /// Where the kernel refuses a thread.
     pub fn begin(options: &Options) -> Result<Self, Failure> {
-        let inlined = options.inlined;
+        let (inlined, source_lines) = (options.inlined, options.source_lines);
         let wants_kernel = options.stacks.kernel;
         let (recordings, received) = sync_channel::<Recording>(1);
         let thread = std::thread::Builder::new()
             .name("symbolize".to_owned())
             .spawn(move || {
                 // A recording asks for each binary once.
-                let options =
-                    symbolize::Options { inlined, cache_binaries: 0, ..symbolize::Options::default() };
+                let options = symbolize::Options {
+                    inlined,
+                    source_lines,
+                    cache_binaries: 0,
+                    ..symbolize::Options::default()
+                };
                 let mut symbolizer = Symbolizer::new(options);
                 if wants_kernel && let Err(error) = symbolizer.load_kernel() {
                     // The recording says so too, if it has kernel frames.

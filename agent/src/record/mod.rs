@@ -51,6 +51,8 @@ pub struct Options {
     pub unwind: unwind::Options,
     /// Whether inlined functions become frames of their own.
     pub inlined: bool,
+    /// Whether lines of source files are told. Without these and inlined functions, symbol tables are read and no debug information.
+    pub source_lines: bool,
     /// Whether the kernel programs log through aya-log.
     pub kernel_log: bool,
 }
@@ -128,6 +130,7 @@ impl Default for Options {
             sparing: false,
             unwind: unwind::Options::default(),
             inlined: true,
+            source_lines: true,
             kernel_log: false,
         }
     }
