@@ -103,6 +103,19 @@ pub fn is_fault(function: &str) -> bool {
     plain(function) == "handle_mm_fault"
 }
 
+/// Whether a function of the kernel makes data safe on a device: what happens below it, on a CPU or off it, is for that.
+#[must_use]
+pub fn is_flush(function: &str) -> bool {
+    const RULES: &[Rule] = &[
+        Has("_fsync"),
+        Is("ext4_sync_file"),
+        Is("sync_filesystem"),
+        Is("sync_inodes_sb"),
+        Is("iterate_supers"),
+    ];
+    RULES.iter().any(|rule| rule.holds(plain(function)))
+}
+
 /// Whether a function of the kernel is where an interrupt or a deferred part of one begins.
 #[must_use]
 pub fn is_interrupt(function: &str) -> bool {

@@ -92,7 +92,7 @@ impl Recorder {
             self.in_last = 1;
         }
         self.sums.add(profile);
-        self.note(&profile.coverage.notes);
+        self.note(&diagnosis.coverage.missing);
         self.note(profile.signals.as_ref().map_or(&[], |signals| &signals.missing));
     }
 

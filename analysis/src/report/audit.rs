@@ -42,7 +42,8 @@ fn scope<'p>(before: &Recorded<'p>, after: Option<&Recorded<'p>>) -> Vec<Block<'
 }
 
 fn baseline<'p>(recorded: &Recorded<'p>) -> Vec<Block<'p>> {
-    let mut blocks = time::blocks(recorded);
+    let mut blocks = coverage::modifiers(recorded);
+    blocks.extend(time::blocks(recorded));
     blocks.extend(latencies::blocks(recorded));
     blocks.extend(signals::baseline(recorded));
     blocks

@@ -6,9 +6,9 @@ use crate::export::caption::utc;
 
 /// What no recording shows, whatever it has captured.
 const METHOD: [&str; 5] = [
-    "Calls that fail at once leave no wait: the limit of open files is told only while it is met when the window begins or ends.",
+    "Calls that fail at once leave no wait: they are looked at for a part of the time, and those that fail seldom may be missed.",
     "A spinlock in code that a runtime compiled, or on aarch64, is CPU time like any other, unless its function's name says so.",
-    "A thread that asks again and again, with pauses between, looks like one that has nothing to do, unless another waits for it.",
+    "A thread that asks again and again, with pauses between, looks like one that has nothing to do, unless another waits for it, or it hands the work to a thread of its own process.",
     "A wait is divided by what its ender did in the whole window, not during that wait.",
     "What other hosts did meanwhile: a service that is waited for is named, and has to be diagnosed where it runs.",
 ];
@@ -51,16 +51,21 @@ pub(super) fn captured<'p>(recorded: &Recorded<'p>) -> Block<'p> {
     Block::Facts(Facts { source: "the kernel programs' counters", facts })
 }
 
+/// What changes every number of this recording; empty where nothing does.
+pub(super) fn modifiers<'p>(recorded: &Recorded<'p>) -> Vec<Block<'p>> {
+    let told: Vec<String> = recorded
+        .diagnosis
+        .modifiers
+        .iter()
+        .map(|fact| format!("{} {} ({})", fact.number(), fact.what, fact.source))
+        .collect();
+    if told.is_empty() { Vec::new() } else { vec![Block::List(told)] }
+}
+
 /// What this recording lacks.
 pub(super) fn missing<'p>(recorded: &Recorded<'p>) -> Block<'p> {
     let profile = recorded.profile;
     let mut missing = recorded.diagnosis.coverage.missing.clone();
-    if profile.run_queue.is_none() {
-        missing.push("queueing for CPUs was not watched".to_owned());
-    }
-    if profile.memory.is_none() {
-        missing.push("page faults and reclaims were not watched".to_owned());
-    }
     let signals = profile.signals.iter().flat_map(|signals| &signals.missing);
     missing.extend(signals.map(|what| format!("not read: {what}")));
     if missing.is_empty() {

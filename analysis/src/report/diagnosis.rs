@@ -14,6 +14,8 @@ pub fn diagnosis<'p>(recorded: &Recorded<'p>) -> Document<'p> {
     proof.extend(finding::test(verdict, recorded.diagnosis.confirmation.as_ref()));
     let mut pictures: Vec<Block<'p>> = flames::of_finding(recorded, verdict).into_iter().collect();
     pictures.extend(flames::all(recorded));
+    let mut rests_on = coverage::modifiers(recorded);
+    rests_on.extend([coverage::scope(recorded), coverage::captured(recorded), coverage::missing(recorded)]);
     Document {
         title: format!("Diagnosis: {}", verdict.code),
         about: format!("What limits {} on {}, and what to do about it.", header.target, header.host),
@@ -24,10 +26,7 @@ pub fn diagnosis<'p>(recorded: &Recorded<'p>) -> Document<'p> {
             section("Where the time goes", time::blocks(recorded)),
             section("Flame graphs", pictures),
             section("Signals over their levels", signals::over_their_levels(recorded)),
-            section(
-                "What this rests on",
-                vec![coverage::scope(recorded), coverage::captured(recorded), coverage::missing(recorded)],
-            ),
+            section("What this rests on", rests_on),
         ],
     }
 }

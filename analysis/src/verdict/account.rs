@@ -17,6 +17,8 @@ pub type NodeId = usize;
 const TOLD: usize = 8;
 /// Functions of a program that are told of each stack: what asks, and two that call it.
 const OWN_FUNCTIONS: usize = 3;
+/// Of the time of flushes, so much is waited for a device where there is one behind them.
+const FLUSHES: f64 = 0.2;
 /// Number of classes.
 const CLASSES: usize = Class::ALL.len();
 
@@ -35,6 +37,17 @@ pub struct Node {
     pub elapsed_ns: u64,
     /// Their time by class, in the order of [`Class::ALL`], nanoseconds.
     classes: [u64; CLASSES],
+    /// What of their time in the kernel, and of that in queues for CPUs, is within flushes, nanoseconds.
+    flushing: Flushing,
+}
+
+/// Time that is a flush's, though it is not waited for the device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushing {
+    /// On a CPU, nanoseconds.
+    pub on_cpu_ns: u64,
+    /// In the queue for one, nanoseconds.
+    pub queued_ns: u64,
 }
 
 impl Node {
@@ -42,6 +55,12 @@ impl Node {
     #[must_use]
     pub fn time_ns(&self, class: Class) -> u64 {
         self.classes[class as usize]
+    }
+
+    /// What a flush takes besides its waits.
+    #[must_use]
+    pub const fn flushing(&self) -> Flushing {
+        self.flushing
     }
 
     /// Time on CPUs, with what was taken of it.
@@ -157,6 +176,8 @@ pub struct Account<'p> {
     pub waits: Vec<Wait<'p>>,
     /// Their time on CPUs.
     pub running: Vec<Running>,
+    /// Whether flushes wait for a device, so that all of their time is for that.
+    flushes: bool,
 }
 
 impl<'p> Account<'p> {
@@ -171,6 +192,7 @@ impl<'p> Account<'p> {
             threads: Vec::new(),
             waits: Vec::new(),
             running: Vec::new(),
+            flushes: false,
         };
         let mut nodes: HashMap<(u32, String), NodeId> = HashMap::new();
         let node_of: Vec<NodeId> = profile
@@ -193,6 +215,7 @@ impl<'p> Account<'p> {
             });
         }
         account.add_samples(&node_of);
+        account.settle_flushes();
         account
     }
 
@@ -212,6 +235,7 @@ impl<'p> Account<'p> {
                 members: 0,
                 elapsed_ns: 0,
                 classes: [0; CLASSES],
+                flushing: Flushing::default(),
             });
             self.nodes.len() - 1
         })
@@ -241,6 +265,12 @@ impl<'p> Account<'p> {
             let (stack, ns) = (sample.stack, sample.weight);
             let Some((class, object)) = activity else { continue };
             self.nodes[node].classes[class as usize] += ns;
+            if matches!(class, Class::CpuKernel | Class::RunQueue) && self.is_in_flush(stack) {
+                let flushing = &mut self.nodes[node].flushing;
+                let part =
+                    if class == Class::RunQueue { &mut flushing.queued_ns } else { &mut flushing.on_cpu_ns };
+                *part += ns;
+            }
             match class {
                 Class::CpuUser | Class::CpuKernel => {
                     self.running.push(Running { node, stack, in_kernel: class == Class::CpuKernel, ns });
@@ -259,6 +289,27 @@ impl<'p> Account<'p> {
                 }
             }
         }
+    }
+
+    /// Flushes that hardly wait, as of a file system in memory, are system calls like others.
+    fn settle_flushes(&mut self) {
+        let waited: u64 = self.nodes.iter().map(|node| node.time_ns(Class::IoSync)).sum();
+        let besides: u64 =
+            self.nodes.iter().map(|node| node.flushing.on_cpu_ns + node.flushing.queued_ns).sum();
+        self.flushes = waited as f64 >= FLUSHES * (waited + besides) as f64 && waited > 0;
+        if !self.flushes {
+            self.nodes.iter_mut().for_each(|node| node.flushing = Flushing::default());
+        }
+    }
+
+    fn is_in_flush(&self, stack: StackId) -> bool {
+        self.functions(stack).any(kernel_frames::is_flush)
+    }
+
+    /// Whether time on a CPU with this stack is a flush's.
+    #[must_use]
+    pub fn is_flushing(&self, stack: StackId) -> bool {
+        self.flushes && self.is_in_flush(stack)
     }
 
     /// A condition of the C library has two futexes side by side, which its waiters use in turns: the first stands for both where it

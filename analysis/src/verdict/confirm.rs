@@ -152,6 +152,7 @@ mod tests {
             decomposition: Default::default(),
             behind: Default::default(),
             demand: Default::default(),
+            modifiers: Vec::new(),
             coverage: Basis { threads: 1, samples, lost: 0, ends_known: 1.0, missing: Vec::new() },
             confirmation: None,
         }

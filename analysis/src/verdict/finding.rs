@@ -114,6 +114,11 @@ pub struct Finding {
     /// How sure it is, 0 to 1.
     #[serde(serialize_with = "rounded")]
     pub confidence: f64,
+    /// What its confidence is made of; the parts add up to it.
+    pub confidence_from: Vec<Fact>,
+    /// More sure it cannot be, whatever agrees.
+    #[serde(skip)]
+    pub(super) at_most: f64,
     /// How bad it is.
     pub severity: Severity,
     /// The part of the target's demand that it takes, 0 to 1.
@@ -152,6 +157,8 @@ impl Finding {
         Self {
             code,
             confidence: 0.0,
+            confidence_from: Vec::new(),
+            at_most: 1.0,
             severity: Severity::None,
             share,
             // Of all time, nothing would be left.

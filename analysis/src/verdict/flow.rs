@@ -79,6 +79,8 @@ pub enum Root {
     Throttled,
     /// A device, by the class of the wait.
     Io(Class),
+    /// A CPU, or the queue for one, within a flush: there is less of it with fewer flushes, and not with more CPUs.
+    Flushing,
     /// A device, for pages of memory that were not there.
     FaultIo,
     /// Memory that must be freed first.
@@ -87,6 +89,8 @@ pub enum Root {
     Held(Via),
     /// A pause.
     Timer,
+    /// A pause after which a thread looks whether another is done.
+    Polling,
     /// A service on another host, or outside of the target: the ender is its process where that is known.
     Downstream,
     /// A process outside of the target, through a pipe or another means that has no direction.
@@ -273,11 +277,13 @@ impl<'a> Following<'a> {
             account,
         };
         for (id, node) in account.nodes.iter().enumerate() {
-            let running = node.time_ns(Class::CpuUser) + node.time_ns(Class::CpuKernel);
+            let flushing = node.flushing();
+            let running = node.time_ns(Class::CpuUser) + node.time_ns(Class::CpuKernel) - flushing.on_cpu_ns;
             for (root, ns) in [
                 (Root::OnCpu, running),
                 (Root::Stolen, node.time_ns(Class::CpuStolen)),
-                (Root::RunQueue, node.time_ns(Class::RunQueue)),
+                (Root::RunQueue, node.time_ns(Class::RunQueue) - flushing.queued_ns),
+                (Root::Flushing, flushing.on_cpu_ns + flushing.queued_ns),
                 (Root::Throttled, node.time_ns(Class::Throttled)),
             ] {
                 if ns > 0 {
@@ -310,6 +316,10 @@ impl<'a> Following<'a> {
             let ns = end.ns as f64;
             match roles.behind(self.account, wait, end, is_named) {
                 Behind::Root(root) => {
+                    let is_lock = matches!(root, Root::Held(via) if via.is_lock());
+                    let led = if is_lock { roles.led(self.account, wait) } else { 0.0 };
+                    self.waits_for_work(wait.node, ns * led);
+                    let ns = ns * (1.0 - led);
                     let at = match (root, end.by) {
                         (Root::Downstream | Root::Outside, Ender::Thread(node, _)) => Some(node),
                         _ => None,
@@ -317,10 +327,20 @@ impl<'a> Following<'a> {
                     self.own[wait.node].push(Own { root, object: object.clone(), at, ns });
                 }
                 Behind::Node(via, to, asks) => {
+                    // A holder that waits for work leaves those behind it without any, too.
+                    let led = if via.is_lock() { roles.led(self.account, wait) } else { 0.0 };
+                    self.waits_for_work(wait.node, ns * led);
+                    let ns = ns * (1.0 - led);
                     let hop = Hop { via, object: object.clone(), to, asks };
                     self.links[wait.node].push(Link { hop, ns });
                 }
             }
+        }
+    }
+
+    fn waits_for_work(&mut self, node: NodeId, ns: f64) {
+        if ns > 0.0 {
+            self.own[node].push(Own { root: Root::Work, object: None, at: None, ns });
         }
     }
 

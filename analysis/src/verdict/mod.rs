@@ -7,12 +7,16 @@
 pub mod account;
 mod advice;
 pub mod code;
+mod confidence;
 pub mod confirm;
 mod detectors;
 pub mod finding;
 pub mod flow;
+mod leaders;
 mod lock_names;
+mod modifiers;
 pub mod peers;
+mod polls;
 mod roles;
 pub mod text;
 
@@ -20,7 +24,6 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::activity::Class;
 use crate::profile::Profile;
 use account::Account;
 use code::Code;
@@ -38,10 +41,6 @@ const TOLD: usize = 5;
 const IDLE: f64 = 0.05;
 /// Two scores that differ by less are the same: the order is then by what is cheapest to test.
 const SAME: f64 = 0.1;
-/// A window that holds several bursts and pauses of most loads.
-const LONG_WINDOW_S: f64 = 10.0;
-/// Sources that are all drawn from the scheduler's events: one of them does not vouch for another.
-const OF_THE_SCHEDULER: [&str; 3] = ["threads", "wakers", "run queue"];
 /// Pauses shorter than this, over and over, may be looks for what is not there yet: who asks again asks after 1 to 20 ms, who keeps house
 /// after 100 ms or more.
 const SHORT_PAUSE_NS: u64 = 50_000_000;
@@ -49,10 +48,6 @@ const SHORT_PAUSE_NS: u64 = 50_000_000;
 const PAUSES: f64 = 0.3;
 /// A finding that is less than half sure is no verdict: it is as likely wrong.
 const DOUBTFUL: f64 = 0.5;
-/// What a number that speaks against a finding takes from its confidence.
-const AGAINST: f64 = 0.3;
-/// Samples from which on a share's error is below a twentieth: 0.5 / sqrt(100).
-const ENOUGH_SAMPLES: f64 = 100.0;
 
 /// Everything that is said of a target.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -76,6 +71,8 @@ pub struct Diagnosis {
     /// Seconds that somebody wants shorter, by what the target's own threads spend them on: what they do, or how they wait for each
     /// other.
     pub demand: BTreeMap<String, f64>,
+    /// Numbers that say what changes all others: what the host did not get, whatever limits the target.
+    pub modifiers: Vec<Fact>,
     /// What the verdict rests on.
     pub coverage: Basis,
     /// Whether the verdict held at a second look, where there was one.
@@ -161,24 +158,15 @@ fn of_account(account: &Account<'_>) -> Diagnosis {
             .collect(),
         behind: behind.into_iter().map(|(root, seconds)| (root, round(seconds))).collect(),
         demand: demand.into_iter().map(|(of, seconds)| (of, round(seconds))).collect(),
+        modifiers: modifiers::of(account),
         coverage,
         confirmation: None,
     }
 }
 
-/// How sure and how bad a finding is. Sure: 0.4 for what it was found by, 0.3 for a number that agrees and is not drawn from the same
-/// events, 0.2 for a window long enough, 0.1 for enough samples; less [`AGAINST`] for each number that speaks against it. Bad: by its
-/// share of the demand, and by how much demand there is.
+/// How sure and how bad a finding is: by its share of the demand, and by how much demand there is.
 fn judged(mut finding: Finding, case: &Case<'_>, basis: &Basis) -> Finding {
-    let is_other = |fact: &Fact| !OF_THE_SCHEDULER.contains(&fact.source.as_str());
-    let is_found_otherwise = finding.evidence.first().is_some_and(is_other);
-    // What was not found by the scheduler's events is agreed with by them.
-    let agrees = finding.evidence.iter().any(|fact| is_other(fact) != is_found_otherwise);
-    let window = (case.account.window_ns as f64 / 1e9 / LONG_WINDOW_S).min(1.0);
-    let samples = (basis.samples as f64 / ENOUGH_SAMPLES).min(1.0);
-    let confidence = 0.4 + if agrees { 0.3 } else { 0.0 } + 0.2 * window + 0.1 * samples;
-    let against = AGAINST * finding.counter_evidence.len() as f64;
-    finding.confidence = (confidence - against).clamp(0.05, 1.0);
+    confidence::of_constraint(&mut finding, case, basis);
     finding.severity = Severity::of(lost(&finding, case));
     finding
 }
@@ -245,29 +233,18 @@ fn without_constraint(case: &Case<'_>, has_demand: bool, doubtful: Option<Code>)
     if let Some(busy) = account.host_busy() {
         finding = finding.proves("host CPUs busy", busy * 100.0, "%", "signal cpu.utilization");
     }
-    let pauses = short_pauses_ns(account) as f64 / window;
-    if pauses >= PAUSES {
+    if let Some(ns) = confidence::short_pauses_ns(account) {
         let what = "short pauses, over and over, for which it is not known what for, in threads at a time";
-        finding = finding.weighs(false, what, pauses, "1", "threads");
+        finding = finding.weighs(false, what, ns / window, "1", "threads");
     }
     finding.severity = Severity::None;
     finding.gain_upper_bound = None;
     // As much as the explained part.
     let known = case.demand_ns + unexplained;
     let certain = if has_demand { case.demand_ns / known.max(1.0) } else { 1.0 };
-    let against = AGAINST * finding.counter_evidence.len() as f64;
-    finding.confidence = if finding.code == Code::Unknown { 0.3 } else { 0.4 + 0.5 * certain - against };
+    let is_known = finding.code != Code::Unknown;
+    confidence::of_nothing(&mut finding, is_known, certain);
     finding
-}
-
-/// Time in pauses that are short and follow each other.
-fn short_pauses_ns(account: &Account<'_>) -> u64 {
-    let pauses = account.waits.iter().filter(|wait| wait.class == Class::Timer);
-    let is_short = |wait: &&account::Wait<'_>| {
-        let count: u64 = wait.ends.iter().map(|end| end.count).sum();
-        count > 1 && wait.ns / count < SHORT_PAUSE_NS
-    };
-    pauses.filter(is_short).map(|wait| wait.ns).sum()
 }
 
 impl Basis {
@@ -285,6 +262,12 @@ impl Basis {
         }
         if profile.block.is_none() {
             missing.push("requests of block devices were not watched".to_owned());
+        }
+        if profile.run_queue.is_none() {
+            missing.push("queueing for CPUs was not watched".to_owned());
+        }
+        if profile.memory.is_none() {
+            missing.push("page faults and reclaims were not watched".to_owned());
         }
         if profile.thread_times.is_empty() {
             missing.push("the times of threads were not recorded: record with -e all".to_owned());
@@ -311,10 +294,12 @@ fn root_code(root: Root) -> String {
         Root::RunQueue => "run-queue".to_owned(),
         Root::Throttled => "throttled".to_owned(),
         Root::Io(class) => class.name().to_owned(),
+        Root::Flushing => "io.flushing".to_owned(),
         Root::FaultIo => "io.fault".to_owned(),
         Root::Memory => "mem.reclaim".to_owned(),
         Root::Held(via) => via.name().replace(' ', "-"),
         Root::Timer => "wait.timer".to_owned(),
+        Root::Polling => "wait.polling".to_owned(),
         Root::Downstream => "net.downstream".to_owned(),
         Root::Outside => "outside".to_owned(),
         Root::Work => "work".to_owned(),

@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::account::{Account, End, Ender, NodeId, Wait};
 use super::flow::{Root, Via};
+use super::leaders::Leaders;
 use super::lock_names::{Kind, kind};
+use super::polls;
 use crate::activity::Class;
 use crate::kernel_frames;
 use crate::profile::ThreadId;
@@ -27,6 +29,9 @@ pub(super) struct Roles<'p> {
     /// Places in which processes of one program wait for each other in turns, by its name and the functions that wait: who waits there
     /// also ends such waits. Databases have such locks.
     shared_locks: HashSet<Place<'p>>,
+    /// Threads that look again and again whether another is done.
+    polling: HashSet<ThreadId>,
+    leaders: Leaders<'p>,
     /// Ports that are listened on.
     listening: HashSet<u16>,
     /// Connections of the target by their ports, this side's first; whether they came to a port that is listened on.
@@ -54,6 +59,8 @@ impl<'p> Roles<'p> {
         let mut roles = Self {
             locks: locks(account),
             shared_locks: shared_locks(account),
+            polling: polls::of(account).into_keys().collect(),
+            leaders: Leaders::of(account),
             listening,
             accepted: HashMap::new(),
             clients: HashSet::new(),
@@ -100,6 +107,11 @@ impl<'p> Roles<'p> {
             && kind(account.user_functions(wait.stack)).is_some_and(|kind| kind != Kind::Counted)
     }
 
+    /// The part of a wait for a lock in which its holder waited for work, 0 to 1.
+    pub(super) fn led(&self, account: &Account<'p>, wait: &Wait<'p>) -> f64 {
+        self.leaders.part_of(account, wait)
+    }
+
     /// What a wait is for that ended so.
     pub(super) fn behind(
         &self,
@@ -127,6 +139,7 @@ impl<'p> Roles<'p> {
             Class::MemoryReclaim => Behind::Root(Root::Memory),
             Class::LockKernel => held(Via::KernelLock),
             Class::LockFile => held(Via::FileLock),
+            Class::Timer if self.polling.contains(&wait.thread) => Behind::Root(Root::Polling),
             Class::Timer => Behind::Root(Root::Timer),
             Class::Idle => Behind::Root(Root::Idle),
             Class::NetAccept => Behind::Root(Root::Work),
@@ -208,8 +221,11 @@ impl<'p> Roles<'p> {
     fn asks(&self, object: Option<&str>) -> Option<bool> {
         let object = object?;
         if let Some(path) = object.strip_prefix("unix") {
-            // Only the side that listened has a name.
-            return Some(path.trim().is_empty());
+            // Only the side that listened has a name; that of its peer stands behind a dash.
+            return match path.trim() {
+                "pair" => None,
+                path => Some(path.is_empty() || path.starts_with('-')),
+            };
         }
         let Endpoints { local, remote } = Endpoints::of(object)?;
         Some(!self.is_server(local, remote?))

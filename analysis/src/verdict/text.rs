@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::Diagnosis;
-use super::finding::{Fact, Severity};
+use super::finding::{Fact, Finding, Severity};
 use crate::names::printable;
 
 /// Width of the bar of a class.
@@ -47,6 +47,10 @@ pub fn page(diagnosis: &Diagnosis, style: Style) -> String {
     text.push('\n');
     facts(&mut text, "", &verdict.evidence, style);
     facts(&mut text, "against it: ", &verdict.counter_evidence, style);
+    facts(&mut text, "meanwhile: ", &diagnosis.modifiers, style);
+    if style.explain {
+        explain(&mut text, verdict);
+    }
     if !verdict.hypothesis.is_empty() {
         let _ = writeln!(text, "\n  {}", verdict.hypothesis);
     }
@@ -95,6 +99,20 @@ pub fn page(diagnosis: &Diagnosis, style: Style) -> String {
         let _ = writeln!(text, "{missing}");
     }
     text
+}
+
+/// What the numbers of the answer itself are made of.
+fn explain(text: &mut String, verdict: &Finding) {
+    let _ = writeln!(text, "\n  confidence {:.0} %", verdict.confidence * 100.0);
+    for part in &verdict.confidence_from {
+        let value = format!("{:+.0} %", part.value * 100.0);
+        let _ = writeln!(text, "  {value:>10} {}  [{}]", printable(&part.what), part.source);
+    }
+    if let Some(gain) = verdict.gain_upper_bound.filter(|_| verdict.code.is_constraint()) {
+        let share = verdict.share * 100.0;
+        let _ =
+            writeln!(text, "  {gain:>10.1} times at most: 1 / (1 - {share:.1} % of the demand)  [threads]");
+    }
 }
 
 fn time(text: &mut String, diagnosis: &Diagnosis) {

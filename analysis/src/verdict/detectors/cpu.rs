@@ -14,6 +14,8 @@ use crate::{kernel_frames, names};
 const BUSY: f64 = 0.85;
 /// A thread that queues for less of its time than this is not short of CPUs.
 const QUEUED: f64 = 0.2;
+/// Where busy threads leave less of the CPUs than this, another thread would find none.
+const IDLE_CPUS: f64 = 0.2;
 /// A CPU that is less busy has time for who queues for it.
 const BUSIEST_PCT: f64 = 80.0;
 /// Up to a twentieth, losses are those of any host.
@@ -31,7 +33,8 @@ pub(super) fn single_thread(case: &Case<'_>) -> Option<Finding> {
         wanting >= BUSY * account.window_ns as f64 && (thread.queued_ns as f64) < QUEUED * wanting
     };
     let busy: Vec<&ThreadUse> = account.threads.iter().filter(is_busy).collect();
-    if busy.is_empty() || case.cpus.is_some_and(|cpus| busy.len() as f64 >= cpus && cpus > 1.0) {
+    let is_full = |cpus: f64| cpus > 1.0 && busy.len() as f64 > (1.0 - IDLE_CPUS) * cpus;
+    if busy.is_empty() || case.cpus.is_some_and(is_full) {
         return None;
     }
     let busy_nodes: HashSet<NodeId> = busy.iter().map(|thread| thread.node).collect();
@@ -268,12 +271,16 @@ pub(super) fn kernel(case: &Case<'_>) -> Option<Finding> {
         account.running.iter().filter(|running| of(running)).map(|running| running.ns as f64).sum()
     };
     let all = sum(&|_| true);
-    // Faults and locks in the kernel have answers of their own.
-    let is_call =
-        |running: &Running| running.in_kernel && !account.functions(running.stack).any(is_elsewhere);
+    // Faults, locks and flushes in the kernel have answers of their own.
+    let is_call = |running: &Running| {
+        running.in_kernel
+            && !account.is_flushing(running.stack)
+            && !account.functions(running.stack).any(is_elsewhere)
+    };
     let calls = sum(&is_call);
     let on_cpu = case.flow.sum(|part| part.root == Root::OnCpu && !part.is_behind_lock());
-    let share = case.share(on_cpu * calls / all.max(1.0));
+    let besides = sum(&|running| !account.is_flushing(running.stack));
+    let share = case.share(on_cpu * calls / besides.max(1.0));
     if calls < KERNEL * all || share < 0.3 {
         return None;
     }

@@ -27,9 +27,12 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
         (Class::IoSync, Code::IoSyncWrite, "data to be safe on"),
         (Class::IoDirtyThrottled, Code::IoDirtyThrottle, "earlier writes to reach"),
     ];
-    // Pages of files that are mapped are read like others, if not for want of memory.
-    let is_of = |class: Class, part: &Part| {
-        part.root == Root::Io(class) || (class == Class::IoRead && part.root == Root::FaultIo)
+    // Pages of files that are mapped are read like others, if not for want of memory; what a flush runs is part of it.
+    let is_of = |class: Class, part: &Part| match part.root {
+        Root::Io(of) => of == class,
+        Root::FaultIo => class == Class::IoRead,
+        Root::Flushing => class == Class::IoSync,
+        _ => false,
     };
     let time = |class| case.flow.sum(|part| is_of(class, part));
     let (class, code, what) = classes.into_iter().max_by(|a, b| time(a.0).total_cmp(&time(b.0)))?;
@@ -90,6 +93,11 @@ pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
         "%",
         "threads",
     );
+    let flushing = case.flow.sum(|part| part.root == Root::Flushing);
+    if class == Class::IoSync && flushing > 0.0 {
+        let what = "of the demand, on a CPU or in the queue for one within flushes";
+        finding = finding.proves(what, case.share(flushing) * 100.0, "%", "threads");
+    }
     if block.is_some() {
         let explained = at_device / own_ns;
         if is_held {

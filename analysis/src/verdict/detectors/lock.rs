@@ -150,10 +150,11 @@ fn concurrency(case: &Case<'_>, waiters: &HashSet<ThreadId>, waits: &[&Wait<'_>]
         .filter(|time| case.in_turns == Some(Turns::Lock) && tids.contains(&time.tid))
         .map(|time| time.parts.queued_ns())
         .sum();
+    let of_lock: HashSet<*const Wait<'_>> = waits.iter().map(|wait| std::ptr::from_ref(*wait)).collect();
     // Nor does who waits for work, in a queue of its own.
     let is_idle = |wait: &&Wait<'_>| {
         waiters.contains(&wait.thread)
-            && !waits.iter().any(|own| std::ptr::eq(*own, *wait))
+            && !of_lock.contains(&std::ptr::from_ref(*wait))
             && (wait.class == Class::NetAccept
                 || wait.class == Class::Futex
                     && lock_names::kind(account.user_functions(wait.stack)) == Some(Kind::Counted))

@@ -129,31 +129,28 @@ pub(super) fn faults(case: &Case<'_>) -> Option<Finding> {
     if part < FAULTS || share < 0.15 {
         return None;
     }
-    let (minor, major) = account
-        .profile
-        .memory
-        .iter()
-        .flat_map(|memory| &memory.processes)
-        .fold((0, 0), |(minor, major), process| (minor + process.minor_faults, major + process.major_faults));
-    let seconds = account.window_ns as f64 / 1e9;
     let mut finding = Finding::new(
         Code::MemFault,
         share,
-        format!(
-            "{} of the CPU time goes into page faults, {:.0} a second",
-            percent(part),
-            minor as f64 / seconds
-        ),
+        format!("{} of the CPU time goes into page faults", percent(part)),
     )
-    .proves("of the CPU time, in page faults", part * 100.0, "%", "CPU samples")
-    .weighs(minor > 1000, "page faults a second", minor as f64 / seconds, "/s", "page faults")
-    .weighs(
-        major * 10 < minor.max(1),
-        "of them, read from a device",
-        major as f64 / seconds,
-        "/s",
-        "page faults",
-    );
+    .proves("of the CPU time, in page faults", part * 100.0, "%", "CPU samples");
+    // Windows of a baseline are not counted in.
+    if let Some(memory) = &account.profile.memory {
+        let seconds = account.window_ns as f64 / 1e9;
+        let (minor, major) = memory.processes.iter().fold((0, 0), |(minor, major), process| {
+            (minor + process.minor_faults, major + process.major_faults)
+        });
+        finding = finding
+            .weighs(minor > 1000, "page faults a second", minor as f64 / seconds, "/s", "page faults")
+            .weighs(
+                major * 10 < minor.max(1),
+                "of them, read from a device",
+                major as f64 / seconds,
+                "/s",
+                "page faults",
+            );
+    }
     let stacks = faulting.iter().map(|running| (running.stack, running.ns));
     finding.functions = account.functions_of(stacks);
     let mut nodes: Vec<_> = faulting.iter().map(|running| running.node).collect();

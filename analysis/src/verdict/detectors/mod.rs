@@ -95,10 +95,12 @@ fn root_name(root: Root) -> &'static str {
         Root::RunQueue => "queue for a CPU",
         Root::Throttled => "CPU quota",
         Root::Io(class) | Root::Unexplained(class) => class.name(),
+        Root::Flushing => "flush",
         Root::FaultIo => "page fault that reads",
         Root::Memory => "memory to be freed",
         Root::Held(via) => via.name(),
         Root::Timer => "pause",
+        Root::Polling => "pause between looks",
         Root::Downstream => "another service",
         Root::Outside => "a process outside of the target",
         Root::Work => "work to come",
@@ -143,7 +145,20 @@ const OF_LIMITS: &[Detector] = &[limits::files, limits::processes, limits::liste
 /// What all detectors find; of a target without demand, what those of limits do.
 pub(super) fn all(case: &Case<'_>, has_demand: bool) -> Vec<Finding> {
     let detectors = if has_demand { ALL } else { OF_LIMITS };
-    detectors.iter().filter_map(|detector| detector(case)).collect()
+    detectors.iter().filter_map(|detector| detector(case)).map(with_share).collect()
+}
+
+/// Has the share among the numbers, where it is made of several of them.
+fn with_share(finding: Finding) -> Finding {
+    let share = finding.share * 100.0;
+    let is_told = finding.evidence.iter().any(|fact| fact.unit == "%" && (fact.value - share).abs() < 1e-6);
+    let Some(first) = finding.evidence.first().filter(|_| !is_told) else { return finding };
+    let source = first.source.clone();
+    let what = match finding.code.is_counted() {
+        true => "of the work, taken to be held back by it",
+        false => "of the demand, all of this together",
+    };
+    finding.proves(what, share, "%", &source)
 }
 
 /// Functions without their shares.

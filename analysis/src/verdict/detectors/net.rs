@@ -82,6 +82,7 @@ pub(super) fn downstream(case: &Case<'_>) -> Option<Finding> {
 fn remote(object: &str) -> String {
     match (object.split_once(' '), object.split_once('-')) {
         (Some((kind, _)), Some((_, remote))) if kind == "tcp" || kind == "udp" => format!("{kind} {remote}"),
+        (Some(("unix", path)), _) => format!("unix {}", path.strip_prefix('-').unwrap_or(path)),
         _ => object.to_owned(),
     }
 }

@@ -1,6 +1,9 @@
 //! Verdicts of recordings whose truth is known, and what holds of every recording.
 
+mod explained;
 mod services;
+mod turns;
+mod windows;
 
 use super::*;
 use crate::activity::Class;
@@ -386,7 +389,7 @@ fn short_pauses_over_and_over_make_health_less_certain() {
     let (polls, keeps_house) = (record(900), record(9));
     assert_eq!((polls.code, keeps_house.code), (Code::NoneHealthy, Code::NoneHealthy));
     assert_eq!((polls.counter_evidence.len(), keeps_house.counter_evidence.len()), (1, 0));
-    assert!((keeps_house.confidence - polls.confidence - AGAINST).abs() < 1e-9);
+    assert!((keeps_house.confidence - polls.confidence - confidence::AGAINST).abs() < 1e-9);
 }
 
 /// A process that pauses nearly all of the time, with calls of it that failed.

@@ -217,3 +217,31 @@ fn two_that_wait_for_each_other_by_a_pipe_work_in_turns_though_cpus_are_idle() {
     assert_eq!(told(Runner::Idle), Code::WaitIpc);
     assert_ne!(told(Runner::One { id: 9, name: "batch".into() }), Code::WaitIpc);
 }
+
+/// A process that flushes: so many tenths of its time it waits for that, and as many it runs and queues for it.
+fn commits(waits: u64, runs: u64, queues: u64) -> Diagnosis {
+    const FLUSH: &[&str] = &["do_fsync_[k]", "__x64_sys_fdatasync_[k]", "commits"];
+    let mut r = Recording::new();
+    let all: Vec<Who> = (1..5).map(|pid| r.thread(pid, pid, "database")).collect();
+    for who in all {
+        for (class, tenths) in [(Class::IoSync, waits), (Class::CpuKernel, runs), (Class::RunQueue, queues)] {
+            if tenths > 0 {
+                r.spends(who, class, None, FLUSH, tenths * WINDOW / 10);
+            }
+        }
+        let rest = 10 - waits - runs - queues;
+        r.spends(who, Class::CpuUser, None, &["plans"], rest * WINDOW / 10);
+    }
+    diagnose(&r.finish())
+}
+
+#[test]
+fn what_a_flush_runs_and_queues_is_the_flushs() {
+    let verdict = commits(2, 4, 1).verdict;
+    assert_eq!(verdict.code, Code::IoSyncWrite, "{verdict:#?}");
+    assert!((verdict.share - 0.7).abs() < 1e-9, "{}", verdict.share);
+    assert!(verdict.evidence.iter().any(|fact| fact.what.contains("within flushes") && fact.value > 49.9));
+    // Where there is nothing to wait for, as in memory, it is a system call like others.
+    let call = commits(0, 8, 0).verdict;
+    assert_eq!((call.code, &call.functions[0]), (Code::CpuKernel, &"commits".to_owned()), "{call:#?}");
+}
