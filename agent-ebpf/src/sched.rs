@@ -200,6 +200,8 @@ pub const INTERRUPTS_BYTES: usize = 64 << 10;
 pub const SYSCALL_ARGUMENTS: usize = 3;
 /// [`WaitFacts::syscall`] of a thread that is in none.
 pub const NO_SYSCALL: u64 = u64::MAX;
+/// [`WaitFacts::descriptor`] of a thread that does not poll a single file.
+pub const NO_DESCRIPTOR: u64 = u64::MAX;
 
 /// A wait of which the stack was taken; a whole sample follows, whose `weight` is the time off the CPU.
 ///
@@ -226,6 +228,8 @@ pub struct WaitFacts {
     pub syscall: u64,
     /// Its first arguments.
     pub arguments: [u64; SYSCALL_ARGUMENTS],
+    /// The file descriptor that is polled where it is a single one, or [`NO_DESCRIPTOR`].
+    pub descriptor: u64,
     /// 1 where the wait was not over at the window's end.
     pub open: u64,
 }
@@ -277,6 +281,7 @@ impl WaitFacts {
         period_ns: 0,
         syscall: NO_SYSCALL,
         arguments: [0; SYSCALL_ARGUMENTS],
+        descriptor: NO_DESCRIPTOR,
         open: 0,
     };
 }

@@ -31,6 +31,7 @@ pub mod memory_budget;
 pub mod open_waits;
 pub mod pipeline;
 pub mod process;
+pub mod queue_windows;
 pub mod record;
 pub mod run_queues;
 pub mod signals;

@@ -87,6 +87,10 @@ fn a_function_that_takes_twice_the_time_is_a_regression_and_the_same_again_is_no
     assert!(work.values.iter().flatten().all(|rate| *rate > 0.0), "{work:?}");
     let on_cpu = captured.series(Kind::Time, "cpu.user").expect("it ran");
     assert!(on_cpu.values.iter().flatten().all(|threads| (0.05..1.05).contains(threads)), "{on_cpu:?}");
+    // Verdicts of windows rest on the same sources as others.
+    for source in ["queueing for CPUs", "block devices", "signals were not read"] {
+        assert!(captured.missing.iter().all(|missing| !missing.contains(source)), "{:?}", captured.missing);
+    }
     let page = Agent::new(["baseline".as_ref(), "show".as_ref(), usual.as_os_str()]).run().succeeded().stdout;
     assert!(page.contains("cpu.user") && page.contains("What limited the target"), "{page}");
 

@@ -71,6 +71,44 @@ fn waits_for_the_disk_are_told_with_the_file() {
 }
 
 #[test]
+fn who_polls_one_file_waits_for_that_and_pauses_are_told_from_paces() {
+    let _live = live();
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("server.sock");
+    let workload = Workload::start("waits_c", &["poll", socket.to_str().unwrap()]);
+    let profile = agent::record(&["-e", "off-cpu", "--pid", &workload.pid().to_string(), "-d", window()]);
+    let named = |function: &str, object: &str| {
+        let mut sums = (0, 0);
+        for sample in &profile.samples {
+            let names = functions(&profile, sample);
+            let is_wait = !names.contains(&"[run-queue]") && names.contains(&function);
+            // The last begins before the window's end, and may not be over: what it polls is not known then.
+            sums.0 += if is_wait { sample.weight } else { 0 };
+            sums.1 += if is_wait && names.contains(&object) { sample.weight } else { 0 };
+        }
+        sums
+    };
+    let asked = format!("[unix -{}]", socket.display());
+    let nameless = profile.functions.iter().any(|function| function.name == "[unix]");
+    skip_if!(nameless, "this kernel has no unix_diag");
+    for (function, object) in [
+        ("polls", asked.as_str()),
+        ("selects", &asked),
+        ("awaits_event", &asked),
+        ("keeps_pace", "[until a set time]"),
+    ] {
+        let (all, with_name) = named(function, object);
+        assert!(
+            all > 0 && with_name as f64 > 0.9 * all as f64,
+            "{function}: {with_name} of {all} ns for {object}"
+        );
+    }
+    // Which of several is waited for, nobody knows.
+    let (all, with_name) = named("polls_several", &asked);
+    assert!(all > 0 && with_name == 0, "{with_name} of {all} ns");
+}
+
+#[test]
 fn what_ends_a_wait_is_joined_to_it() {
     let _live = live();
     let workload = Workload::start("waits_c", &["mix"]);

@@ -3,10 +3,12 @@
 // usage: waits mix [MILLISECONDS] | sync FILE   until then, or SIGTERM; then prints how many nanoseconds each function had
 //        waits queue MILLISECONDS         two threads that spin on one CPU; then prints each thread's schedstat and how long it lived until then
 //        waits churn MILLISECONDS         short-lived threads, forks, vforks and execs without pause
+//        waits poll PATH                  asks over a Unix socket, and waits in poll, select and epoll, and until a set time
 //        waits hang                       waits for a pipe that nobody writes to
 //        waits spin                       spins
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,8 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/select.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -178,6 +184,81 @@ static void *spins(void *thread) {
     return 0;
 }
 
+static int asking, epoll;
+
+NOINLINE void polls(void) {
+    struct pollfd one = {asking, POLLIN, 0};
+    poll(&one, 1, -1);
+}
+
+NOINLINE void selects(void) {
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(asking, &set);
+    select(asking + 1, &set, 0, 0, 0);
+}
+
+NOINLINE void awaits_event(void) {
+    struct epoll_event event;
+    epoll_wait(epoll, &event, 1, -1);
+}
+
+NOINLINE void polls_several(void) {
+    struct pollfd two[2] = {{asking, POLLIN, 0}, {0, 0, 0}};
+    poll(two, 2, -1);
+}
+
+NOINLINE void keeps_pace(void) {
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += 3000000;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, 0);
+}
+
+static void *answers_slowly(void *listener) {
+    char byte;
+    int socket = accept((int)(intptr_t)listener, 0, 0);
+    while (read(socket, &byte, 1) == 1) {
+        nap(3000);
+        if (write(socket, &byte, 1) != 1) {
+            break;
+        }
+    }
+    return 0;
+}
+
+static int asks_in_all_ways(const char *path) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+    int listener = socket(AF_UNIX, SOCK_STREAM, 0);
+    asking = socket(AF_UNIX, SOCK_STREAM, 0);
+    epoll = epoll_create1(0);
+    struct epoll_event event = {.events = EPOLLIN};
+    pthread_t server;
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1) ||
+        pthread_create(&server, 0, answers_slowly, (void *)(intptr_t)listener) ||
+        connect(asking, (struct sockaddr *)&address, sizeof address) ||
+        epoll_ctl(epoll, EPOLL_CTL_ADD, asking, &event)) {
+        return 1;
+    }
+    name("asker");
+    void (*ways[4])(void) = {polls, selects, awaits_event, polls_several};
+    char byte = 'a';
+    for (unsigned i = 0; !stop; i++) {
+        if (write(asking, &byte, 1) != 1) {
+            return 1;
+        }
+        ways[i % 4]();
+        if (read(asking, &byte, 1) != 1) {
+            return 1;
+        }
+        keeps_pace();
+    }
+    return 0;
+}
+
 static int queues(void) {
     pthread_t threads[2];
     for (long i = 0; i < 2; i++) {
@@ -243,6 +324,8 @@ int main(int argc, char **argv) {
         return mixes();
     } else if (!strcmp(mode, "sync") && argc > 2) {
         return keeps_syncing(argv[2]);
+    } else if (!strcmp(mode, "poll") && argc > 2) {
+        return asks_in_all_ways(argv[2]);
     } else if (!strcmp(mode, "queue")) {
         return queues();
     } else if (!strcmp(mode, "churn")) {

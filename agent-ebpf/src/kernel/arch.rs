@@ -7,13 +7,13 @@ use super::task::KernelPointer;
 
 #[cfg(bpf_target_arch = "aarch64")]
 pub use aarch64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, ended_syscall, interrupted_user_mode, is_32_bit,
-    makes_process, program_counter, syscall, take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, ended_syscall, interrupted_user_mode, is_32_bit, is_poll,
+    is_select, makes_process, program_counter, syscall, take_up,
 };
 #[cfg(bpf_target_arch = "x86_64")]
 pub use x86_64::{
-    KERNEL_STACK_BYTES, Unwinding, UserRegisters, ended_syscall, interrupted_user_mode, is_32_bit,
-    makes_process, program_counter, syscall, take_up,
+    KERNEL_STACK_BYTES, Unwinding, UserRegisters, ended_syscall, interrupted_user_mode, is_32_bit, is_poll,
+    is_select, makes_process, program_counter, syscall, take_up,
 };
 
 /// Copies the registers that a perf event interrupted, which its context begins with.
@@ -94,6 +94,18 @@ mod x86_64 {
         matches!(syscall, 56 | 57 | 58 | 435)
     }
 
+    /// Whether a system call waits for an array of descriptors: poll, ppoll.
+    #[inline(always)]
+    pub fn is_poll(syscall: u64) -> bool {
+        matches!(syscall, 7 | 271)
+    }
+
+    /// Whether a system call waits for sets of descriptors: select, pselect6.
+    #[inline(always)]
+    pub fn is_select(syscall: u64) -> bool {
+        matches!(syscall, 23 | 270)
+    }
+
     /// Gives a walk its first registers.
     #[inline(always)]
     pub fn take_up(walk: &mut Walk, registers: &UserRegisters) {
@@ -161,6 +173,18 @@ mod aarch64 {
     #[inline(always)]
     pub fn makes_process(syscall: u16) -> bool {
         matches!(syscall, 220 | 435)
+    }
+
+    /// Whether a system call waits for an array of descriptors: ppoll.
+    #[inline(always)]
+    pub fn is_poll(syscall: u64) -> bool {
+        syscall == 73
+    }
+
+    /// Whether a system call waits for sets of descriptors: pselect6.
+    #[inline(always)]
+    pub fn is_select(syscall: u64) -> bool {
+        syscall == 72
     }
 
     /// Gives a walk its first registers.

@@ -1,4 +1,4 @@
-//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`run_queue`] and [`threads`]; [`tcp`]; [`memory`]; [`block`]; [`failed_calls`]. What serves every source:
+//! The programs' parts. Sources: [`on_cpu`]; [`sched`], with [`waits`], [`polled`], [`run_queue`] and [`threads`]; [`tcp`]; [`memory`]; [`block`]; [`failed_calls`]. What serves every source:
 //! [`gate`]; [`sample`] and [`stack`], with [`unwind`], [`vma`] and [`path`]; [`task`] and [`trusted`], which read the kernel's
 //! structures; [`counters`], [`ring`], [`clock`] and [`atomic`]. [`config`] holds what the agent sets before loading, [`arch`] what differs
 //! between processors.
@@ -14,6 +14,7 @@ pub mod gate;
 pub mod memory;
 pub mod on_cpu;
 pub mod path;
+pub mod polled;
 pub mod quota;
 pub mod ring;
 pub mod run_queue;

@@ -14,8 +14,8 @@ use chokepoint_ebpf::{
     record::Kind,
     sample::{MAX_FRAMES, MAX_USER_FRAMES, SampleHeader, Source, StackOutcome},
     sched::{
-        ENDED, ENDED_UNSEEN, EarlierLook, NO_SYSCALL, RunningThread, State, ThreadClock, ThreadRecord,
-        WaitFacts,
+        ENDED, ENDED_UNSEEN, EarlierLook, NO_DESCRIPTOR, NO_SYSCALL, RunningThread, State, ThreadClock,
+        ThreadRecord, WaitFacts,
     },
     unwind::{
         table::Rule,
@@ -191,6 +191,8 @@ fn report_wait(
         facts.period_ns = period_ns;
         facts.open = 1;
         facts.syscall = NO_SYSCALL;
+        // Another process's memory says it.
+        facts.descriptor = NO_DESCRIPTOR;
         (*scratch).set_owner(ids.tgid);
         let user = match task::address_space(pointer) {
             None => Captured::nothing(StackOutcome::Absent),

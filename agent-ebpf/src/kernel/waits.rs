@@ -24,14 +24,16 @@ use chokepoint_ebpf::{
     counters::Counter,
     record::Kind,
     sample::{Source, StackOutcome},
-    sched::{INTERRUPTS_BYTES, NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts, is_chosen},
+    sched::{
+        INTERRUPTS_BYTES, NO_DESCRIPTOR, NO_SYSCALL, State, ThreadClock, WaitFacts, WakeFacts, is_chosen,
+    },
 };
 
 use super::{
     arch, clock,
     config::{TASK_PID, TASK_TGID, WANT_WAITS},
     counters::count,
-    ring,
+    polled, ring,
     sample::{self, Ids},
     sched,
     stack::{self, Scratch},
@@ -165,6 +167,7 @@ unsafe fn capture(
         let (syscall, arguments) = arch::syscall(&(*scratch).registers);
         facts.syscall = if is_known { syscall } else { NO_SYSCALL };
         facts.arguments = arguments;
+        facts.descriptor = if is_known { polled::descriptor(syscall, &arguments) } else { NO_DESCRIPTOR };
         let weight = wait.blocked_ns + wait.throttled_ns + wait.queued_ns;
         let header = &mut (*scratch).header;
         sample::describe(header, Source::OffCpu, task, leader, Ids::current(), weight, user, kernel);

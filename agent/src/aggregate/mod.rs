@@ -18,7 +18,7 @@ use chokepoint_ebpf::unwind::frame::Place;
 use self::stacks::{StackTable, missing};
 use crate::drain::decode::{Sample, Wait};
 use crate::process::binaries::{Announced, Binaries, BinaryId};
-use crate::process::objects::{ObjectId, Objects};
+use crate::process::objects::{Call, ObjectId, Objects};
 use crate::process::table::{ProcessId, ProcessKey, ProcessTable};
 
 pub use self::captured::{Captured, Origin, cause};
@@ -270,12 +270,12 @@ impl Aggregate {
         if facts.blocked_ns == 0 || !Objects::has_name(facts.syscall) {
             return None;
         }
-        Arc::make_mut(&mut self.objects).of_call(
-            header.tgid,
-            header.process_start_ns,
-            facts.syscall,
-            &facts.arguments,
-        )
+        let call = Call {
+            number: facts.syscall,
+            arguments: &facts.arguments,
+            descriptor: u32::try_from(facts.descriptor).ok(),
+        };
+        Arc::make_mut(&mut self.objects).of_call(header.tgid, header.process_start_ns, call)
     }
 
     fn add_wait_for(&mut self, wait: &Wait<'_>, object: Option<ObjectId>) {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use chokepoint_analysis::baseline::{self, Baseline, text::page};
+use chokepoint_ebpf::run_queue::QueueDetail;
 use clap::{Args, Subcommand};
 
 use super::recorded;
@@ -149,8 +150,9 @@ impl Capture {
         Options {
             target,
             duration: self.duration.or(self.command.is_empty().then_some(DEFAULT_DURATION)),
-            // All that windows tell: the time of threads with what ended their waits, and connections.
-            events: vec![Event::Wall, Event::OffWake, Event::Net],
+            // All that windows tell: the time of threads with what ended their waits, connections and block devices.
+            events: vec![Event::Wall, Event::OffWake, Event::Net, Event::Io],
+            run_queues: QueueDetail::WhoRan,
             frequency_hz: self.frequency,
             unwind: unwind::Options::cached(),
             // Over days, lines of inlined functions cost more than they tell.

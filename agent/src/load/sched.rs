@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf};
 use aya::programs::Iter;
 use aya::{Btf, Ebpf};
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
@@ -181,6 +181,21 @@ impl Sched {
             .iter()
             .map(|entry| entry.map(|(Pair(pair), PairBehind(behind))| (pair, behind)).map_err(unusable))
             .collect()
+    }
+
+    /// Forgets who ran while others queued, for good.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn forget_queue_pairs(&mut self, pairs: &[QueuePair]) -> Result<(), LoadError> {
+        for pair in pairs {
+            match self.pairs.remove(&Pair(*pair)) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(MapError::SyscallError(call)) if call.io_error.kind() == io::ErrorKind::NotFound => {}
+                Err(source) => return Err(LoadError::Map { name: PAIRS, source }),
+            }
+        }
+        Ok(())
     }
 
     /// What every living thread has done so far, as for [`Sched::stop`].

@@ -1,7 +1,9 @@
 //! A session under way: what is due while records come in, and its windows.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use chokepoint_ebpf::run_queue::QueueDetail;
 use chokepoint_ebpf::sched::EarlierLook;
 
 use super::looks::{Look, meet};
@@ -12,11 +14,13 @@ use crate::aggregate::{Aggregate, Origin};
 use crate::block_watch::BlockSeen;
 use crate::drain::DRAIN_INTERVAL;
 use crate::failure::Failure;
+use crate::host::cgroups;
 use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::load::tcp::Sends;
 use crate::load::{Counters, Gate, OnCpuEvent, ProgramCost};
 use crate::memory::MemoryEvents;
 use crate::open_waits::OpenWaits;
+use crate::queue_windows::QueueWindows;
 use crate::record::event::Event;
 use crate::sockets::{self, Sockets, SocketsSeen};
 use crate::window::{Counts, Window};
@@ -47,6 +51,7 @@ pub struct Sampling {
     pub(super) start: Instant,
     pub(super) sums: Sums,
     pub(super) open_waits: OpenWaits,
+    queues: QueueWindows,
     earlier_look: EarlierLook,
     /// The looks that are still to be had for the files that threads wait in.
     looks: &'static [Duration],
@@ -100,6 +105,7 @@ impl Sampling {
             sockets,
             sockets_seen: start,
             open_waits: OpenWaits::default(),
+            queues: QueueWindows::default(),
             earlier_look: EarlierLook::default(),
             looks: LOOKS,
             before: Before::default(),
@@ -148,6 +154,7 @@ impl Sampling {
         let open_waits =
             self.account(&Look { running: &running, found: &look, unlisted: &[], end_ns, goes_on: true })?;
         self.earlier_look = EarlierLook { time_ns: end_ns, period_ns };
+        self.close_run_queues()?;
         let sockets = match &mut self.sockets {
             Some(sockets) if self.session.options.has(Event::Net) => {
                 self.sockets_seen = Instant::now();
@@ -170,6 +177,18 @@ impl Sampling {
             window.disks = disks.close_window(self.session.programs.read_block_devices()?);
         }
         Ok(window)
+    }
+
+    /// Tells who ran while others queued in this window, where that is asked for.
+    fn close_run_queues(&mut self) -> Result<(), Failure> {
+        let Session { programs, options, .. } = &mut self.session;
+        if let Some(sched) = programs.sched_mut().filter(|_| options.run_queues == QueueDetail::WhoRan) {
+            let mut pairs = sched.queue_pairs()?;
+            let gone = self.queues.close(&mut pairs, |tgid| !Path::new(&format!("/proc/{tgid}")).exists());
+            sched.forget_queue_pairs(&gone)?;
+            self.sums.times.finish_run_queue(&pairs, cgroups::controlled_by("cpu").as_ref());
+        }
+        Ok(())
     }
 
     /// Samples CPUs at another frequency from now on. To be called between two windows: of one window, samples are to stand for the same.

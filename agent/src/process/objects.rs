@@ -11,6 +11,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::sockets::Diag;
+
 /// Index of an object's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId(u32);
@@ -25,6 +27,12 @@ const REMEMBERED: Duration = Duration::from_secs(1);
 const LOOKUPS_PER_S: u32 = 500;
 /// What is read of one table of sockets: some fifty thousand of them.
 const MAX_TABLE_BYTES: u64 = 8 << 20;
+/// Flag of a pause.
+const UNTIL_A_TIME: u64 = libc::TIMER_ABSTIME as u64;
+/// What is read of the list of files that an epoll waits for: more than one of them takes.
+const MAX_EPOLL_BYTES: u64 = 4 << 10;
+/// Unix sockets of a namespace whose peers are looked at.
+const MAX_UNIX: usize = 50_000;
 /// Longest name.
 const MAX_NAME: usize = 200;
 
@@ -33,14 +41,22 @@ const MAX_NAME: usize = 200;
 enum Names {
     /// Its first argument is a file descriptor.
     Descriptor,
+    /// It polls descriptors, of which the kernel program tells a single one.
+    Polled,
     /// Its first argument is the address of a futex.
     Futex,
+    /// A pause, whose second argument says whether it is until a set time.
+    Pause,
     Nothing,
 }
 
 fn names(syscall: u32) -> Names {
     match i64::from(syscall) {
         libc::SYS_futex => Names::Futex,
+        libc::SYS_clock_nanosleep => Names::Pause,
+        libc::SYS_ppoll | libc::SYS_pselect6 => Names::Polled,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_poll | libc::SYS_select => Names::Polled,
         libc::SYS_read
         | libc::SYS_write
         | libc::SYS_pread64
@@ -78,6 +94,17 @@ fn names(syscall: u32) -> Names {
         libc::SYS_epoll_wait => Names::Descriptor,
         _ => Names::Nothing,
     }
+}
+
+/// A system call that waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Its number.
+    pub number: u64,
+    /// Its first arguments.
+    pub arguments: &'a [u64],
+    /// The file descriptor that it polls, where it is a single one.
+    pub descriptor: Option<u32>,
 }
 
 /// A process, its descriptor's number and what was found behind it.
@@ -138,21 +165,19 @@ impl Objects {
         self.skipped = 0;
     }
 
-    /// What a thread waits for in this system call with these arguments; `None` where that is nothing that has a name, or its
+    /// What a thread waits for in this system call; `None` where that is nothing that has a name, or its
     /// process is gone.
-    pub fn of_call(
-        &mut self,
-        tgid: u32,
-        process_start_ns: u64,
-        syscall: u64,
-        arguments: &[u64],
-    ) -> Option<ObjectId> {
-        let first = *arguments.first()?;
-        match names(u32::try_from(syscall).ok()?) {
+    pub fn of_call(&mut self, tgid: u32, process_start_ns: u64, call: Call<'_>) -> Option<ObjectId> {
+        let first = *call.arguments.first()?;
+        match names(u32::try_from(call.number).ok()?) {
             Names::Nothing => None,
             Names::Futex => self.intern(format!("futex {first:#x}")),
+            // Others are for so long, whatever the time is.
+            Names::Pause if call.arguments.get(1)? & UNTIL_A_TIME == 0 => None,
+            Names::Pause => self.intern("until a set time".to_owned()),
             // The kernel takes the low half.
             Names::Descriptor => self.descriptor(Descriptor { tgid, process_start_ns, number: first as u32 }),
+            Names::Polled => self.descriptor(Descriptor { tgid, process_start_ns, number: call.descriptor? }),
         }
     }
 
@@ -171,7 +196,7 @@ impl Objects {
             return None;
         }
         self.lookups += 1;
-        let name = self.look_up(&descriptor);
+        let name = self.look_up(descriptor.tgid, descriptor.number, true);
         let object = name.and_then(|name| self.intern(name));
         if self.descriptors.len() >= MAX_DESCRIPTORS {
             self.descriptors.clear();
@@ -180,21 +205,26 @@ impl Objects {
         object
     }
 
-    fn look_up(&mut self, descriptor: &Descriptor) -> Option<String> {
-        let Descriptor { tgid, number, .. } = descriptor;
+    /// The name of an open file. An epoll that waits for one file waits as a read of that would; not one behind another.
+    fn look_up(&mut self, tgid: u32, number: u32, behind_epoll: bool) -> Option<String> {
         let path = format!("/proc/{tgid}/fd/{number}");
         let target = fs::read_link(&path).ok()?;
         let target = target.to_string_lossy();
         let inside = |prefix: &str| target.strip_prefix(prefix)?.strip_suffix(']');
         if let Some(inode) = inside("socket:[") {
             let inode = inode.parse().ok()?;
-            return Some(self.socket(*tgid, inode).unwrap_or_else(|| "socket".to_owned()));
+            return Some(self.socket(tgid, inode).unwrap_or_else(|| "socket".to_owned()));
         }
         if let Some(inode) = inside("pipe:[") {
             return Some(format!("pipe {inode}"));
         }
+        if inside("anon_inode:[") == Some("eventpoll") {
+            let single = if behind_epoll { single_of_epoll(tgid, number) } else { None };
+            let named = single.and_then(|number| self.look_up(tgid, number, false));
+            return Some(named.unwrap_or_else(|| "epoll".to_owned()));
+        }
         if let Some(kind) = inside("anon_inode:[") {
-            return Some(if kind == "eventpoll" { "epoll".to_owned() } else { kind.to_owned() });
+            return Some(kind.to_owned());
         }
         if let Some(kind) = target.strip_prefix("anon_inode:") {
             return Some(kind.to_owned());
@@ -233,6 +263,21 @@ impl Objects {
     }
 }
 
+/// The only file descriptor that an epoll waits for; `None` of several.
+fn single_of_epoll(tgid: u32, number: u32) -> Option<u32> {
+    let file = File::open(format!("/proc/{tgid}/fdinfo/{number}")).ok()?;
+    let mut text = String::new();
+    file.take(MAX_EPOLL_BYTES).read_to_string(&mut text).ok()?;
+    only_target(&text)
+}
+
+/// The number in the only line that begins with `tfd:`.
+fn only_target(text: &str) -> Option<u32> {
+    let mut targets = text.lines().filter_map(|line| line.strip_prefix("tfd:"));
+    let only = targets.next().filter(|_| targets.next().is_none())?;
+    only.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// The name of the block device with this number; `None` where a file system has no device of its own.
 fn device_name(device: u64) -> Option<String> {
     let (major, minor) = (libc::major(device), libc::minor(device));
@@ -257,9 +302,34 @@ impl Sockets {
             names.extend(text.lines().skip(1).filter_map(|line| inet_socket(kind, line)));
         }
         let text = table(format!("/proc/{tgid}/net/unix"));
-        names.extend(text.lines().skip(1).filter_map(unix_socket));
+        let unix: HashMap<u64, String> = text.lines().skip(1).filter_map(unix_socket).collect();
+        names.extend(with_peers(tgid, unix));
         Self { names, read: Instant::now() }
     }
+}
+
+/// Unix sockets with the names of their peers where they have none of their own: who connects has none, who listened does.
+fn with_peers(tgid: u32, mut names: HashMap<u64, String>) -> HashMap<u64, String> {
+    let mut peers = Vec::new();
+    let asked =
+        Diag::open_of(tgid).and_then(|diag| diag.ask_for_unix(MAX_UNIX, |own, peer| peers.push((own, peer))));
+    if let Err(error) = asked {
+        tracing::debug!(%error, "peers of Unix sockets");
+    }
+    let named = |(own, peer): (u64, u64)| {
+        let is_nameless = names.get(&own).is_some_and(|name| name == NAMELESS);
+        let of_peer = names.get(&peer).filter(|_| is_nameless)?;
+        Some((
+            own,
+            match of_peer.strip_prefix("unix ") {
+                Some(path) => format!("unix -{path}"),
+                None => "unix pair".to_owned(),
+            },
+        ))
+    };
+    let named: Vec<(u64, String)> = peers.into_iter().filter_map(named).collect();
+    names.extend(named);
+    names
 }
 
 fn table(path: impl AsRef<Path>) -> String {
@@ -306,6 +376,9 @@ fn socket_address(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, port))
 }
 
+/// A Unix socket without a path.
+const NAMELESS: &str = "unix";
+
 /// A line of `/proc/net/unix`; most sockets have no path.
 fn unix_socket(line: &str) -> Option<(u64, String)> {
     let inode = line.split_ascii_whitespace().nth(6)?.parse().ok()?;
@@ -315,7 +388,7 @@ fn unix_socket(line: &str) -> Option<(u64, String)> {
         Some(rest)
     });
     let path = path.map(str::trim).filter(|path| !path.is_empty());
-    Some((inode, path.map_or_else(|| "unix".to_owned(), |path| format!("unix {path}"))))
+    Some((inode, path.map_or_else(|| NAMELESS.to_owned(), |path| format!("unix {path}"))))
 }
 
 #[cfg(test)]
@@ -323,7 +396,7 @@ mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsRawFd;
-    use std::os::unix::net::UnixListener;
+    use std::os::unix::net::{UnixListener, UnixStream};
 
     #[test]
     fn lines_of_socket_tables() {
@@ -352,7 +425,9 @@ mod tests {
 
         let mut objects = Objects::default();
         let mut name = |call: i64, descriptor: i32| {
-            let id = objects.of_call(std::process::id(), 1, call as u64, &[descriptor as u64]);
+            let (arguments, polled) = ([descriptor as u64, 0], Some(descriptor as u32));
+            let call = Call { number: call as u64, arguments: &arguments, descriptor: polled };
+            let id = objects.of_call(std::process::id(), 1, call);
             id.map(|id| objects.name(id).to_owned())
         };
         let expected = format!("tcp {}-{address}", stream.local_addr().unwrap());
@@ -364,5 +439,45 @@ mod tests {
         assert_eq!(name(libc::SYS_read, 99_999), None);
         assert_eq!(name(libc::SYS_futex, 0x1000), Some("futex 0x1000".to_owned()));
         assert_eq!(name(libc::SYS_nanosleep, 0), None);
+        // Who polls one file waits for it.
+        assert_eq!(name(libc::SYS_ppoll, stream.as_raw_fd()), name(libc::SYS_read, stream.as_raw_fd()));
+        assert_eq!(name(libc::SYS_clock_nanosleep, libc::CLOCK_MONOTONIC), None);
+        let until = Call {
+            number: libc::SYS_clock_nanosleep as u64,
+            arguments: &[libc::CLOCK_MONOTONIC as u64, UNTIL_A_TIME],
+            descriptor: None,
+        };
+        let until = objects.of_call(std::process::id(), 1, until).map(|id| objects.name(id));
+        assert_eq!(until, Some("until a set time"));
+    }
+
+    #[test]
+    fn a_client_of_a_unix_socket_is_named_by_whom_it_asks() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("server.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let client = UnixStream::connect(&path).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let (one, _other) = UnixStream::pair().unwrap();
+        let mut objects = Objects::default();
+        let mut name = |socket: i32| {
+            let call =
+                Call { number: libc::SYS_ppoll as u64, arguments: &[0; 3], descriptor: Some(socket as u32) };
+            objects.of_call(std::process::id(), 1, call).map(|id| objects.name(id).to_owned()).unwrap()
+        };
+        let path = path.display();
+        assert_eq!(name(server.as_raw_fd()), format!("unix {path}"));
+        if name(client.as_raw_fd()) == NAMELESS {
+            return eprintln!("skipped: this kernel has no unix_diag");
+        }
+        assert_eq!(name(client.as_raw_fd()), format!("unix -{path}"));
+        assert_eq!(name(one.as_raw_fd()), "unix pair");
+    }
+
+    #[test]
+    fn an_epoll_of_one_file_waits_for_that() {
+        assert_eq!(only_target("pos:\t0\nflags:\t02\ntfd:        5 events:       19 data: 5\n"), Some(5));
+        let two = "tfd:        5 events: 19\ntfd:        7 events: 19\n";
+        assert_eq!((only_target(two), only_target("pos: 0\n")), (None, None));
     }
 }

@@ -1,10 +1,11 @@
 //! The kernel's own list of TCP connections with their statistics: `inet_diag` over netlink, which needs no privilege. One socket
 //! tells of the network namespace that it was opened in.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 /// `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
@@ -75,11 +76,25 @@ impl Diag {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
+    /// Of the namespace of a process.
+    ///
+    /// # Errors
+    /// Where the kernel refuses, or the process is gone.
+    pub fn open_of(tgid: u32) -> io::Result<Self> {
+        let path = format!("/proc/{tgid}/ns/net");
+        let namespace = |path: &str| fs::metadata(path).map(|facts| facts.ino());
+        if namespace(&path)? == namespace("/proc/self/ns/net")? {
+            Self::open()
+        } else {
+            Self::open_in(&File::open(path)?)
+        }
+    }
+
     /// Of the namespace that this file of `/proc/PID/ns` is. A thread of its own enters it, which needs `CAP_SYS_ADMIN`.
     ///
     /// # Errors
     /// Where the kernel refuses.
-    pub fn open_in(namespace: &File) -> io::Result<Self> {
+    fn open_in(namespace: &File) -> io::Result<Self> {
         std::thread::scope(|scope| {
             let enter = || {
                 // SAFETY: the file is open; only this thread changes its namespace, and it ends.
@@ -100,38 +115,44 @@ impl Diag {
     /// Where the kernel does not answer.
     pub fn ask(&self, max: usize, mut told: impl FnMut(Told)) -> io::Result<bool> {
         let mut left = max;
-        let mut answer = vec![0; ANSWER_BYTES];
         for family in [libc::AF_INET, libc::AF_INET6] {
-            self.request(family as u8)?;
-            let mut is_done = false;
-            while !is_done {
-                let length = self.receive(&mut answer)?;
-                is_done = messages(&answer[..length], |message| {
-                    // The rest is read all the same, so that the next answer begins where it should.
-                    if left > 0
-                        && let Some(connection) = parse(message)
-                    {
-                        left -= 1;
-                        told(connection);
-                    }
-                })?;
-            }
+            let mut request = [0; 56];
+            request[..4].copy_from_slice(&[family as u8, libc::IPPROTO_TCP as u8, 1 << (INFO - 1), 0]);
+            request[4..8].copy_from_slice(&STATES.to_ne_bytes());
+            self.dump(&request, |message| {
+                if left > 0
+                    && let Some(connection) = parse(message)
+                {
+                    left -= 1;
+                    told(connection);
+                }
+            })?;
         }
         Ok(left > 0)
     }
 
-    fn request(&self, family: u8) -> io::Result<()> {
-        const REQUEST_BYTES: usize = HEADER_BYTES + 56;
-        let mut request = [0; REQUEST_BYTES];
-        let mut put = |at: usize, bytes: &[u8]| request[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, &(REQUEST_BYTES as u32).to_ne_bytes());
-        put(4, &BY_FAMILY.to_ne_bytes());
-        put(6, &((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
-        put(HEADER_BYTES, &[family, libc::IPPROTO_TCP as u8, 1 << (INFO - 1), 0]);
-        put(HEADER_BYTES + 4, &STATES.to_ne_bytes());
+    /// Asks for all sockets of a kind, and hands over every message of the answer: all are read, so that the next answer begins where it
+    /// should.
+    pub(super) fn dump(&self, asked: &[u8], mut sink: impl FnMut(&[u8])) -> io::Result<()> {
+        let length = HEADER_BYTES + asked.len();
+        let mut request = Vec::with_capacity(length);
+        request.extend((length as u32).to_ne_bytes());
+        request.extend(BY_FAMILY.to_ne_bytes());
+        request.extend(((libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16).to_ne_bytes());
+        request.extend([0; 8]);
+        request.extend(asked);
         // SAFETY: the bytes are there for the call.
-        let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), REQUEST_BYTES, 0) };
-        if sent == REQUEST_BYTES as isize { Ok(()) } else { Err(io::Error::last_os_error()) }
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), request.as_ptr().cast(), length, 0) };
+        if sent != length as isize {
+            return Err(io::Error::last_os_error());
+        }
+        let mut answer = vec![0; ANSWER_BYTES];
+        let mut is_done = false;
+        while !is_done {
+            let length = self.receive(&mut answer)?;
+            is_done = messages(&answer[..length], &mut sink)?;
+        }
+        Ok(())
     }
 
     fn receive(&self, answer: &mut [u8]) -> io::Result<usize> {
@@ -218,11 +239,11 @@ fn address(family: i32, bytes: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes.get(at..)?.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 

@@ -5,10 +5,11 @@
 //! the last look at it. One that lives for less than the time between two looks is not seen.
 
 mod diag;
+mod unix;
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
@@ -17,7 +18,8 @@ use chokepoint_analysis::connections::Connection;
 
 use crate::connections::sockets_of;
 use crate::process;
-use diag::{Diag, Told};
+pub use diag::Diag;
+use diag::Told;
 
 /// Time between two looks.
 pub const INTERVAL: Duration = Duration::from_secs(5);
@@ -204,13 +206,10 @@ impl Sockets {
             if self.namespaces.contains_key(&namespace) || self.closed_namespaces.contains(&namespace) {
                 continue;
             }
-            let is_own = fs::metadata("/proc/self/ns/net").is_ok_and(|own| own.ino() == facts.ino());
             let opened = if self.namespaces.len() >= MAX_NAMESPACES {
                 Err(std::io::Error::other("too many namespaces"))
-            } else if is_own {
-                Diag::open()
             } else {
-                File::open(&path).and_then(|file| Diag::open_in(&file))
+                Diag::open_of(*tgid)
             };
             match opened {
                 Ok(diag) => _ = self.namespaces.insert(namespace, diag),
