@@ -4,7 +4,7 @@
 //! `chokepoint-analysis` crate; [`unwind`] goes the other way, from files to the tables that the kernel programs unwind by.
 //! [`pipeline`] wires them.
 
-pub mod address;
+pub use chokepoint_symbols::address;
 pub mod aggregate;
 pub mod amounts;
 pub mod baseline;

@@ -29,10 +29,13 @@ const MAX_DEBUG_LINK_BYTES: u64 = 255 + 1 + 3 + 4;
 /// A path cannot be longer (PATH_MAX), and a build id follows.
 const MAX_ALTERNATE_LINK_BYTES: u64 = 4096 + MAX_BUILD_ID_BYTES as u64;
 
-pub(super) const SHT_PROGBITS: u32 = 1;
-pub(super) const SHT_NOTE: u32 = 7;
-pub(super) const SHT_NOBITS: u32 = 8;
-pub(crate) const SHF_COMPRESSED: u64 = 1 << 11;
+/// Type of a section with content of the program's own kind.
+pub const SHT_PROGBITS: u32 = 1;
+/// Type of a section of notes.
+pub const SHT_NOTE: u32 = 7;
+const SHT_NOBITS: u32 = 8;
+/// Flag of a section whose content is compressed.
+pub const SHF_COMPRESSED: u64 = 1 << 11;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 const PF_X: u32 = 1;
@@ -45,6 +48,7 @@ pub struct BuildId(Vec<u8>);
 
 impl BuildId {
     /// The bytes, 20 for the usual SHA-1 note, 16 for the hash that stands in.
+    #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -52,7 +56,8 @@ impl BuildId {
 
 impl BuildId {
     /// The ELF note that would hold it.
-    pub(super) fn to_note(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn to_note(&self) -> Vec<u8> {
         let mut note = Vec::new();
         for word in [4, self.0.len() as u32, NT_GNU_BUILD_ID] {
             note.extend(word.to_ne_bytes());
@@ -78,36 +83,60 @@ impl fmt::Debug for BuildId {
 
 /// What the headers of an ELF file say.
 #[derive(Debug)]
-pub(crate) struct Elf {
-    pub(crate) is_64_bit: bool,
-    pub(super) file_type: u16,
-    pub(crate) machine: u16,
-    pub(crate) sections: Vec<Section>,
+pub struct Elf {
+    /// Whether addresses have 64 bits.
+    pub is_64_bit: bool,
+    /// `e_type`.
+    pub file_type: u16,
+    /// `e_machine`.
+    pub machine: u16,
+    /// All sections.
+    pub sections: Vec<Section>,
     /// The GNU build id, if there is one.
-    pub(crate) gnu_build_id: Option<BuildId>,
+    pub gnu_build_id: Option<BuildId>,
     segments: Vec<Segment>,
 }
 
 /// Sections of stubs through which a binary calls functions of others.
-pub(crate) const LINKAGE_SECTIONS: [&str; 4] = [".plt", ".plt.sec", ".plt.got", ".iplt"];
+pub const LINKAGE_SECTIONS: [&str; 4] = [".plt", ".plt.sec", ".plt.got", ".iplt"];
 
+/// A section, as its header has it.
 #[derive(Debug)]
-pub(crate) struct Section {
-    pub(super) name: String,
-    pub(crate) kind: u32,
-    pub(crate) flags: u64,
-    pub(crate) address: u64,
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
-    pub(super) entry_size: u64,
+pub struct Section {
+    /// Its name, cut at 64 bytes.
+    pub name: String,
+    /// `sh_type`.
+    pub kind: u32,
+    /// `sh_flags`.
+    pub flags: u64,
+    /// Where it is loaded.
+    pub address: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// Bytes of each of its entries, where it is a table.
+    pub entry_size: u64,
 }
 
 /// Executable bytes of the file, and the address that they have in the ELF's own space.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Code {
-    pub(crate) address: u64,
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
+pub struct Code {
+    /// Where it is loaded.
+    pub address: u64,
+    /// Where it begins in the file.
+    pub offset: u64,
+    /// Its bytes.
+    pub size: u64,
+}
+
+impl Code {
+    /// The address of what lies at `offset` in the file; `None` where that is not this code.
+    #[must_use]
+    pub fn address_of(&self, offset: FileOffset) -> Option<VirtualOffset> {
+        let within = offset.0.wrapping_sub(self.offset);
+        (within < self.size).then(|| VirtualOffset(self.address.wrapping_add(within)))
+    }
 }
 
 #[derive(Debug)]
@@ -121,20 +150,27 @@ struct Segment {
 
 /// Why a file's headers could not be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ElfError {
+pub enum ElfError {
+    /// It does not begin as one.
     #[error("not an ELF file")]
     NotElf,
+    /// It is for processors of the other kind.
     #[error("it has another byte order")]
     ByteOrder,
+    /// The headers contradict themselves or the file.
     #[error("{0}")]
     Malformed(&'static str),
+    /// It cannot be read.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Elf {
     /// Reads the headers of a regular file.
-    pub(crate) fn read(file: &File) -> Result<Self, ElfError> {
+    ///
+    /// # Errors
+    /// Where it is no ELF file of this host's byte order, or cannot be read.
+    pub fn read(file: &File) -> Result<Self, ElfError> {
         let mut head = [0; 64];
         let read = read_up_to(file, &mut head, 0)?;
         let head = Fields(&head[..read]);
@@ -182,7 +218,8 @@ impl Elf {
     }
 
     /// Where the loader puts what lies at `offset` in the file: nowhere, if no loaded segment covers it.
-    pub(super) fn virtual_offset(&self, offset: FileOffset) -> Option<VirtualOffset> {
+    #[must_use]
+    pub fn virtual_offset(&self, offset: FileOffset) -> Option<VirtualOffset> {
         let covers = |s: &&Segment| s.kind == PT_LOAD && offset.0.wrapping_sub(s.offset) < s.file_size;
         let mut loaded = self.segments.iter().filter(covers);
         // Packed files map the same bytes twice; what was executed is the executable one.
@@ -192,31 +229,35 @@ impl Elf {
     }
 
     /// The code that the loader maps, segment by segment.
-    pub(crate) fn code(&self) -> impl Iterator<Item = Code> {
+    pub fn code(&self) -> impl Iterator<Item = Code> {
         let executable = |s: &&Segment| s.kind == PT_LOAD && s.flags & PF_X != 0 && s.file_size > 0;
         let code = |s: &Segment| Code { address: s.address, offset: s.offset, size: s.file_size };
         self.segments.iter().filter(executable).map(code)
     }
 
     /// The section of this name, if it holds anything in the file.
-    pub(crate) fn section(&self, name: &str) -> Option<&Section> {
+    #[must_use]
+    pub fn section(&self, name: &str) -> Option<&Section> {
         self.sections.iter().find(|s| s.name == name && s.kind != SHT_NOBITS && s.size > 0)
     }
 
     /// The stubs among which this address is, through which the binary calls functions of others.
-    pub(super) fn linkage(&self, address: u64) -> Option<Range<u64>> {
+    #[must_use]
+    pub fn linkage(&self, address: u64) -> Option<Range<u64>> {
         let mut sections = LINKAGE_SECTIONS.iter().filter_map(|name| self.section(name));
         let section = sections.find(|section| address.wrapping_sub(section.address) < section.size)?;
         Some(section.address..section.address.checked_add(section.size)?)
     }
 
     /// Whether the file itself describes its functions and lines.
-    pub(super) fn has_debug_info(&self) -> bool {
+    #[must_use]
+    pub fn has_debug_info(&self) -> bool {
         self.section(".debug_info").is_some()
     }
 
     /// The file name and checksum of the debug file this file names.
-    pub(super) fn debug_link(&self, file: &File) -> Option<(Vec<u8>, u32)> {
+    #[must_use]
+    pub fn debug_link(&self, file: &File) -> Option<(Vec<u8>, u32)> {
         let section = self.section(".gnu_debuglink")?;
         let data = read_range(file, section.offset, section.size, MAX_DEBUG_LINK_BYTES).ok()?;
         let length = data.iter().position(|&byte| byte == 0)?;
@@ -228,7 +269,8 @@ impl Elf {
     }
 
     /// The path and build id of the file that holds what several debug files have in common, as `dwz` leaves it.
-    pub(super) fn alternate_link(&self, file: &File) -> Option<(Vec<u8>, BuildId)> {
+    #[must_use]
+    pub fn alternate_link(&self, file: &File) -> Option<(Vec<u8>, BuildId)> {
         let section = self.section(".gnu_debugaltlink")?;
         let data = read_range(file, section.offset, section.size, MAX_ALTERNATE_LINK_BYTES).ok()?;
         let length = data.iter().position(|&byte| byte == 0).filter(|&length| length > 0)?;
@@ -238,7 +280,10 @@ impl Elf {
     }
 
     /// The GNU build id, or a hash that stands in for it.
-    pub(super) fn build_id(&self, file: &File) -> io::Result<BuildId> {
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn build_id(&self, file: &File) -> io::Result<BuildId> {
         match &self.gnu_build_id {
             Some(id) => Ok(id.clone()),
             None => content_hash(file),
@@ -374,7 +419,10 @@ fn content_hash(file: &File) -> io::Result<BuildId> {
 }
 
 /// Reads `size` bytes, which must not be more than `limit`; the file may say anything.
-pub(crate) fn read_range(file: &File, offset: u64, size: u64, limit: u64) -> Result<Vec<u8>, ElfError> {
+///
+/// # Errors
+/// Where they are more, or not in the file.
+pub fn read_range(file: &File, offset: u64, size: u64, limit: u64) -> Result<Vec<u8>, ElfError> {
     if size > limit {
         return Err(ElfError::Malformed("a table is larger than any real one"));
     }
@@ -406,27 +454,34 @@ fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> 
 }
 
 /// Integers at byte positions, in native order; `None` past the end.
-pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+pub struct Fields<'a>(pub &'a [u8]);
 
 impl Fields<'_> {
     fn array<const N: usize>(&self, at: usize) -> Option<[u8; N]> {
         self.0.get(at..at.checked_add(N)?)?.try_into().ok()
     }
 
-    pub(crate) fn u16(&self, at: usize) -> Option<u16> {
+    /// A number of 16 bits.
+    #[must_use]
+    pub fn u16(&self, at: usize) -> Option<u16> {
         self.array(at).map(u16::from_ne_bytes)
     }
 
-    pub(crate) fn u32(&self, at: usize) -> Option<u32> {
+    /// A number of 32 bits.
+    #[must_use]
+    pub fn u32(&self, at: usize) -> Option<u32> {
         self.array(at).map(u32::from_ne_bytes)
     }
 
-    pub(crate) fn u64(&self, at: usize) -> Option<u64> {
+    /// A number of 64 bits.
+    #[must_use]
+    pub fn u64(&self, at: usize) -> Option<u64> {
         self.array(at).map(u64::from_ne_bytes)
     }
 
     /// An address or size: 64 bits wide in 64-bit files, else 32.
-    pub(crate) fn word(&self, at: usize, wide: bool) -> Option<u64> {
+    #[must_use]
+    pub fn word(&self, at: usize, wide: bool) -> Option<u64> {
         if wide { self.u64(at) } else { self.u32(at).map(u64::from) }
     }
 }
@@ -434,7 +489,7 @@ impl Fields<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbolize::file_of;
+    use crate::file_of;
 
     #[test]
     fn every_prefix_of_a_real_file_is_an_error_or_fine_and_never_a_panic() {

@@ -1,7 +1,7 @@
 //! Names as people read them.
 //!
 //! What a file calls a function may be mangled, may be a megabyte long, and may contain terminal escapes. Every
-//! name and path that leaves the symbolizer went through [`function`] or [`path`].
+//! name and path that is shown went through [`function`] or [`path`].
 //!
 //! C++ functions are shown without parameters and return types, template arguments kept:
 //! `std::vector<int>::push_back`, not `void std::vector<int>::push_back(int const&)`. A flame graph box has room for
@@ -14,24 +14,27 @@ use std::path::Path;
 
 /// The longest function name or path that is reported. Names in heavily templated C++ reach a few hundred bytes
 /// once parameters are gone; beyond this nobody reads them and they only cost memory.
-pub(super) const MAX_BYTES: usize = 1024;
+pub const MAX_BYTES: usize = 1024;
 
 /// The longest mangled name that is demangled: mangled names of real programs stay below, and the demanglers'
 /// time grows with it.
 const MAX_MANGLED_BYTES: usize = 16 * 1024;
 
 /// A function's name: demangled, without control characters, at most [`MAX_BYTES`] long.
-pub(super) fn function(raw: &str) -> String {
+#[must_use]
+pub fn function(raw: &str) -> String {
     clean(demangled(raw).unwrap_or(Cow::Borrowed(raw)))
 }
 
 /// A source file's path without control characters, at most [`MAX_BYTES`] long.
-pub(super) fn path(raw: &Path) -> String {
+#[must_use]
+pub fn path(raw: &Path) -> String {
     clean(raw.to_string_lossy())
 }
 
 /// A name that is not mangled, made of bytes of unknown origin.
-pub(super) fn plain(raw: &[u8]) -> String {
+#[must_use]
+pub fn plain(raw: &[u8]) -> String {
     clean(String::from_utf8_lossy(&raw[..raw.len().min(2 * MAX_BYTES)]))
 }
 

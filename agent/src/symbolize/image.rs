@@ -11,7 +11,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::FileExt;
 
-use super::elf::{Elf, Fields, SHF_COMPRESSED, Section};
+use chokepoint_symbols::unfold::{Range, UnfoldError, unfold};
+
+use super::elf::{Elf, Section};
 
 /// The most that one image may hold. Debian's compressed debug file of libc unfolds to 10 MB; the limit leaves room
 /// for several times that and keeps the agent within its memory. What is larger is symbolized from symbol tables.
@@ -52,10 +54,8 @@ pub(super) enum ImageError {
     Unreadable(io::Error),
     #[error("cannot make a file in memory: {0}")]
     Memory(io::Error),
-    #[error("a section is compressed in an unknown way ({0})")]
-    Compression(u32),
-    #[error("only 64-bit files can be unfolded")]
-    Class,
+    #[error(transparent)]
+    Unfold(#[from] UnfoldError),
 }
 
 /// An image in the making.
@@ -71,7 +71,7 @@ impl Builder {
     /// Starts an image of the same kind of ELF file as `elf`.
     pub(super) fn new(elf: &Elf) -> Result<Self, ImageError> {
         if !elf.is_64_bit {
-            return Err(ImageError::Class);
+            return Err(UnfoldError::Class.into());
         }
         let file = memory_file(c"chokepoint-symbols").map_err(ImageError::Memory)?;
         let (file_type, machine) = (elf.file_type, elf.machine);
@@ -82,11 +82,8 @@ impl Builder {
     pub(super) fn copy(&mut self, elf: &Elf, from: &File, names: &[&str]) -> Result<(), ImageError> {
         for section in names.iter().filter_map(|name| elf.section(name)) {
             let start = self.end;
-            if section.flags & SHF_COMPRESSED != 0 {
-                self.unfold(from, section)?;
-            } else {
-                self.append(&mut Range::of(from, section), section.size)?;
-            }
+            let (mut stream, size) = unfold(from, section)?;
+            self.append(&mut stream, size)?;
             let size = self.end - start;
             self.sections.push((section.name.clone(), section.kind, start, size, section.entry_size));
             self.end = self.end.next_multiple_of(16);
@@ -143,33 +140,6 @@ impl Builder {
         write(&table, table_at)?;
         seal(&self.file).map_err(ImageError::Memory)?;
         Ok(Image { bytes: table_at + table.len() as u64, file: self.file })
-    }
-
-    fn unfold(&mut self, from: &File, section: &Section) -> Result<(), ImageError> {
-        const HEADER: u64 = 24;
-        const ZLIB: u32 = 1;
-        const ZSTD: u32 = 2;
-        let mut header = [0; HEADER as usize];
-        from.read_exact_at(&mut header, section.offset).map_err(ImageError::Unreadable)?;
-        let (kind, size) = match (Fields(&header).u32(0), Fields(&header).u64(8)) {
-            (Some(kind), Some(size)) => (kind, size),
-            _ => unreachable!("the header has 24 bytes"),
-        };
-        let folded = Range {
-            file: from,
-            at: section.offset.saturating_add(HEADER),
-            left: section.size.saturating_sub(HEADER),
-        };
-        match kind {
-            ZLIB => self.append(&mut flate2::read::ZlibDecoder::new(folded), size),
-            ZSTD => {
-                let mut decoder = zstd::Decoder::new(folded).map_err(ImageError::Memory)?;
-                // 8 MiB, the largest that `zstd` itself accepts unless told otherwise: this much is allocated.
-                decoder.window_log_max(23).map_err(ImageError::Memory)?;
-                self.append(&mut decoder, size)
-            }
-            other => Err(ImageError::Compression(other)),
-        }
     }
 
     /// Appends `size` bytes; the stream must have them.
@@ -243,29 +213,6 @@ fn seal(file: &File) -> io::Result<()> {
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
-    }
-}
-
-/// Part of a file, read without moving the file's position, which its opener may use.
-struct Range<'a> {
-    file: &'a File,
-    at: u64,
-    left: u64,
-}
-
-impl<'a> Range<'a> {
-    fn of(file: &'a File, section: &Section) -> Self {
-        Self { file, at: section.offset, left: section.size }
-    }
-}
-
-impl Read for Range<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let room = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
-        let read = self.file.read_at(&mut buffer[..room], self.at)?;
-        self.at = self.at.saturating_add(read as u64);
-        self.left -= read as u64;
-        Ok(read)
     }
 }
 

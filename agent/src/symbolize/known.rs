@@ -73,13 +73,11 @@ impl KnownFunctions {
 impl KnownFile {
     /// What is at an offset; `None` where that has to be looked up.
     pub(super) fn answer(&self, offset: FileOffset) -> Option<Answer> {
-        let covers = |code: &&Code| offset.0.wrapping_sub(code.offset) < code.size;
-        let code = self.code.iter().find(covers)?;
-        let address = code.address.wrapping_add(offset.0 - code.offset);
-        let (_, (end, function)) = self.pieces.range(..=address).next_back()?;
-        (address < *end).then(|| {
+        let address = self.code.iter().find_map(|code| code.address_of(offset))?;
+        let (_, (end, function)) = self.pieces.range(..=address.0).next_back()?;
+        (address.0 < *end).then(|| {
             let lines = function.iter().cloned().map(SourceLine::of_function).collect();
-            Symbolized { address: Some(VirtualOffset(address)), module: None, lines }
+            Symbolized { address: Some(address), module: None, lines }
         })
     }
 }

@@ -12,23 +12,15 @@ use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use chokepoint_symbols::tables::{self, KINDS, MAX_NAME_BYTES, Symbol, symbol};
+
 use super::elf::{Elf, ElfError, Fields, SHF_COMPRESSED, Section};
 use super::name;
 
 /// Bytes of a table that are read at a time.
 const BUFFER_BYTES: usize = 64 << 10;
-/// Of a name more than this is not read. Few have more than some hundred bytes.
-const MAX_NAME_BYTES: usize = 16 << 10;
 /// Names are read by so much at first.
 const USUAL_NAME_BYTES: usize = 256;
-
-/// Types of symbols that may be where code is: none, an object, a function, and one that is chosen as the program starts.
-const TYPES: [u8; 4] = [NO_TYPE, 1, 2, 10];
-const NO_TYPE: u8 = 0;
-const UNDEFINED: u16 = 0;
-const LOCAL: u8 = 0;
-const ARM: u16 = 40;
-const AARCH64: u16 = 183;
 
 /// A range of addresses, and the one function that is there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,19 +43,6 @@ impl Piece {
         Self { range, function: other.function }
     }
 }
-
-/// A kind of symbol table.
-struct Kind {
-    symbols: &'static str,
-    names: &'static str,
-    /// Whether a symbol without a size is taken to reach to the next. In the tables of what is exported most functions are missing.
-    reaches_on: bool,
-}
-
-const KINDS: [Kind; 2] = [
-    Kind { symbols: ".symtab", names: ".strtab", reaches_on: true },
-    Kind { symbols: ".dynsym", names: ".dynstr", reaches_on: false },
-];
 
 /// What the file's tables say of these addresses, which are sorted, in their order.
 pub(super) fn look_up(file: &File, sorted: &[u64]) -> Result<Vec<Piece>, ElfError> {
@@ -103,13 +82,6 @@ struct Nearest {
     next: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Symbol {
-    start: u64,
-    size: u64,
-    name: u32,
-}
-
 impl Nearest {
     /// Takes note of a symbol at or before the address.
     fn meet(&mut self, symbol: Symbol) {
@@ -145,8 +117,7 @@ impl Nearest {
 /// Reads all symbols of a table, and keeps those nearest to each of the sorted addresses.
 fn nearest(file: &File, elf: &Elf, table: &Section, sorted: &[u64]) -> Result<Vec<Nearest>, ElfError> {
     let mut nearest = vec![Nearest::default(); sorted.len()];
-    let entry_bytes = if elf.is_64_bit { 24 } else { 16 };
-    let has_marks = matches!(elf.machine, ARM | AARCH64);
+    let (entry_bytes, has_marks) = (tables::entry_bytes(elf), tables::has_marks(elf));
     let mut buffer = vec![0; BUFFER_BYTES / entry_bytes * entry_bytes];
     let (mut offset, end) = (table.offset, table.offset.saturating_add(table.size));
     while end - offset >= entry_bytes as u64 {
@@ -177,22 +148,6 @@ fn nearest(file: &File, elf: &Elf, table: &Section, sorted: &[u64]) -> Result<Ve
         nearest[at - 1].next = nearest[at - 1].next.or(nearest[at].next);
     }
     Ok(nearest)
-}
-
-/// A symbol that may be a function; `None` of the others.
-fn symbol(entry: &Fields<'_>, is_64_bit: bool, has_marks: bool) -> Option<Symbol> {
-    let at = |wide, narrow| if is_64_bit { wide } else { narrow };
-    let info = *entry.0.get(at(4, 12))?;
-    let (kind, binding) = (info & 0xf, info >> 4);
-    if !TYPES.contains(&kind) || entry.u16(at(6, 14))? == UNDEFINED {
-        return None;
-    }
-    let (start, size) = (entry.word(at(8, 4), is_64_bit)?, entry.word(at(16, 8), is_64_bit)?);
-    // Marks of where instructions and data begin, `$x` and `$d`.
-    if has_marks && kind == NO_TYPE && binding == LOCAL && size == 0 {
-        return None;
-    }
-    Some(Symbol { start, size, name: entry.u32(0)? })
 }
 
 /// A name, as it is shown; `None` of an empty one.
