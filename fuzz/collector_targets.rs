@@ -12,6 +12,7 @@ use chokepoint_collector::query::{selector, time};
 use chokepoint_collector::store::embedded::{Embedded, Options};
 use chokepoint_proto::dictionary::{Checker, Receiver, Sender};
 use chokepoint_proto::stream::Window;
+use chokepoint_symbols::Symbols;
 use prost::Message;
 
 /// What a query's parameters say: a selector, or a time.
@@ -62,6 +63,20 @@ pub fn recording(content: &[u8]) {
             let _ = finished.export(profile_type, format);
         }
     }
+}
+
+/// Symbols of a build, as they come and what is in them. What is accepted is written again, is the same then, and names any address.
+pub fn symbols(content: &[u8]) {
+    let _ = Symbols::read(content);
+    let compressed = zstd::bulk::compress(content, 1).expect("there is memory");
+    let Ok(symbols) = Symbols::read(&compressed) else { return };
+    let again = Symbols::read(&symbols.write().expect("it is as long as before")).expect("it was written");
+    assert_eq!(again, symbols);
+    let ends = symbols.iter().flat_map(|(range, _)| [range.start, range.end]).take(100);
+    for address in ends.chain([0, u64::MAX]) {
+        assert!(symbols.at(address).len() <= 65);
+    }
+    let _ = symbols.clone().adding_to(&symbols).write();
 }
 
 /// When what says no time was sent.

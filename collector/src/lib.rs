@@ -1,8 +1,9 @@
 //! Collects what agents see on a fleet: takes their streams in, stores what they tell, and answers queries.
 //!
 //! Data flows one way: `ingest` checks what agents say and gives it to the [`store`], `query` asks the store, and `api` and the
-//! command line show the answers. One thing goes the other way: [`control`] has an agent make a profile now. Nothing here knows of an agent's inside; both depend on `chokepoint-proto` and
-//! `chokepoint-analysis` only.
+//! command line show the answers. Two things go the other way: [`control`] has an agent make a profile now, and [`symbols`] asks for the names of code that
+//! agents send as addresses. Nothing here knows of an agent's inside; both depend on `chokepoint-proto`, `chokepoint-analysis` and
+//! `chokepoint-symbols` only.
 
 #![forbid(unsafe_code)]
 
@@ -27,3 +28,4 @@ pub mod query_command;
 pub mod store;
 #[cfg(test)]
 mod store_in_memory;
+pub mod symbols;

@@ -15,6 +15,7 @@
 //! | batches that wait for the writer | the store's queue | threads wait |
 //! | profiles that other programs send | those of [`Inbox`] | senders are told to send again later |
 //! | what waits to be told to an agent | 16 messages | the stream waits; a command is refused |
+//! | symbols of builds | those of [`crate::symbols`] | leases wait, files that nobody needed for longest go |
 //! | profiles on demand | [`crate::control::Limits`] | more are refused; of finished ones the oldest go |
 
 use std::future::Future;
@@ -43,6 +44,8 @@ use crate::protocols;
 use crate::query;
 use crate::store::embedded::OpenError;
 use crate::store::{Home, Store, StoreError};
+use crate::symbols::FleetSymbols;
+use crate::symbols::named::Named;
 
 /// Threads that wait for the disk: as many batches are in one transaction at most. Four confirmations a second would do for 200 batches.
 pub const BLOCKING_THREADS: usize = 64;
@@ -70,6 +73,8 @@ pub struct Serve {
     pub guard: Guard,
     /// What has agents make profiles.
     pub control: Arc<Control>,
+    /// What names the code of agents that send addresses alone; `None`: nobody does.
+    pub symbols: Option<Arc<FleetSymbols>>,
 }
 
 /// What goes on beside; ends soon after it is told to.
@@ -209,9 +214,12 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Serve { store, listen, limits, guard, control } = serve;
+    let Serve { store, listen, limits, guard, control, symbols } = serve;
     // First of all, so that nothing is opened where another serves already.
-    let store = tokio::task::spawn_blocking(move || store.open()).await??;
+    let mut store = tokio::task::spawn_blocking(move || store.open()).await??;
+    if let Some(symbols) = &symbols {
+        store = Arc::new(Named::new(store, Arc::clone(symbols)));
+    }
     let listener = listen_on(listen).await?;
     let address = listener.local_addr().map_err(|source| ServeError::Listen { address: listen, source })?;
 
@@ -219,7 +227,14 @@ pub async fn serve(
     let counts = Arc::new(Counts::default());
     let door = Door::new(listener, limits.connections, guard.agents, Arc::clone(&counts));
     let stopped = has_stopped.clone();
-    let ingest = Ingest::new(Arc::clone(&store), guard.access, limits, Arc::clone(&counts), control, stopped);
+    let ingest = Ingest::new(
+        Arc::clone(&store),
+        guard.access,
+        limits,
+        Arc::clone(&counts),
+        (control, symbols),
+        stopped,
+    );
     let shared =
         Shared { store: Arc::clone(&store), counts, inbox: ingest.inbox(), stopping: has_stopped.clone() };
     let mut parts: JoinSet<Result<(), ServeError>> = JoinSet::new();

@@ -45,3 +45,8 @@ fn what_grafana_asks() {
 fn recordings() {
     replay("recording", targets::recording);
 }
+
+#[test]
+fn symbols_of_builds() {
+    replay("symbols", targets::symbols);
+}

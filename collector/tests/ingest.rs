@@ -38,6 +38,7 @@ impl Collector {
             limits,
             guard: Guard::open(),
             control: Arc::default(),
+            symbols: None,
         };
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

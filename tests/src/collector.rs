@@ -154,7 +154,8 @@ impl Recording {
         else {
             return Err(invalid("no hello"));
         };
-        let welcome = Welcome { protocol: 1, max_window_bytes: 16 << 20, max_unanswered: 4 };
+        let welcome =
+            Welcome { protocol: 1, max_window_bytes: 16 << 20, max_unanswered: 4, ..Welcome::default() };
         let _ = out.send(say(from_collector::Message::Welcome(welcome))).await;
         let mut receiver = Receiver::new();
         while let Some(said) = incoming.message().await? {

@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{print, runtime};
 use crate::amounts::{parse_bytes, parse_duration, parse_share};
-use crate::continuous::config::{Config, Settings, parse_label};
+use crate::continuous::config::{Config, Namer, Settings, parse_label};
 use crate::continuous::run as follow;
 use crate::failure::Failure;
 
@@ -95,6 +95,10 @@ pub struct Arguments {
     /// Profiles on demand that may begin within a minute [default: 6]
     #[arg(long, value_name = "NUMBER", env = "CHOKEPOINT_COMMANDS_PER_MINUTE")]
     commands_per_minute: Option<usize>,
+    /// Who names functions of binaries: with `collector` this host sends addresses, and symbols only of builds that the collector lacks
+    /// (docs/symbols.md) [default: host]
+    #[arg(long, value_name = "WHO", env = "CHOKEPOINT_SYMBOLS")]
+    symbols: Option<Namer>,
     /// How long a window is, 1s to 60s [default: 10s]
     #[arg(long, value_name = "TIME", env = "CHOKEPOINT_WINDOW", value_parser = parse_duration, hide = true)]
     window: Option<Duration>,
@@ -128,6 +132,7 @@ impl Arguments {
             command_duration: self.command_duration,
             commands_at_once: self.commands_at_once,
             commands_per_minute: self.commands_per_minute,
+            symbols: self.symbols,
             labels: self.labels.iter().cloned().collect::<BTreeMap<_, _>>(),
         }
     }

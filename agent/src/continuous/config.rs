@@ -50,6 +50,17 @@ const RESERVED: [&str; 12] = [
     "namespace",
 ];
 
+/// Who names the functions of binaries. Those of the kernel, and of code that runtimes compiled, are named on the host in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Namer {
+    /// This host, by the files on it
+    #[default]
+    Host,
+    /// The collector, which asks one host of each build for its symbols
+    Collector,
+}
+
 /// What one source says; `None` where it says nothing.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -102,6 +113,8 @@ pub struct Settings {
     pub commands_at_once: Option<usize>,
     /// Recordings on demand that may begin within a minute.
     pub commands_per_minute: Option<usize>,
+    /// Who names functions of binaries.
+    pub symbols: Option<Namer>,
     /// What the operator calls this host.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -152,6 +165,8 @@ pub struct Config {
     pub kubelet: Option<Kubelet>,
     /// What the collector's commands may ask for.
     pub commands: demand::Limits,
+    /// Who names functions of binaries.
+    pub symbols: Namer,
     /// What the operator calls this host.
     pub labels: BTreeMap<String, String>,
 }
@@ -171,6 +186,7 @@ impl Default for Config {
             cri_socket: None,
             kubelet: None,
             commands: demand::Limits::default(),
+            symbols: Namer::default(),
             labels: BTreeMap::new(),
         }
     }
@@ -235,6 +251,7 @@ impl Settings {
             command_duration: self.command_duration.or(other.command_duration),
             commands_at_once: self.commands_at_once.or(other.commands_at_once),
             commands_per_minute: self.commands_per_minute.or(other.commands_per_minute),
+            symbols: self.symbols.or(other.symbols),
             labels: self.labels,
         }
     }
@@ -278,6 +295,7 @@ impl Settings {
                 at_once: self.commands_at_once.unwrap_or(usual.commands.at_once),
                 per_minute: self.commands_per_minute.unwrap_or(usual.commands.per_minute),
             },
+            symbols: self.symbols.unwrap_or(usual.symbols),
             labels: self.labels,
         };
         config.check().map_err(|message| Failure::new(Kind::Usage, message))?;
@@ -354,6 +372,7 @@ impl Config {
             command_duration: &command_duration,
             commands_at_once: self.commands.at_once,
             commands_per_minute: self.commands.per_minute,
+            symbols: self.symbols,
             labels: &self.labels,
         };
         toml::to_string(&shown).unwrap_or_else(|error| format!("# cannot be shown: {error}\n"))
@@ -368,6 +387,7 @@ impl Config {
             ("metrics", self.metrics != other.metrics),
             ("cri-socket", self.cri_socket != other.cri_socket),
             ("kubelet", self.kubelet != other.kubelet),
+            ("symbols", self.symbols != other.symbols),
         ];
         changed.into_iter().filter(|(_, changed)| *changed).map(|(name, _)| name).collect()
     }
@@ -411,6 +431,7 @@ struct Shown<'a> {
     command_duration: &'a str,
     commands_at_once: usize,
     commands_per_minute: usize,
+    symbols: Namer,
     labels: &'a BTreeMap<String, String>,
 }
 

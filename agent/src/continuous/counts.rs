@@ -9,6 +9,7 @@ use crate::demand::OnDemand;
 use crate::host::cost::{Cost, resident_bytes};
 use crate::stream::connection::Status;
 use crate::stream::spool::Fill;
+use crate::stream::symbols;
 
 /// Numbers since the agent started, and of its last window.
 #[derive(Debug, Default)]
@@ -134,6 +135,24 @@ impl Counts {
         page.gauge("frequency_hertz", "Samples a second on each CPU.", of(&self.frequency_hz));
         page.text
     }
+}
+
+/// What became of symbols, for the same page.
+#[must_use]
+pub fn symbols(counts: &symbols::Counts) -> String {
+    let of = |number: &AtomicU64| number.load(Ordering::Relaxed) as f64;
+    let mut page = Page::default();
+    page.counter("symbols_offered_total", "Builds whose symbols were offered.", of(&counts.offered));
+    page.counter(
+        "symbols_passed_over_total",
+        "Builds that were not looked at, since too many were met at once.",
+        of(&counts.passed_over),
+    );
+    page.counter("symbols_sent_total", "Builds whose symbols were sent.", of(&counts.sent));
+    page.counter("symbols_sent_bytes_total", "Bytes of them.", of(&counts.sent_bytes));
+    page.counter("symbols_failed_total", "Builds that were asked for and not made.", of(&counts.failed));
+    page.counter("symbols_cpu_seconds_total", "CPU time of making symbols.", of(&counts.cpu_ns) / 1e9);
+    page.text
 }
 
 #[derive(Default)]

@@ -15,9 +15,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use super::counts::Counts;
+use super::counts::{self, Counts};
 use crate::demand::OnDemand;
 use crate::stream::connection::{SharedSpool, Status};
+use crate::stream::symbols;
 
 /// Connections at a time; more wait. One collector of metrics asks, and perhaps a person.
 const MAX_CONNECTIONS: usize = 16;
@@ -34,6 +35,8 @@ pub struct Pages {
     pub on_demand: Arc<OnDemand>,
     /// What waits.
     pub spool: Arc<SharedSpool>,
+    /// What became of symbols, where the collector names the functions of binaries.
+    pub symbols: Option<Arc<symbols::Shared>>,
     /// How long the agent may be without a window before it is ill.
     pub patience: Duration,
     /// When it began.
@@ -77,7 +80,11 @@ impl Pages {
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let (status, text) = match (method, path) {
             (&Method::GET, "/metrics") => {
-                (StatusCode::OK, self.counts.page(&self.status, &self.on_demand, self.spool.lock().fill()))
+                let mut page = self.counts.page(&self.status, &self.on_demand, self.spool.lock().fill());
+                if let Some(symbols) = &self.symbols {
+                    page += &counts::symbols(&symbols.counts);
+                }
+                (StatusCode::OK, page)
             }
             (&Method::GET, "/healthz") if self.is_healthy() => (StatusCode::OK, "ok\n".to_owned()),
             (&Method::GET, "/healthz") => {
@@ -115,6 +122,7 @@ mod tests {
             status: Arc::default(),
             on_demand: Arc::default(),
             spool: Arc::new(SharedSpool::new(spool)),
+            symbols: None,
             patience: Duration::from_secs(60),
             start: Instant::now(),
         };

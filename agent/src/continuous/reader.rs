@@ -20,6 +20,7 @@ use crate::stream::connection::SharedSpool;
 use crate::stream::connection::recode::compress;
 use crate::stream::encode::{Limits, Observed, counted, encode, process_name};
 use crate::stream::owners::Owners;
+use crate::stream::symbols;
 use crate::symbolize::{self, Symbolizer};
 use crate::symbolized::{self, Names, Wanted};
 use crate::window::Window;
@@ -62,6 +63,8 @@ pub(super) struct Work {
     pub(super) keeps: Arc<std::sync::atomic::AtomicBool>,
     /// When the agent began.
     pub(super) start: Instant,
+    /// Who is told of builds, where the collector names their functions.
+    pub(super) symbols: Option<Arc<symbols::Shared>>,
 }
 
 /// The thread.
@@ -147,7 +150,10 @@ impl State {
             cache_binaries: OPEN_BINARIES,
             ..symbolize::Options::default()
         };
-        let mut symbolizer = Symbolizer::new(options);
+        let mut symbolizer = match work.symbols.clone() {
+            None => Symbolizer::new(options),
+            Some(symbols) => Symbolizer::leaving_binaries(options, Box::new(move |met| symbols.meet(met))),
+        };
         if let Err(error) = symbolizer.load_kernel() {
             // Waits are of no class then, which the windows say.
             tracing::debug!(%error, "kernel symbols");

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::calendar::end_of_window;
-use super::config::Config;
+use super::config::{Config, Namer};
 use super::counts::Counts;
 use super::governor::{Governor, Rates, Sources};
 use super::pages::Pages;
@@ -33,6 +33,8 @@ use crate::stream::connection::exchange::PROTOCOL;
 use crate::stream::connection::{SharedSpool, Status, Target};
 use crate::stream::owners::Owners;
 use crate::stream::spool::{self, Spool};
+use crate::stream::symbols::uploads::Uploads;
+use crate::stream::symbols::{self, maker};
 use crate::target;
 use crate::unwind;
 
@@ -117,12 +119,16 @@ struct Agent {
     status: Arc<Status>,
     spool: Arc<SharedSpool>,
     on_demand: Arc<OnDemand>,
+    /// Where the collector names the functions of binaries.
+    symbols: Option<Arc<symbols::Shared>>,
     target: watch::Sender<Option<Target>>,
     keeps: Arc<AtomicBool>,
     tie: ClockTie,
     window_start: Instant,
     /// CPU time of the agent when the window began.
     cpu_before: Duration,
+    /// The same of the thread that makes symbols.
+    symbols_before: Duration,
     /// The same of recordings on demand: their processes and their kernel programs.
     demand_before: (Duration, u64),
     /// What is missing of the window that comes.
@@ -155,13 +161,22 @@ impl Agent {
                     status: Arc::clone(&status),
                     on_demand: Arc::clone(&on_demand),
                     spool: Arc::clone(&spool),
+                    symbols: None,
                     patience: config.window * MISSED_WINDOWS,
                     start,
                 };
                 Some((listen(address)?, pages))
             }
         };
+        let (symbols, ready) = match config.symbols {
+            Namer::Host => None,
+            Namer::Collector => Some(maker::start(config.max_overhead * cpus as f64)?),
+        }
+        .unzip();
+        let pages = pages.map(|(listener, pages)| (listener, Pages { symbols: symbols.clone(), ..pages }));
+        let uploads = symbols.clone().zip(ready).map(|(symbols, ready)| Uploads::new(symbols, ready));
         let reader = Reader::start(Work {
+            symbols: symbols.clone(),
             spool: Arc::clone(&spool),
             counts: Arc::clone(&counts),
             owners: Owners::new(containers.clone(), config.labels.get("service").cloned()),
@@ -173,6 +188,7 @@ impl Agent {
             spool: Arc::clone(&spool),
             status: Arc::clone(&status),
             on_demand: Arc::clone(&on_demand),
+            symbols: uploads,
             target: targets,
             containers,
             source: Source { cri_socket: config.cri_socket.clone(), kubelet: config.kubelet.clone() },
@@ -197,11 +213,13 @@ impl Agent {
             status,
             spool,
             on_demand,
+            symbols,
             target,
             keeps,
             tie: ClockTie::now(),
             window_start: start,
             cpu_before: Cost::of_this_process().cpu,
+            symbols_before: Duration::ZERO,
             demand_before: Default::default(),
             notes: Vec::new(),
             config,
@@ -280,7 +298,9 @@ impl Agent {
         let cpu = Cost::of_this_process().cpu;
         let own = cpu.saturating_sub(std::mem::replace(&mut self.cpu_before, cpu));
         let programs = window.program_cost.map_or(Duration::ZERO, |cost| cost.run_time);
-        let used = (own + programs).as_secs_f64() / (window.duration.as_secs_f64() * self.cpus as f64);
+        // It rests as long as it has worked times the budget's inverse: nothing is to be given up for it.
+        let considered = own.saturating_sub(self.symbols_cost()) + programs;
+        let used = considered.as_secs_f64() / (window.duration.as_secs_f64() * self.cpus as f64);
         let (demand_cpu, demand_program_ns) = self.demand_cost();
         let cost = SentCost {
             cpu_ns: own.as_nanos() as u64,
@@ -302,6 +322,13 @@ impl Agent {
         let notes = std::mem::take(&mut self.notes);
         self.reader.take(Taken { window, readings, cost, has_times, has_events, notes });
         Ok(())
+    }
+
+    /// What making symbols cost since this was asked last.
+    fn symbols_cost(&mut self) -> Duration {
+        let cpu_ns = self.symbols.as_ref().map_or(0, |symbols| symbols.counts.cpu_ns.load(Ordering::Relaxed));
+        let cpu = Duration::from_nanos(cpu_ns);
+        cpu.saturating_sub(std::mem::replace(&mut self.symbols_before, cpu))
     }
 
     /// What recordings on demand cost since this was asked last. Somebody asked for them: the governor gives nothing up for it.
@@ -372,8 +399,8 @@ impl Agent {
         let wanted = wanted_target(&new, &self.spool, self.cpus);
         self.target.send_if_modified(|target| std::mem::replace(target, wanted.clone()) != wanted);
         // What needs a restart stays what it is.
-        let Config { state_dir, window, metrics, cri_socket, kubelet, .. } = self.config.clone();
-        self.config = Config { state_dir, window, metrics, cri_socket, kubelet, ..new };
+        let Config { state_dir, window, metrics, cri_socket, kubelet, symbols, .. } = self.config.clone();
+        self.config = Config { state_dir, window, metrics, cri_socket, kubelet, symbols, ..new };
         tracing::warn!("the configuration was read anew");
     }
 

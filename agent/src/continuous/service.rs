@@ -12,12 +12,15 @@ use crate::containers::known::{Containers, Source};
 use crate::demand::OnDemand;
 use crate::failure::{Failure, Kind};
 use crate::stream::connection::{SharedSpool, Status, Target, deliver};
+use crate::stream::symbols::uploads::Uploads;
 
 /// Whom the thread talks to.
 pub(super) struct Talks {
     pub(super) spool: Arc<SharedSpool>,
     pub(super) status: Arc<Status>,
     pub(super) on_demand: Arc<OnDemand>,
+    /// Symbols for the collector, where it names the functions of binaries.
+    pub(super) symbols: Option<Uploads>,
     pub(super) target: watch::Receiver<Option<Target>>,
     pub(super) containers: Containers,
     pub(super) source: Source,
@@ -84,8 +87,8 @@ impl Service {
 
 impl Talks {
     fn begin(self) {
-        let Self { spool, status, on_demand, target, containers, source, pages } = self;
-        tokio::spawn(deliver(spool, status, on_demand, target));
+        let Self { spool, status, on_demand, symbols, target, containers, source, pages } = self;
+        tokio::spawn(deliver(spool, status, on_demand, symbols, target));
         tokio::spawn(containers.keep_asking(source));
         if let Some((listener, pages)) = pages {
             match tokio::net::TcpListener::from_std(listener) {

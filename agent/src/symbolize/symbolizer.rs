@@ -17,6 +17,7 @@ use super::kernel::Kernel;
 use super::known::{Answer, KnownFunctions};
 use super::name;
 use super::perf_map;
+use super::places::{Meet, Places};
 use super::scan::{self, Piece};
 use super::symbols::{
     BinarySymbols, Counters, JitSymbols, Note, Options, SourceLine, SymbolizeError, Symbolized,
@@ -55,6 +56,8 @@ pub struct Symbolizer {
     vdso: Option<File>,
     /// Only where nothing but functions is asked for: lines and inlined functions differ within one.
     known: KnownFunctions,
+    /// Where binaries are named by somebody else.
+    places: Option<Places>,
     counters: Counters,
 }
 
@@ -68,8 +71,14 @@ impl Symbolizer {
             kernel: Kernel::default(),
             vdso: None,
             known: KnownFunctions::default(),
+            places: None,
             counters: Counters::default(),
         }
+    }
+
+    /// The same, but leaves naming what is in binaries to somebody else, who is told of each: their addresses have no lines.
+    pub fn leaving_binaries(options: Options, meet: Meet) -> Self {
+        Self { places: Some(Places::new(meet)), ..Self::new(options) }
     }
 
     /// Reads the kernel's symbols now. The first [`Symbolizer::kernel`] does so itself; a caller with time to spare
@@ -100,6 +109,9 @@ impl Symbolizer {
     ) -> Result<BinarySymbols, SymbolizeError> {
         let metadata = regular(file)?;
         let identity = Identity::of(&metadata);
+        if let Some(places) = &mut self.places {
+            return places.of(file, identity, (path_in_process, root), offsets);
+        }
         let mut answers: Vec<Option<Answer>> = vec![None; offsets.len()];
         if let Some(known) = self.known.file(identity) {
             answers = offsets.iter().map(|offset| known.answer(*offset)).collect();

@@ -405,7 +405,21 @@ impl GoFunctions {
             let middle = low + (high - low) / 2;
             if address_of(middle)? <= address { low = middle } else { high = middle }
         }
-        let (_, at) = header.function(&self.index, low)?;
+        self.name_of(low)
+    }
+
+    /// All functions, in the order of their addresses. Reads all names.
+    #[must_use]
+    pub fn functions(&self) -> Vec<(Range<u64>, String)> {
+        let address_of = |number| self.header.function(&self.index, number).map(|(address, _)| address);
+        let function = |number| Some((address_of(number)?..address_of(number + 1)?, self.name_of(number)?));
+        (0..self.header.functions as usize).filter_map(function).collect()
+    }
+
+    /// The name of a function by its number.
+    fn name_of(&self, number: usize) -> Option<String> {
+        let header = &self.header;
+        let (_, at) = header.function(&self.index, number)?;
         let at = self.section_at.checked_add(header.index)?.checked_add(at)?;
         let mut name_at = [0; 4];
         self.file.read_exact_at(&mut name_at, at.checked_add(header.layout().0 as u64)?).ok()?;

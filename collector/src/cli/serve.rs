@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
@@ -17,8 +18,10 @@ use crate::control::Control;
 use crate::ingest::Limits;
 use crate::pipeline::{self, BLOCKING_THREADS, DISTRIBUTED_BLOCKING_THREADS, Serve, ServeError};
 use crate::query::limits::Limits as QueryLimits;
+use crate::query_command::client::{Address, Credentials};
 use crate::store::clickhouse;
 use crate::store::embedded::Options;
+use crate::symbols::{self, FleetSymbols};
 
 /// Nanoseconds of an hour.
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -67,7 +70,54 @@ pub(super) struct ServeArguments {
     #[arg(long, value_name = "FILE", env = "CHOKEPOINT_ALERTS")]
     alerts: Option<PathBuf>,
     #[command(flatten)]
+    symbols: SymbolArguments,
+    #[command(flatten)]
     protection: ProtectionArguments,
+}
+
+/// How code of agents is named that send addresses alone.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Symbols")]
+struct SymbolArguments {
+    /// Where symbols of builds are kept (docs/symbols.md). For collectors of one store on servers a directory that all of them have; without one
+    /// they take no symbols [default: symbols/ in the store's directory]
+    #[arg(long = "symbols-dir", value_name = "DIR", env = "CHOKEPOINT_SYMBOLS_DIR")]
+    directory: Option<PathBuf>,
+    /// Bytes of symbols at most, MiB: where there would be more, those needed longest ago go
+    #[arg(long, value_name = "MIB", default_value_t = 2_048)]
+    max_symbols_mib: u64,
+    /// A debuginfod server that is asked for symbols of builds: http://HOST:PORT or https://HOST. May be given more than once
+    #[arg(long = "debuginfod", value_name = "URL", env = "CHOKEPOINT_DEBUGINFOD", value_delimiter = ',')]
+    debuginfod: Vec<String>,
+}
+
+impl SymbolArguments {
+    /// Opens the symbols. They are kept for as long as any rows are.
+    fn open(&self, store: &Place, keep: Duration) -> Result<Option<Arc<FleetSymbols>>, Failure> {
+        let directory = match (&self.directory, store) {
+            (Some(directory), _) => directory.clone(),
+            (None, Place::Directory(store)) => store.join("symbols"),
+            (None, Place::Servers(_)) if self.debuginfod.is_empty() => return Ok(None),
+            (None, Place::Servers(_)) => {
+                let message = "--debuginfod: symbols need a directory: say --symbols-dir".to_owned();
+                return Err(Failure { kind: Kind::Usage, message });
+            }
+        };
+        let address = |url: &String| {
+            Address::new(url, &Credentials::default()).map(Arc::new).map_err(|error| Failure {
+                kind: Kind::Usage,
+                message: format!("--debuginfod: {}", error.reason()),
+            })
+        };
+        let debuginfod = self.debuginfod.iter().map(address).collect::<Result<_, _>>()?;
+        let max_bytes = self.max_symbols_mib.saturating_mul(1 << 20);
+        let shown = directory.display().to_string();
+        let opened = FleetSymbols::open(symbols::Options { directory, max_bytes, keep, debuginfod });
+        opened.map(Some).map_err(|error| Failure {
+            kind: Kind::Store,
+            message: format!("cannot keep symbols in {shown}: {error}"),
+        })
+    }
 }
 
 /// Who is let in. All files are read again when they change, and at once with SIGHUP.
@@ -153,6 +203,12 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
     let on_servers =
         clickhouse::Options { keep_days: Some(arguments.keep_days), ..clickhouse::Options::default() };
     let trusts_network = arguments.protection.trust_network;
+    let longest_h = match &arguments.store {
+        Place::Directory(_) => arguments.keep_windows.max(arguments.keep_minutes).max(arguments.keep_hours),
+        Place::Servers(_) => arguments.keep_days.saturating_add(1).saturating_mul(24),
+    };
+    let keep = Duration::from_secs(longest_h.saturating_mul(3_600));
+    let symbols = arguments.symbols.open(&arguments.store, keep)?;
     let store =
         arguments.store.home(options, on_servers, arguments.store_login.as_deref(), trusts_network)?;
     let control = Arc::new(Control::default());
@@ -162,6 +218,7 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         limits: Limits::default(),
         guard: guard.clone(),
         control: Arc::clone(&control),
+        symbols: symbols.clone(),
     };
     let queries = pipeline::listen_on(arguments.http).await.map_err(failed)?;
     let http = queries.local_addr().map_err(unexpected)?;
@@ -183,6 +240,7 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         pipeline::refresh(guard, hangup),
         pipeline::give_back(give_back),
     ];
+    companions.extend(symbols.map(symbols::keep_up));
     companions.extend(alerts.map(|alerts| alerts::tell(alerts, control)));
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
 }

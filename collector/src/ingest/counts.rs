@@ -104,6 +104,20 @@ counts! {
     TriggersHeldBack => "triggers_held_back",
     /// Crossings without a profile since the agent could not be told, or too many profiles were under way.
     TriggersFailed => "triggers_failed",
+    /// Leases that were given to agents, for the symbols of a build each.
+    SymbolLeases => "symbol_leases",
+    /// Those of which nothing came in time.
+    SymbolLeasesExpired => "symbol_leases_expired",
+    /// Builds whose symbols were sent by an agent and kept.
+    SymbolsKept => "symbols_kept",
+    /// Those that were not kept: failed, damaged, of another build, or no better.
+    SymbolsRefused => "symbols_refused",
+    /// Builds whose symbols were made of a debuginfod server's file.
+    SymbolsFetched => "symbols_fetched",
+    /// Questions to such servers that brought no file of use, but for builds that they do not have.
+    SymbolFetchFailures => "symbol_fetch_failures",
+    /// Builds whose symbols were dropped: nobody needed them for long, or there were too many.
+    SymbolsDropped => "symbols_dropped",
     /// Certificates and tokens that were read anew.
     Reloads => "reloads",
     /// Certificates and tokens that could not be read anew: those before go on.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chokepoint_proto::stream::collector_server::Collector;
-use chokepoint_proto::stream::{Answer, Batch, FromAgent, FromCollector, Hello, from_agent, from_collector};
+use chokepoint_proto::stream::{
+    Answer, Batch, FromAgent, FromCollector, Hello, Welcome, from_agent, from_collector,
+};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,6 +26,7 @@ use crate::clock::now_unix_ns;
 use crate::control::{Control, Link};
 use crate::listen::{Door, Peer};
 use crate::store::{Store, StoreError};
+use crate::symbols::{FleetSymbols, SymbolsLink};
 
 /// How long an agent may take to say hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -38,6 +41,8 @@ const FLOW_BYTES: u32 = 256 << 10;
 const ANSWERS: usize = 16;
 /// Bytes in memory of a byte of an uncompressed window, as it is decoded: small numbers become eight bytes, empty strings 24.
 const DECODED_BYTES: usize = 16;
+/// What an offered build counts for beside its bytes.
+const OFFER_BYTES: usize = 1 << 10;
 /// What memory is counted in.
 const PERMIT_BYTES: usize = 1 << 10;
 
@@ -49,6 +54,7 @@ pub struct Ingest {
     limits: Limits,
     counts: Arc<Counts>,
     control: Arc<Control>,
+    symbols: Option<Arc<FleetSymbols>>,
     agents: Agents,
     inbox: Inbox,
     memory: Arc<Semaphore>,
@@ -65,7 +71,7 @@ impl Ingest {
         access: Arc<Access>,
         limits: Limits,
         counts: Arc<Counts>,
-        control: Arc<Control>,
+        (control, symbols): (Arc<Control>, Option<Arc<FleetSymbols>>),
         stopping: watch::Receiver<bool>,
     ) -> Self {
         // The largest window that is accepted has room in any case.
@@ -78,6 +84,7 @@ impl Ingest {
             limits,
             counts,
             control,
+            symbols,
             agents: Agents::new(limits.streams),
             inbox,
             memory: Arc::new(Semaphore::new(memory)),
@@ -146,7 +153,7 @@ impl Ingest {
         self,
         proven: Proven,
         mut session: Session,
-        (mut place, link): (Place, Link),
+        (mut place, links): (Place, Links),
         mut messages: Streaming<FromAgent>,
         answers: mpsc::Sender<Result<FromCollector, Status>>,
     ) -> Status {
@@ -167,8 +174,25 @@ impl Ingest {
             let batch = match message {
                 Ok(Some(FromAgent { message: Some(from_agent::Message::Batch(batch)) })) => batch,
                 Ok(Some(FromAgent { message: Some(from_agent::Message::Update(update)) })) => {
-                    link.take(update);
+                    links.control.take(update);
                     continue;
+                }
+                Ok(Some(FromAgent {
+                    message:
+                        Some(
+                            message @ (from_agent::Message::SymbolsOffer(_)
+                            | from_agent::Message::SymbolsPart(_)),
+                        ),
+                })) => {
+                    // Who may not stream any more gives no symbols either.
+                    if let Err(denied) = self.access.still(&proven) {
+                        return self.denied(&denied);
+                    }
+                    tokio::time::sleep(allowance.take(cost(&message), Instant::now())).await;
+                    match take_symbols(links.symbols.as_ref(), message).await {
+                        Ok(()) => continue,
+                        Err(status) => return status,
+                    }
                 }
                 // A newer agent's messages are none of ours.
                 Ok(Some(FromAgent { message: None })) => continue,
@@ -293,7 +317,7 @@ impl Ingest {
         proven: &Proven,
         messages: &mut Streaming<FromAgent>,
         answers: &mpsc::Sender<Result<FromCollector, Status>>,
-    ) -> Result<(Session, (Place, Link)), Status> {
+    ) -> Result<(Session, (Place, Links)), Status> {
         let hello = self.hello(messages).await?;
         let who = hello.clone();
         let identity = proven.identity();
@@ -304,13 +328,47 @@ impl Ingest {
             self.counts.add(Count::StreamsTooMany);
             return Err(Status::resource_exhausted("the collector has as many agents as it accepts"));
         };
-        let welcome = from_collector::Message::Welcome(session.welcome());
+        let takes_symbols = self.symbols.is_some();
+        let welcome = from_collector::Message::Welcome(Welcome { takes_symbols, ..session.welcome() });
         let gone = |_| Status::cancelled("the agent has gone");
         answers.send(Ok(FromCollector { message: Some(welcome) })).await.map_err(gone)?;
-        let answers = answers.clone();
-        let say = move |message| answers.try_send(Ok(message)).is_ok();
-        Ok((session, (place, self.control.connect(&who, Box::new(say)))))
+        let say = || {
+            let answers = answers.clone();
+            Box::new(move |message| answers.try_send(Ok(message)).is_ok())
+        };
+        let link = |symbols: &Arc<FleetSymbols>| {
+            Arc::new(symbols.connect(&who, identity, say(), Arc::clone(&self.counts)))
+        };
+        let links =
+            Links { symbols: self.symbols.as_ref().map(link), control: self.control.connect(&who, say()) };
+        Ok((session, (place, links)))
     }
+}
+
+/// What a stream has beside batches, as long as it holds.
+struct Links {
+    control: Link,
+    symbols: Option<Arc<SymbolsLink>>,
+}
+
+/// What a message about symbols counts for among the bytes that an agent may send: to look what is known of a build takes some time, too.
+fn cost(message: &from_agent::Message) -> u64 {
+    let builds = match message {
+        from_agent::Message::SymbolsOffer(offer) => offer.builds.len(),
+        _ => 0,
+    };
+    (message.encoded_len() + builds * OFFER_BYTES) as u64
+}
+
+/// Takes in what an agent says of symbols. Where none are taken it is passed over: the agent was told.
+async fn take_symbols(link: Option<&Arc<SymbolsLink>>, message: from_agent::Message) -> Result<(), Status> {
+    let Some(link) = link.cloned() else { return Ok(()) };
+    blocking(move || match message {
+        from_agent::Message::SymbolsOffer(offer) => link.offered(offer),
+        from_agent::Message::SymbolsPart(part) => link.part(part),
+        _ => {}
+    })
+    .await
 }
 
 /// Serves gRPC at a door until it stops, then lets what is under way end.

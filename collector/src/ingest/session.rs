@@ -98,6 +98,7 @@ impl Session {
             protocol: self.protocol,
             max_window_bytes: self.limits.window_bytes as u64,
             max_unanswered: self.limits.unanswered,
+            ..Welcome::default()
         }
     }
 

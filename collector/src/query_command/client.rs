@@ -1,17 +1,20 @@
 //! Asks a collector over HTTP, with TLS or without.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chokepoint_tls::{ClientFiles, HTTP_1, Stream, explain, is_this_host, read_secret};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::api::{ErrorAnswer, ErrorShown, PARTIAL};
@@ -213,6 +216,38 @@ impl Address {
         }
     }
 
+    /// Where it is, as it was written.
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Writes what is answered to a file, where it is well: of `limit` bytes at most.
+    ///
+    /// # Errors
+    /// There is no answer, it is longer, or the file does not take it.
+    pub(crate) async fn fetch(
+        &self,
+        path: &str,
+        limit: u64,
+        mut to: File,
+    ) -> Result<StatusCode, ClientError> {
+        let (mut response, connection) = self.begin(Method::GET, path, &[], None).await?;
+        let status = response.status();
+        let mut left = limit;
+        while status.is_success()
+            && let Some(frame) = response.body_mut().frame().await
+        {
+            let frame = frame.map_err(|error| self.broken(&error))?;
+            let Some(bytes) = frame.data_ref() else { continue };
+            left = left
+                .checked_sub(bytes.len() as u64)
+                .ok_or_else(|| ClientError::Failed(format!("it is longer than {limit} bytes")))?;
+            to.write_all(bytes).map_err(|error| ClientError::Failed(error.to_string()))?;
+        }
+        connection.abort();
+        Ok(status)
+    }
+
     async fn exchange(
         &self,
         method: Method,
@@ -220,6 +255,25 @@ impl Address {
         parameters: &[(&str, &str)],
         json: Option<Vec<u8>>,
     ) -> Result<(StatusCode, Bytes), ClientError> {
+        let (response, connection) = self.begin(method, path, parameters, json).await?;
+        let status = response.status();
+        if let Some(missing) = response.headers().get(&PARTIAL) {
+            tracing::warn!(?missing, "the answer is partial: a part of the store did not answer");
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+        connection.abort();
+        let body = body.map_err(|error| self.is_no_collector(error.as_ref()))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// The head of an answer, whose body comes with the connection that goes on beside it.
+    async fn begin(
+        &self,
+        method: Method,
+        path: &str,
+        parameters: &[(&str, &str)],
+        json: Option<Vec<u8>>,
+    ) -> Result<(Response<Incoming>, JoinHandle<()>), ClientError> {
         let unreachable = |reason: String| ClientError::Unreachable { url: self.url.clone(), reason };
         let connecting = TcpStream::connect((self.host.as_str(), self.port));
         let stream = match timeout(MAX_CONNECT_TIME, connecting).await {
@@ -240,7 +294,7 @@ impl Address {
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         // Its end is that of the answer, which is told there.
-        let connection = tokio::spawn(connection);
+        let connection = tokio::spawn(async move { drop(connection.await) });
         let parameters = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
         let separator = if parameters.is_empty() { "" } else { "?" };
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -261,14 +315,7 @@ impl Address {
             .body(Full::new(Bytes::from(json.unwrap_or_default())))
             .map_err(|error| ClientError::Failed(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
-        let status = response.status();
-        if let Some(missing) = response.headers().get(&PARTIAL) {
-            tracing::warn!(?missing, "the answer is partial: a part of the store did not answer");
-        }
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
-        connection.abort();
-        let body = body.map_err(|error| self.is_no_collector(error.as_ref()))?;
-        Ok((status, body.to_bytes()))
+        Ok((response, connection))
     }
 
     /// Of a connection that broke: the other end may have refused this one's certificate.

@@ -19,6 +19,9 @@ use chokepoint_proto::stream::{
 };
 use prost::Message;
 
+/// The build that all rows' stacks are in.
+pub const BUILD_ID: [u8; 3] = [1, 2, 3];
+
 pub const SECOND: u64 = 1_000_000_000;
 pub const MINUTE: u64 = 60 * SECOND;
 pub const HOUR: u64 = 60 * MINUTE;
@@ -132,12 +135,10 @@ impl Numbers {
             let module = Module {
                 kind: ModuleKind::Binary as i32,
                 path: self.string(&format!("/bin/{process}")),
-                build_id: vec![1, 2, 3],
+                build_id: BUILD_ID.to_vec(),
             };
             let module = position(&mut self.dictionary.modules, module);
-            // The same in every window, and above what SQLite's signed numbers hold.
-            let address =
-                name.bytes().fold(u64::MAX, |address, byte| address.wrapping_mul(257) ^ u64::from(byte));
+            let address = address_of(name);
             let lines = vec![Line { function, line: 7 }];
             let location = Location { module, address, lines, is_spin_wait: false };
             let location = position(&mut self.dictionary.locations, location);
@@ -152,6 +153,11 @@ impl Numbers {
         }
         parent
     }
+}
+
+/// Where a function is: the same in every window, and above what SQLite's signed numbers hold.
+pub fn address_of(function: &str) -> u64 {
+    function.bytes().fold(u64::MAX, |address, byte| address.wrapping_mul(257) ^ u64::from(byte))
 }
 
 fn position<T: PartialEq>(list: &mut Vec<T>, entry: T) -> u32 {

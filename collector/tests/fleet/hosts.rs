@@ -77,7 +77,7 @@ impl Hosts {
                 hello,
             };
             let (target, watched) = watch::channel(Some(target));
-            runtime.spawn(deliver(Arc::clone(&spool), Arc::clone(&status), Arc::default(), watched));
+            runtime.spawn(deliver(Arc::clone(&spool), Arc::clone(&status), Arc::default(), None, watched));
             Host { name, made: BTreeMap::new(), number, spool, status, target, _state: state }
         };
         Self { each: (0..count).map(host).collect(), first_unix_ns: this_hour() - 24 * HOUR }

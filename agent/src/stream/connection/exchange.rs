@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chokepoint_proto::stream::from_collector::Message;
-use chokepoint_proto::stream::{Command, FromCollector, Welcome};
+use chokepoint_proto::stream::{Command, FromCollector, SymbolsWanted, Welcome};
 use thiserror::Error;
 
 /// The version of the protocol that is spoken here.
@@ -30,7 +30,10 @@ pub enum Broken {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Said {
     /// Batches may be sent from now on.
-    Welcome,
+    Welcome {
+        /// Whether the collector takes symbols.
+        takes_symbols: bool,
+    },
     /// The batch is stored: it is not needed here any more.
     Stored(u64),
     /// The batch will never be stored, and the stream ends.
@@ -44,6 +47,8 @@ pub enum Said {
     Command(Command),
     /// Something that nobody waits for any more: the command's id.
     Cancel(u64),
+    /// Symbols that the collector lacks.
+    Wanted(SymbolsWanted),
     /// Nothing that is known here.
     Nothing,
 }
@@ -114,8 +119,9 @@ impl Exchange {
                 if welcome.protocol == 0 || welcome.protocol > PROTOCOL {
                     return Err(Broken::Version(welcome.protocol));
                 }
+                let takes_symbols = welcome.takes_symbols;
                 self.welcome = Some(welcome);
-                Ok(Said::Welcome)
+                Ok(Said::Welcome { takes_symbols })
             }
             (Some(Message::Welcome(_)), true) | (_, false) => Err(Broken::Welcome),
             (Some(Message::Answer(answer)), true) => {
@@ -131,6 +137,7 @@ impl Exchange {
             }
             (Some(Message::Command(command)), true) => Ok(Said::Command(command)),
             (Some(Message::Cancel(cancel)), true) => Ok(Said::Cancel(cancel.id)),
+            (Some(Message::SymbolsWanted(wanted)), true) => Ok(Said::Wanted(wanted)),
             // Of a later version: what must not be passed over comes with a new protocol.
             (None, true) => Ok(Said::Nothing),
         }
@@ -144,7 +151,7 @@ mod tests {
     use super::*;
 
     fn welcome(max_unanswered: u32) -> FromCollector {
-        let welcome = Welcome { protocol: 1, max_window_bytes: 100, max_unanswered };
+        let welcome = Welcome { protocol: 1, max_window_bytes: 100, max_unanswered, ..Welcome::default() };
         FromCollector { message: Some(Message::Welcome(welcome)) }
     }
 
@@ -156,7 +163,7 @@ mod tests {
     fn nothing_is_sent_before_welcome_and_no_more_than_allowed_after() {
         let mut exchange = Exchange::new();
         assert_eq!(exchange.sends_after(), None);
-        assert_eq!(exchange.take(welcome(2)), Ok(Said::Welcome));
+        assert_eq!(exchange.take(welcome(2)), Ok(Said::Welcome { takes_symbols: false }));
         assert_eq!(exchange.sends_after(), Some(0));
         exchange.sent(4);
         assert_eq!(exchange.sends_after(), Some(4));

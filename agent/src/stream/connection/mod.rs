@@ -24,6 +24,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::spool::{Spool, Spooled};
+use super::symbols::uploads::Uploads;
 use crate::demand::OnDemand;
 use crate::demand::commands::Commands;
 use backoff::Backoff;
@@ -124,6 +125,7 @@ pub async fn deliver(
     spool: Arc<SharedSpool>,
     status: Arc<Status>,
     on_demand: Arc<OnDemand>,
+    mut symbols: Option<Uploads>,
     mut target: watch::Receiver<Option<Target>>,
 ) {
     let mut backoff = Backoff::default();
@@ -143,7 +145,11 @@ pub async fn deliver(
         status.streams.fetch_add(1, Ordering::Relaxed);
         // They end with the stream: nobody could be told what came of them.
         let commands = Commands::new(Arc::clone(&on_demand));
-        let ended = one_stream(&current, &spool, &status, commands, &mut backoff, &mut target).await;
+        if let Some(symbols) = &mut symbols {
+            symbols.begin_stream();
+        }
+        let beside = Beside { commands, symbols: symbols.as_mut() };
+        let ended = one_stream(&current, &spool, &status, beside, &mut backoff, &mut target).await;
         let was_connected = status.is_connected.swap(false, Ordering::Relaxed);
         match ended {
             Ended::Stopped => return,
@@ -171,15 +177,35 @@ pub async fn deliver(
     }
 }
 
+/// What a stream has beside windows.
+struct Beside<'s> {
+    commands: Commands,
+    /// Where the collector names the functions of binaries.
+    symbols: Option<&'s mut Uploads>,
+}
+
+impl Beside<'_> {
+    /// What is to be said next.
+    async fn next(&mut self) -> Message {
+        match &mut self.symbols {
+            None => Message::Update(self.commands.next().await),
+            Some(symbols) => tokio::select! {
+                update = self.commands.next() => Message::Update(update),
+                message = symbols.next() => message,
+            },
+        }
+    }
+}
+
 async fn one_stream(
     to: &Target,
     spool: &SharedSpool,
     status: &Status,
-    commands: Commands,
+    beside: Beside<'_>,
     backoff: &mut Backoff,
     target: &mut watch::Receiver<Option<Target>>,
 ) -> Ended {
-    let Err(ended) = exchange_with(to, spool, status, commands, backoff, target).await;
+    let Err(ended) = exchange_with(to, spool, status, beside, backoff, target).await;
     ended
 }
 
@@ -187,7 +213,7 @@ async fn exchange_with(
     to: &Target,
     spool: &SharedSpool,
     status: &Status,
-    mut commands: Commands,
+    mut beside: Beside<'_>,
     backoff: &mut Backoff,
     target: &mut watch::Receiver<Option<Target>>,
 ) -> Result<std::convert::Infallible, Ended> {
@@ -204,7 +230,7 @@ async fn exchange_with(
 
     let (mut exchange, mut sender) = (Exchange::new(), Sender::with_limits(REMEMBERED));
     let welcome_due = tokio::time::Instant::now() + PATIENCE;
-    // What a command comes to goes out between batches: one of each in turn, so that neither holds the other up.
+    // What a command comes to, and symbols, go out between batches: one of each in turn, so that neither holds the other up.
     let (mut update, mut was_update) = (None, false);
     loop {
         let next = exchange.sends_after().and_then(|last| spool.lock().next_after(last));
@@ -212,7 +238,10 @@ async fn exchange_with(
             message = incoming.message() => {
                 let message = message.map_err(ended)?.ok_or(Ended::Closed)?;
                 match exchange.take(message)? {
-                    Said::Welcome => {
+                    Said::Welcome { takes_symbols } => {
+                        if let Some(symbols) = &mut beside.symbols {
+                            symbols.welcome(takes_symbols);
+                        }
                         tracing::info!(collector = to.collector, "connected");
                         status.is_connected.store(true, Ordering::Relaxed);
                     }
@@ -226,17 +255,22 @@ async fn exchange_with(
                         status.refused.fetch_add(1, Ordering::Relaxed);
                         return Err(Ended::Refused(sequence, reason));
                     }
-                    Said::Command(command) => commands.take(command),
-                    Said::Cancel(id) => commands.cancel(id),
+                    Said::Command(command) => beside.commands.take(command),
+                    Said::Cancel(id) => beside.commands.cancel(id),
+                    Said::Wanted(wanted) => {
+                        if let Some(symbols) = &mut beside.symbols {
+                            symbols.take(wanted);
+                        }
+                    }
                     Said::Nothing => {}
                 }
             }
-            told = commands.next(), if update.is_none() => update = Some(told),
+            told = beside.next(), if update.is_none() => update = Some(told),
             permit = out.reserve(), if next.is_some() || update.is_some() => {
                 let permit = permit.map_err(|_| Ended::Closed)?;
                 was_update = update.is_some() && (next.is_none() || !was_update);
                 if was_update && let Some(update) = update.take() {
-                    permit.send(say(Message::Update(update)));
+                    permit.send(say(update));
                     continue;
                 }
                 let Some(sequence) = next else { continue };
