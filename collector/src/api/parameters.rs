@@ -71,6 +71,12 @@ pub(super) const TYPE: Parameter = optional(
     "the part of a recording: wall, cpu, offcpu, blocked, queue, io, memory, lock, net, wait, idle; cpu where absent",
     "cpu",
 );
+pub(super) const HOST: Parameter = Parameter {
+    name: "host",
+    is_required: true,
+    description: "a host's name, or the beginning of its agent's identity",
+    example: "a",
+};
 pub(super) const WAIT: Parameter = optional(
     "wait",
     "how long to wait for the end before answering: up to 30s; not at all where absent",

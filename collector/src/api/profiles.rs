@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use super::answer::{Answer, Refused, json as answer_json, response};
 use super::caller::{not_from_elsewhere, operator};
 use super::endpoints::{BINARY, JSON, SVG, TEXT, USUAL_NODES};
-use super::parameters::{Asked, FROM_MS, LIMIT, NODES, Parameter, TYPE, UNTIL_MS, WAIT};
+use super::parameters::{Asked, FROM_MS, HOST, LIMIT, NODES, Parameter, TYPE, UNTIL_MS, WAIT};
 use super::{BASE, Door};
 use crate::clock::now_unix_ns;
 use crate::control::ask::Ask;
@@ -56,6 +56,7 @@ enum Does {
     Bursts,
     /// The recording as it came.
     Whole,
+    Processes,
 }
 
 /// Something that can be done.
@@ -89,7 +90,7 @@ const fn shows(
 }
 
 /// All of them.
-pub(super) const ACTIONS: [Action; 12] = [
+pub(super) const ACTIONS: [Action; 13] = [
     Action {
         method: "post",
         path: "/profile",
@@ -142,6 +143,12 @@ pub(super) const ACTIONS: [Action; 12] = [
         parameters: &[],
         does: Does::Whole,
     },
+    shows(
+        "/processes",
+        "The processes of a host that ran most in its agent's last window: what may be profiled now",
+        &[HOST],
+        Does::Processes,
+    ),
 ];
 
 /// Adds them to a router.
@@ -261,6 +268,12 @@ impl Door {
                 self.file(action, name, export).await
             }
             Does::Flame | Does::Timeline | Does::Bursts => self.show(action, &asked).await,
+            Does::Processes => {
+                let host = asked.text(HOST).unwrap_or_default();
+                let agent = whereabouts::of_host(host, &self.control.connected()).map_err(Refused::Demand)?;
+                let processes = self.control.processes(&agent).map_err(Refused::Demand)?;
+                answer_json(&processes, &self.limits).map_err(Refused::Query)
+            }
             Does::Whole => {
                 let finished = self.control.finished(id).map_err(Refused::Demand)?;
                 let whole = move || finished.json().map_err(Refused::Demand);

@@ -8,6 +8,7 @@
 pub mod ask;
 mod counts;
 mod numbers;
+mod processes;
 mod profiles;
 pub mod result;
 mod shown;
@@ -33,6 +34,7 @@ use self::result::Finished;
 use crate::clock::now_unix_ns;
 use crate::store::StoreError;
 
+pub use self::processes::{Heard, Process, Processes};
 pub use self::shown::{Outcome, Profiles as ShownProfiles, Shown, Verdict};
 
 /// What may be asked for, and what is kept.
@@ -118,6 +120,8 @@ struct Connected {
     agent: String,
     host: String,
     say: Say,
+    /// The processes of its last window, where it told of them.
+    processes: Option<Heard>,
 }
 
 #[derive(Default)]
@@ -180,7 +184,7 @@ impl Control {
         state.next_stream += 1;
         let stream = state.next_stream;
         let agent = hello.agent.iter().map(|byte| format!("{byte:02x}")).collect();
-        state.agents.insert(stream, Connected { agent, host: hello.host.clone(), say });
+        state.agents.insert(stream, Connected { agent, host: hello.host.clone(), say, processes: None });
         Link { control: Arc::clone(self), stream }
     }
 
@@ -194,6 +198,18 @@ impl Control {
             .into_iter()
             .map(|(agent, host)| whereabouts::Agent { agent: agent.to_owned(), host: host.to_owned() })
             .collect()
+    }
+
+    /// The processes that the agent with this identity told of last.
+    ///
+    /// # Errors
+    /// It has no stream any more.
+    pub fn processes(&self, agent: &whereabouts::Agent) -> Result<Processes, Refusal> {
+        let state = self.state();
+        let connected = state.agents.values().rev().find(|connected| connected.agent == agent.agent);
+        let connected = connected.ok_or_else(|| gone(&agent.agent))?;
+        let nothing = Processes { host: connected.host.clone(), ..Processes::default() };
+        Ok(connected.processes.as_ref().map_or(nothing, |heard| heard.shown(&connected.host)))
     }
 
     /// Has an agent make a profile. `agent` is its identity, `asker` whoever wants it. Needs a tokio runtime.
@@ -213,7 +229,7 @@ impl Control {
         let now = Instant::now();
         let mut state = self.state();
         let State { agents, profiles, .. } = &mut *state;
-        let gone = || Refusal::Unavailable(format!("the agent {agent} has no stream any more: ask again"));
+        let gone = || gone(agent);
         let (stream, connected) =
             agents.iter().rev().find(|(_, connected)| connected.agent == agent).ok_or_else(gone)?;
         profiles.expire(now, &self.limits);
@@ -341,6 +357,10 @@ impl Control {
     }
 }
 
+fn gone(agent: &str) -> Refusal {
+    Refusal::Unavailable(format!("the agent {agent} has no stream any more: ask again"))
+}
+
 fn no_profile(id: &str) -> Refusal {
     let id: String = id.chars().take(40).collect();
     Refusal::NotFound(format!(
@@ -349,6 +369,13 @@ fn no_profile(id: &str) -> Refusal {
 }
 
 impl Link {
+    /// Takes note of the processes of the agent's last window.
+    pub fn hear(&self, processes: Heard) {
+        if let Some(connected) = self.control.state().agents.get_mut(&self.stream) {
+            connected.processes = Some(processes);
+        }
+    }
+
     /// Takes note of what the agent says of a command. Needs a tokio runtime.
     pub fn take(&self, update: CommandUpdate) {
         let CommandUpdate { id: command, what: Some(what) } = update else { return };

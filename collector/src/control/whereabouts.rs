@@ -42,18 +42,10 @@ pub fn find(
     asker: &Asker,
 ) -> Result<Agent, Refusal> {
     if connected.is_empty() {
-        return Err(Refusal::NotFound("no agent has a stream to this collector now".to_owned()));
+        return Err(nobody());
     }
     if let Some(host) = &wanted.host {
-        let found: Vec<&Agent> = connected.iter().filter(|agent| agent.is_called(host)).collect();
-        return match found[..] {
-            [agent] => Ok(agent.clone()),
-            [] => Err(Refusal::NotFound(format!(
-                "no agent of a host {host:?} has a stream to this collector now; those that have: {}",
-                told(connected.iter())
-            ))),
-            _ => Err(several(&format!("host {host:?}"), &found)),
-        };
+        return of_host(host, connected);
     }
     let target = described(&wanted.target);
     if matches!(wanted.target, Target::Host(_) | Target::Pid(_)) {
@@ -79,6 +71,27 @@ pub fn find(
         }
         _ => Err(several(&target, &found)),
     }
+}
+
+/// The agent of a host, by the host's name or the beginning of the agent's identity.
+///
+/// # Errors
+/// None or several may be meant.
+pub fn of_host(host: &str, connected: &[Agent]) -> Result<Agent, Refusal> {
+    let found: Vec<&Agent> = connected.iter().filter(|agent| agent.is_called(host)).collect();
+    match found[..] {
+        [agent] => Ok(agent.clone()),
+        [] if connected.is_empty() => Err(nobody()),
+        [] => Err(Refusal::NotFound(format!(
+            "no agent of a host {host:?} has a stream to this collector now; those that have: {}",
+            told(connected.iter())
+        ))),
+        _ => Err(several(&format!("host {host:?}"), &found)),
+    }
+}
+
+fn nobody() -> Refusal {
+    Refusal::NotFound("no agent has a stream to this collector now".to_owned())
 }
 
 impl Agent {

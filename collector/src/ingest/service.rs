@@ -231,6 +231,9 @@ impl Ingest {
                 Ok(taken) => taken,
                 Err(status) => return status,
             };
+            if let Some(processes) = session.processes() {
+                link.hear(processes);
+            }
             let (answer, end) = match taken {
                 Taken::Stored => (Some(String::new()), None),
                 Taken::Refused(why) => {

@@ -9,6 +9,7 @@ use super::Limits;
 use super::batch::{self, Refused};
 use super::counts::{Count, Counts};
 use super::hello::{self, PROTOCOL};
+use crate::control::Heard;
 use crate::store::{Appended, Appender, Store, StoreError};
 
 /// One agent's stream.
@@ -18,6 +19,8 @@ pub struct Session {
     limits: Limits,
     counts: Arc<Counts>,
     protocol: u32,
+    /// The processes of the last window that was taken in.
+    processes: Option<Heard>,
 }
 
 /// What becomes of a batch.
@@ -88,7 +91,7 @@ impl Session {
             }
         })?;
         let protocol = hello.protocol.min(PROTOCOL);
-        Ok(Self { appender, checker: Checker::new(), limits, counts, protocol })
+        Ok(Self { appender, checker: Checker::new(), limits, counts, protocol, processes: None })
     }
 
     /// What the agent is told first.
@@ -117,6 +120,11 @@ impl Session {
         }
     }
 
+    /// The processes of the window that was taken in last, once.
+    pub fn processes(&mut self) -> Option<Heard> {
+        self.processes.take()
+    }
+
     /// The same, and says whether it was there before.
     pub(super) fn append(
         &mut self,
@@ -139,7 +147,11 @@ impl Session {
     fn try_take(&mut self, batch: &Batch, now_unix_ns: u64) -> Result<Result<Appended, StoreError>, Refused> {
         let mut window = batch::window(batch, &self.limits)?;
         let new = self.checker.take(&mut window)?;
+        let processes = Heard::take(&mut window);
         let appended = self.appender.append(batch, &window, &new, new.reset);
+        if matches!(appended, Ok(Appended::New)) {
+            self.processes = processes;
+        }
         if batch::is_skewed(&window, now_unix_ns) && matches!(appended, Ok(Appended::New)) {
             self.counts.add(Count::WindowsSkewed);
         }

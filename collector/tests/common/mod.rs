@@ -221,6 +221,7 @@ pub fn window(start_unix_ns: u64, duration_ns: u64, rows: &[Row], verdict: &str,
             notes: Vec::new(),
         }),
         cost: Some(Cost { cpu_ns: duration_ns / 200, resident_bytes: 1 << 20, ..Cost::default() }),
+        processes: None,
     }
 }
 

@@ -1,11 +1,13 @@
 //! Makes a window's message of its profile. The message is whole: its dictionary has all that it refers to.
 //!
 //! Threads become subjects: those of one name, of the processes of one name, with the same labels. Numbers of processes and threads are
-//! nowhere in it, nor what a single thread waited for: a collector keeps rows by all of these names, for years. For the same reason digits
-//! in the names of threads become `*` ([`group_name`]). A message is bounded; what is over is put together, and the losses say so.
+//! in no row, nor what a single thread waited for: a collector keeps rows by all of these names, for years. For the same reason digits
+//! in the names of threads become `*` ([`group_name`]). Beside the rows stand the processes that ran most, with their numbers, which no
+//! collector keeps. A message is bounded; what is over is put together, and the losses say so.
 
 pub mod counted;
 mod dictionary;
+mod processes;
 mod rows;
 
 use chokepoint_analysis::coverage::Coverage;
@@ -82,6 +84,7 @@ pub fn encode(
         verdict: diagnosis.map(verdict),
         losses: Some(losses(&profile.coverage, notes)),
         cost: Some(cost),
+        processes: processes::processes(profile, &mut labels_of),
         dictionary: Some(entries.finish()),
     }
 }

@@ -5,6 +5,7 @@ use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::profile::{
     Basis, Builder, Function, Header, Line, Location, LocationId, Module, ModuleKind, Sample, Unit,
 };
+use chokepoint_analysis::thread_time::{Parts, ThreadTime};
 use chokepoint_proto::dictionary::Receiver;
 use chokepoint_proto::stream::Dictionary;
 
@@ -148,6 +149,58 @@ fn classes_are_a_column_and_add_up_to_the_profiles() {
     assert_eq!((window.start_unix_ns, window.duration_ns), (10_000, 500));
     let losses = window.losses.expect("there are always some");
     assert_eq!((losses.captured, losses.notes), (5, vec!["so".to_owned()]));
+}
+
+/// A thread that ran and queued for so long.
+fn ran(pid: u32, tid: u32, cpu_ns: u64, queued_ns: u64, ended: bool) -> ThreadTime {
+    ThreadTime {
+        pid,
+        tid,
+        process_name: format!("p{pid}"),
+        thread_name: format!("t{tid}"),
+        cgroup_id: 0,
+        elapsed_ns: cpu_ns + queued_ns,
+        parts: Parts { on_cpu_ns: cpu_ns, woken_ns: queued_ns, ..Parts::default() },
+        user_share: None,
+        switches: 0,
+        ended,
+    }
+}
+
+#[test]
+fn the_processes_that_ran_most_and_live_are_told_with_their_numbers() {
+    let mut made = Made::new();
+    made.add(1, "web", &["[cpu.user]"], &["burn"], 1);
+    let mut profile = made.finish();
+    let told = |profile: &Profile| {
+        let labels = vec![
+            ("container", "server".to_owned()),
+            ("namespace", "shop".to_owned()),
+            ("pod", "web-0".to_owned()),
+        ];
+        let labels: Labels = labels.into();
+        encode(observed(profile), &Limits::default(), |_| Labels::clone(&labels)).processes
+    };
+    // A recording without the scheduler's events does not know who ran.
+    assert_eq!(told(&profile), None);
+    profile.thread_times = vec![
+        ran(7, 7, 10, 0, true),
+        // Its first thread has ended, the process has not.
+        ran(8, 8, 10, 0, true),
+        ran(8, 9, 10, 5, false),
+        ran(5, 5, 30, 0, false),
+        ran(0, 0, 1_000, 0, false),
+    ];
+    let processes = told(&profile).expect("it is known who ran");
+    let shown: Vec<_> = processes.processes.iter().map(|of| (of.pid, of.name.as_str(), of.cpu_ns)).collect();
+    assert_eq!(shown, [(5, "p5", 30), (8, "p8", 20)]);
+    assert_eq!(
+        (processes.processes[0].pod.as_str(), processes.processes[0].container.as_str()),
+        ("shop/web-0", "server")
+    );
+    profile.thread_times = (1..=100).map(|pid| ran(pid, pid, u64::from(pid), 0, false)).collect();
+    let processes = told(&profile).expect("it is known who ran");
+    assert_eq!((processes.processes.len(), processes.left_out, processes.processes[0].pid), (64, 36, 100));
 }
 
 #[test]

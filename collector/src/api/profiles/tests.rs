@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use chokepoint_proto::stream::command_update::What;
 use chokepoint_proto::stream::from_collector::Message;
-use chokepoint_proto::stream::{CommandUpdate, Hello, Part};
+use chokepoint_proto::stream::{CommandUpdate, Hello, Part, Process, Processes, Window};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use serde_json::Value;
@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::super::{Peer, router};
 use super::*;
 use crate::access::Caller;
-use crate::control::{Control, Link};
+use crate::control::{Control, Heard, Link};
 use crate::query::limits::Limits;
 use crate::store_in_memory::fleet;
 
@@ -118,6 +118,35 @@ async fn a_profile_is_asked_for_followed_and_fetched() {
     assert_eq!(list["profiles"].as_array().map(Vec::len), Some(1));
     assert_eq!(door.json("DELETE", &path, "").await.0, 200);
     assert_eq!(door.json("GET", &path, "").await.0, 404);
+}
+
+#[tokio::test]
+async fn the_processes_of_a_host_are_those_of_its_last_window() {
+    let door = Door::new();
+    let (status, none) = door.json("GET", "/processes?host=a", "").await;
+    assert_eq!((status, &none["processes"], &none["until_unix_ms"]), (200, &json!([]), &json!(0)), "{none}");
+    for pid in [7, 8] {
+        let process = Process { pid, name: "<img>".to_owned(), cpu_ns: 500_000_000, ..Process::default() };
+        let mut window = Window {
+            start_unix_ns: 1_000_000_000,
+            duration_ns: 1_000_000_000,
+            processes: Some(Processes { processes: vec![process], left_out: 3 }),
+            ..Window::default()
+        };
+        door.link.hear(Heard::take(&mut window).expect("there are some"));
+    }
+    let process = json!({"pid": 8, "name": "<img>", "cpus": 0.5, "pod": "", "container": ""});
+    let expected = json!({"host": "a", "until_unix_ms": 2_000, "window_ms": 1_000, "processes": [process], "left_out": 3});
+    // An agent is found by its identity, too.
+    for host in ["a", "07070707"] {
+        assert_eq!(door.json("GET", &format!("/processes?host={host}"), "").await, (200, expected.clone()));
+    }
+    let (status, refused) = door.json("GET", "/processes?host=b", "").await;
+    assert!(
+        status == 404 && refused["error"]["message"].to_string().contains("no agent of a host"),
+        "{refused}"
+    );
+    assert_eq!(door.json("GET", "/processes", "").await.0, 400);
 }
 
 #[tokio::test]
