@@ -38,6 +38,9 @@ pub struct Service {
     pub idle: u64,
     /// Hosts of which not enough is known to say.
     pub unknown: u64,
+    /// Headroom: how much of their CPUs its hosts have free, per cent, the median of them; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_free_pct: Option<f64>,
     /// What limits it, what most suffers from first; none where nothing does, or only single hosts do.
     pub constraints: Vec<Constraint>,
     /// What limits it on single hosts alone, which differ from the others in it.

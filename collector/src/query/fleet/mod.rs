@@ -68,7 +68,7 @@ pub fn fleet(
     let found: BTreeMap<Scope, Found> = scopes.iter().map(|scope| (*scope).clone()).zip(found).collect();
     let waits = waits(&by, &known);
     let history = History { reader, by: &by, past };
-    let telling = Telling { by: &by, found: &found, waits: &waits, history: &history };
+    let telling = Telling { by: &by, known: &known, found: &found, waits: &waits, history: &history };
     let mut services = in_parallel(&scopes, |scope| telling.service(scope))?;
     services.sort_by_key(|service| {
         let worst =
@@ -168,6 +168,7 @@ fn waits(by: &[String], known: &Known) -> Vec<Wait> {
 /// Puts what was found into words.
 struct Telling<'a> {
     by: &'a [String],
+    known: &'a Known,
     found: &'a BTreeMap<Scope, Found>,
     waits: &'a [Wait],
     history: &'a History<'a>,
@@ -185,6 +186,7 @@ impl Telling<'_> {
             healthy: found.judged.healthy as u64,
             idle: found.judged.idle as u64,
             unknown: found.judged.unknown as u64,
+            cpu_free_pct: self.known.cpu_free_pct(scope),
             constraints: told(&found.judged.constraints, false)?,
             exceptions: told(&found.judged.exceptions, true)?,
             missing: found.missing.clone(),

@@ -316,6 +316,19 @@ impl Known {
         self.covered_ns.get(host).map_or(all_ns, |covered| (*covered).min(all_ns))
     }
 
+    /// How much of their CPUs a scope's hosts have free, per cent: the median of them; `None` where none has told.
+    pub(super) fn cpu_free_pct(&self, scope: &Scope) -> Option<f64> {
+        let busy = |host: &String| {
+            let told = self.signals.get(host)?.iter().find(|signal| signal.name == TICK)?;
+            Some(told.value)
+        };
+        let hosts = self.times.get(scope)?.keys();
+        let mut free: Vec<f64> = hosts.filter_map(busy).map(|busy| (100.0 - busy).max(0.0)).collect();
+        free.sort_by(f64::total_cmp);
+        // Of an even number the lower one: nobody is promised more than there is.
+        free.get(free.len().saturating_sub(1) / 2).copied()
+    }
+
     /// The signals of a host.
     pub(super) fn signals_of(&self, host: &str, window_ns: u64) -> Option<Signals> {
         let signals = self.signals.get(host)?.clone();
@@ -338,5 +351,36 @@ pub(super) fn name_of(by: &[String], scope: &Scope) -> String {
             .map(|(name, value)| format!("{name}={value}"))
             .collect::<Vec<_>>()
             .join(" "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headroom_is_the_median_of_a_scopes_hosts() {
+        let mut known = Known::default();
+        let scope = vec!["web".to_owned()];
+        let definition = signals::definition(TICK).expect("it is one of ours");
+        for (host, busy) in [("a", Some(90.0)), ("b", Some(20.0)), ("c", Some(30.0)), ("d", None)] {
+            known.times.entry(scope.clone()).or_default().insert(host.to_owned(), Times::new());
+            let signal = busy.map(|value| Signal {
+                name: TICK.to_owned(),
+                instance: String::new(),
+                resource: definition.resource,
+                kind: definition.kind,
+                unit: definition.unit,
+                value,
+                steps: Distribution::of(vec![value]),
+                level: Level::None,
+                thresholds: None,
+            });
+            known.signals.entry(host.to_owned()).or_default().extend(signal);
+        }
+        assert_eq!(known.cpu_free_pct(&scope), Some(70.0));
+        known.signals.remove("b");
+        assert_eq!(known.cpu_free_pct(&scope), Some(10.0));
+        assert_eq!(known.cpu_free_pct(&vec!["db".to_owned()]), None);
     }
 }
