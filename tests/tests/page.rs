@@ -16,6 +16,8 @@ const WINDOW: &str = "1s";
 /// standard error of two tenths, and the variance two degrees of freedom on each side, at which Student's t asks for a change of more than
 /// four errors. Of 43 windows the error is a tenth and there are five degrees on each side, at which it asks for three.
 const PERIOD: Duration = Duration::from_secs(45);
+/// Of what the documentation shows: time enough for a verdict that stays.
+const PICTURED: Duration = Duration::from_secs(20);
 /// For these windows, on a machine that has other things to do: an unoptimised build takes its time to read them.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// Hosts of the fleet that is looked at: as many as the first view is to show within a second; what they did in two minutes.
@@ -23,6 +25,8 @@ const FLEET_HOSTS: u64 = 200;
 const FLEET_WINDOWS: u64 = 12;
 /// Burns CPU time in a container for as long as it lives.
 const SPIN: &[&str] = &["sh", "-c", "while :; do :; done"];
+/// What it is told: four threads of which each holds a mutex most of the time.
+const INVENTORY: [&str; 3] = ["mutex", "inside", "4"];
 /// A function's name, which runtimes write into a file of the process's own.
 const HOSTILE_FUNCTION: &str = "<img src=x onerror=owned=1>";
 /// A process's name; the kernel keeps 15 bytes of it.
@@ -81,6 +85,19 @@ fn renamed(program: &str, directory: &Path, name: &str) -> Command {
     Command::new(path)
 }
 
+/// A program that waits for its own lock.
+fn inventory(directory: &Path) -> Command {
+    renamed("bound_lock_c", directory, "inventory")
+}
+
+/// Keeps a picture for the documentation, where `BLESS` asks for that.
+fn keep_for_documentation(picture: &Path, view: &str) {
+    if std::env::var_os("BLESS").is_some() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(format!("{view}.png"));
+        std::fs::copy(picture, docs).expect("it can be written");
+    }
+}
+
 /// Uses the page as people do; screenshots go into `shots`.
 fn browse(serving: &Serving, shots: &Path, host: &str, times: [u64; 2]) -> Command {
     assert!(browser::is_installed(), "there is no chromium: cargo xtask setup --test installs it");
@@ -110,13 +127,17 @@ fn people_see_what_limits_a_host_and_what_proves_it() {
     skip_if!(in_vm(), "there is no browser");
     let directory = tempfile::tempdir().expect("a directory");
     let serving = Serving::start(&directory.path().join("store"), ANY_PORT, ANY_PORT);
-    let (host, from, changed, until) = {
-        let mut harm = renamed("jit_c", directory.path(), HOSTILE_PROCESS);
-        let _harm = Workload::start_program(harm.args(["3600000", HOSTILE_FUNCTION]));
-        let _lock = Workload::start("bound_lock_c", &["mutex", "inside", "4"]);
-        let shift = Workload::start("shift_c", &[&directory.path().join("count").to_string_lossy()]);
+    let (host, pictured, [from, changed, until]) = {
+        let _lock = Workload::start_program(inventory(directory.path()).args(INVENTORY));
+        let mut checkout = renamed("shift_c", directory.path(), "checkout");
+        let shift = Workload::start_program(checkout.arg(directory.path().join("count")));
         let _agent = stream(&serving, &directory.path().join("state"), &[]);
         wait_until_stored(&serving, 0);
+        let pictured = now_unix_s();
+        std::thread::sleep(PICTURED);
+        let pictured = format!("{pictured}-{}", now_unix_s());
+        let mut harm = renamed("jit_c", directory.path(), HOSTILE_PROCESS);
+        let _harm = Workload::start_program(harm.args(["3600000", HOSTILE_FUNCTION]));
         // Two periods of a program, of which one function takes twice the time in the second.
         let from = now_unix_s();
         std::thread::sleep(PERIOD);
@@ -125,13 +146,16 @@ fn people_see_what_limits_a_host_and_what_proves_it() {
         unsafe { libc::kill(shift.pid() as i32, libc::SIGUSR1) };
         std::thread::sleep(PERIOD);
         let until = now_unix_s();
-        (wait_until_stored(&serving, until), from, changed, until)
+        (wait_until_stored(&serving, until), pictured, [from, changed, until])
     };
     // From here on, the machine is the browser's.
     let shots = shots("views");
     let mut node = browse(&serving, &shots, &host, [from, until]);
-    node.env("CHANGED_AT", changed.to_string());
+    node.env("CHANGED_AT", changed.to_string()).env("SHOWN", pictured);
     succeeds(node, &shots);
+    for view in ["overview", "verdict", "explore", "host"] {
+        keep_for_documentation(&shots.join(format!("docs-{view}.png")), view);
+    }
 }
 
 #[test]
@@ -146,7 +170,7 @@ fn an_operator_has_a_profile_made_and_a_reader_looks_at_it() {
     let [tokens, reader, agent] = ["tokens", "reader", "agent"].map(|name| place(name).display().to_string());
     let serving = Serving::start_with(&place("store"), &["--tokens", &tokens], &["--token-file", &reader]);
     let from = now_unix_s();
-    let lock = Workload::start("bound_lock_c", &["mutex", "inside", "4"]);
+    let lock = Workload::start_program(inventory(directory.path()).args(INVENTORY));
     // Pods are profiled where there are any: not every machine can have a runtime for them.
     let mut containerd = Containerd::start();
     let socket = containerd.as_ref().map(|containerd| containerd.socket().display().to_string());
@@ -167,11 +191,15 @@ fn an_operator_has_a_profile_made_and_a_reader_looks_at_it() {
         let token = std::fs::read_to_string(place(role)).expect("it was made");
         node.env(name, token.trim());
     }
-    node.env("TARGET_PID", lock.pid().to_string());
+    node.env("TARGET_PID", lock.pid().to_string()).env("TARGET_NAME", "inventory");
     if containerd.is_some() {
         node.env("TARGET_POD", "shop/web-0").env("TARGET_CONTAINER", "side");
     }
     succeeds(node, &shots);
+    keep_for_documentation(&shots.join("docs-profile.png"), "profile");
+    if containerd.is_some() {
+        keep_for_documentation(&shots.join("docs-pod.png"), "pod");
+    }
 }
 
 #[test]

@@ -69,6 +69,16 @@ export function onlyOf(matchers: string, labels: ReadonlySet<string>): string {
     .join(",");
 }
 
+/** The one value that a label may have by what stands between braces; `undefined` where it may have several. */
+export function valueOf(matchers: string, label: string): string | undefined {
+  const matcher = parts(matchers).find((matcher) => labelOf(matcher) === label && /^(?:"(?:[^"\\]|\\.)*"|[A-Za-z0-9_]*)\s*=\s*"/.test(matcher));
+  try {
+    return matcher && (JSON.parse(matcher.slice(matcher.indexOf("=") + 1).trim()) as string);
+  } catch {
+    return undefined;
+  }
+}
+
 /** Whether labels fulfil what stands between braces; what cannot be read here, or is another dialect of regular expressions, excludes nothing. */
 export function admits(matchers: string, labels: Readonly<Record<string, string>>): boolean {
   return parts(matchers).every((matcher) => {

@@ -1,10 +1,10 @@
 /// <reference types="node" />
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { admits, against, and, escapeRegex, is, oneOf, onlyOf, quote, selector, split, typing } from "./selector";
+import { admits, against, and, escapeRegex, is, oneOf, onlyOf, quote, selector, split, typing, valueOf } from "./selector";
 import { bytes, count, duration, measured, percent, points, span } from "./units";
 import { address, read } from "./url";
-import { lengthMs, stepFor } from "./time";
+import { earlier, lengthMs, shownTime, stepFor, typedTime } from "./time";
 
 test("numbers have three digits that matter and a unit", () => {
   assert.deepEqual([0, 999, 1500, 2.5e6, 12_340_000_000, 90e9, 7200e9].map(duration), ["0 ns", "999 ns", "1.50 µs", "2.50 ms", "12.3 s", "1.50 min", "2.00 h"]);
@@ -64,4 +64,25 @@ test("steps are as long as a graph has room for", () => {
   assert.equal(stepFor(lengthMs("1000", "87400")), "600s");
   assert.equal(lengthMs("yesterday", "now"), 3600e3);
   assert.equal(lengthMs("now-1h30m", "now-30m"), 3600e3);
+});
+
+test("times are shown and typed by this browser's clock, and stay as they are where they were not touched", () => {
+  const at = new Date(2026, 0, 31, 9, 5, 7).getTime() / 1000;
+  assert.equal(shownTime(String(at)), "2026-01-31 09:05:07");
+  assert.deepEqual(["now-1h", "2026-01-31T12:00:00Z"].map(shownTime), ["now-1h", "2026-01-31T12:00:00Z"]);
+  const typed = (text: string, before = "now") => typedTime(text, before, at * 1000);
+  assert.equal(typed("2026-01-31 09:05:07"), String(at));
+  assert.deepEqual(["2026-01-31T09:05", " 9:05 ", "09:05:07"].map((text) => Number(typed(text)) - at), [-7, -7, 0]);
+  assert.equal(typed(shownTime(`${at}.25`), `${at}.25`), `${at}.25`);
+  assert.deepEqual(["now-1h", "2026-01-31T12:00:00Z", "99:99", ""].map((text) => typed(text)), ["now-1h", "2026-01-31T12:00:00Z", "99:99", ""]);
+});
+
+test("a baseline is as long a time, so much earlier", () => {
+  assert.deepEqual(earlier("now-1h", "now", 3600e3), { from: "now-7200s", until: "now-3600s" });
+  assert.deepEqual(earlier("100000", "100600", 600e3), { from: "99400", until: "100000" });
+});
+
+test("what a selection is of is read from its labels", () => {
+  const matchers = 'host="a",pod=~"web-.*", process = "x\\"=y","app.kubernetes.io/name"="b"';
+  assert.deepEqual(["host", "pod", "process", "app.kubernetes.io/name", "none"].map((label) => valueOf(matchers, label)), ["a", undefined, 'x"=y', "b", undefined]);
 });

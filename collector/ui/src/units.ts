@@ -108,8 +108,12 @@ const two = (value: number) => String(value).padStart(2, "0");
 
 /** A moment by this browser's clock; the day only where it is not today's. */
 export function moment(unixMs: number, nowMs: number = Date.now()): string {
+  const [day, time] = dayAndTime(unixMs);
+  return new Date(unixMs).toDateString() === new Date(nowMs).toDateString() ? time : `${day} ${time}`;
+}
+
+/** A day and a time of it by this browser's clock: 2026-01-31, 12:00:00. */
+export function dayAndTime(unixMs: number): [day: string, time: string] {
   const at = new Date(unixMs);
-  const time = `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
-  if (at.toDateString() === new Date(nowMs).toDateString()) return time;
-  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${time}`;
+  return [`${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())}`, `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`];
 }

@@ -3,9 +3,10 @@
 //
 //     node tests/browser.mjs URL DIRECTORY HOST FROM UNTIL
 //
-// Where READER_TOKEN and OPERATOR_TOKEN are set, its collector asks for tokens, its agent runs, and profiles of the process TARGET_PID are made.
+// Where READER_TOKEN and OPERATOR_TOKEN are set, its collector asks for tokens, its agent runs, and profiles of the process TARGET_PID, which is called TARGET_NAME, are made.
 //
-// Where FLEET is set, to a number of hosts, its collector has these and no agent. TARGET_POD and TARGET_CONTAINER are profiled, too, where they are set. Where CHANGED_AT is, the program shift_c changed then.
+// Where FLEET is set, to a number of hosts, its collector has these and no agent. TARGET_POD and TARGET_CONTAINER are profiled, too, where they are set. Where CHANGED_AT is, the program checkout changed then.
+// Where SHOWN is, as FROM-UNTIL, pictures for the documentation are made of that time.
 //
 // FROM and UNTIL are Unix seconds of what is looked at. Screenshots go into the directory. `tests/tests/page.rs` starts this, with data from a real agent.
 
@@ -56,8 +57,10 @@ const tools = {
   time: `from=${from}&until=${until}`,
   from: Number(from),
   until: Number(until),
-  /** When the program shift_c changed in between, where it did. */
+  /** When the program checkout changed in between, where it did. */
   changed: Number(process.env.CHANGED_AT) || undefined,
+  /** The time of which the documentation has pictures, where it is to have any. */
+  pictured: process.env.SHOWN?.split("-").map(Number),
   /** Goes to a view and waits until all of it is there. */
   async visit(page, path) {
     await page.goto(`${url}${path}`);

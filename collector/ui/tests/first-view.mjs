@@ -33,7 +33,15 @@ function watch() {
   new MutationObserver(look).observe(document, { childList: true, subtree: true, attributes: true });
 }
 
-/** Milliseconds since the address was given, and the hosts that are shown. */
+/** Bytes of the page's own files as they came, compressed: all but answers. */
+export function weight(page) {
+  return page.evaluate(() => {
+    const entries = [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")];
+    return entries.filter(({ name }) => !new URL(name).pathname.startsWith("/api/")).reduce((sum, entry) => sum + entry.encodedBodySize, 0);
+  });
+}
+
+/** Milliseconds since the address was given, the hosts that are shown, and what the page weighs. */
 export async function firstView(browser, address) {
   const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
   const page = await context.newPage();
@@ -43,8 +51,9 @@ export async function firstView(browser, address) {
   await page.waitForFunction(() => globalThis.seen.hosts_ms && globalThis.seen.all_ms);
   const { hosts_ms, all_ms } = await page.evaluate(() => globalThis.seen);
   const hosts = await page.locator(".hosts tbody tr").count();
+  const page_bytes = await weight(page);
   await context.close();
-  return { hosts_ms, all_ms, hosts };
+  return { hosts_ms, all_ms, hosts, page_bytes };
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {

@@ -1,6 +1,6 @@
 // Profiles on demand, of a real agent, at a collector that asks for tokens: a reader looks, an operator has them made.
 
-const { READER_TOKEN: READER, OPERATOR_TOKEN: OPERATOR, TARGET_PID: PID, TARGET_POD: POD, TARGET_CONTAINER: CONTAINER } = process.env;
+const { READER_TOKEN: READER, OPERATOR_TOKEN: OPERATOR, TARGET_PID: PID, TARGET_NAME: NAME, TARGET_POD: POD, TARGET_CONTAINER: CONTAINER } = process.env;
 /** An unoptimized agent loads its programs and names what they saw, on a machine that has other things to do. */
 const MADE_MS = 240_000;
 
@@ -45,6 +45,7 @@ async function pod(page, { host, visit, settled, shot, accessible, address, asse
   const cpus = Number(await page.getByRole("region", { name: "Containers" }).locator("tbody tr", { hasText: CONTAINER }).locator("td.number").first().innerText());
   assert(cpus > 0, "a container that computes has used no CPU");
   await shot(page, `pod-${name}`);
+  if (name === "light") await shot(page, "docs-pod", false);
   await accessible(page, `pod, ${name}`);
   equal(Math.max(0, await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)), 0, `pod, ${name}: pixels that the page is too wide`);
   await page.getByRole("link", { name: "Profile now" }).last().click();
@@ -84,12 +85,23 @@ export const tests = {
   },
 
   "an operator profiles a process, and sees what limits it, when, and in which stacks": {
-    async run(page, { host, visit, address, settled, assert, equal }) {
+    async run(page, { host, visit, address, settled, shot, accessible, assert, equal }) {
       await as(page, OPERATOR);
       await visit(page, "/profile");
       await page.getByLabel("Host", { exact: true }).selectOption(host);
       await page.getByLabel("Profile", { exact: true }).selectOption("pid");
-      await page.getByLabel("Which").fill(PID);
+      // It is chosen among those that its agent has seen running, sought by a part of its name.
+      const listed = page.getByRole("region", { name: `Processes of ${host}` }).locator("tbody tr");
+      await listed.nth(1).waitFor({ timeout: MADE_MS });
+      await page.getByLabel("Which").fill(NAME.slice(2));
+      await page.waitForFunction((name) => [...document.querySelectorAll(".processes td.name")].every((cell) => cell.textContent.includes(name)), NAME);
+      const row = listed.filter({ has: page.getByRole("button", { name: `Profile process ${PID}, ${NAME}` }) });
+      assert(Number((await row.locator("td").first().innerText())) > 0, `it uses no CPU: ${await row.innerText()}`);
+      await shot(page, "profile-processes", false);
+      await accessible(page, "processes");
+      await row.getByRole("button").click();
+      equal(await page.getByLabel("Which").inputValue(), PID, "the process that was chosen");
+      equal((await address(page)).searchParams.get("which"), PID, "the process in the address");
       await page.getByLabel("Samples a second").selectOption("199");
       await page.getByLabel("For", { exact: true }).selectOption("5s");
       await page.getByRole("button", { name: "Profile now" }).click();
@@ -99,6 +111,7 @@ export const tests = {
       await settled(page);
       const text = await page.locator("main").innerText();
       for (const told of [`pid ${PID}`, "Evidence", "What to do", "Threads over time", "Within seconds"]) assert(text.includes(told), `${told} is missing: ${text}`);
+      await shot(page, "docs-profile", false);
       const param = async (name) => (await address(page)).searchParams.get(name);
       // A burst is chosen by pulling, and its stacks are shown.
       const all = await page.locator(".facts").last().innerText();
@@ -140,6 +153,18 @@ export const tests = {
       await page.mouse.down();
       await page.mouse.move(lane.x + lane.width * 0.6, lane.y + 5, { steps: 4 });
       await page.mouse.up();
+      await page.waitForFunction(() => new URL(location.href).searchParams.has("from_ms"));
+      await page.getByRole("button", { name: "All of it" }).click();
+      await page.waitForFunction(() => !new URL(location.href).searchParams.has("from_ms"));
+      await settled(page);
+      // By keyboard: from moment to moment, to the next thread, and along its lane.
+      await page.locator(".lanes canvas").first().focus();
+      await page.keyboard.press("ArrowRight");
+      assert(/ at .+s: /.test(await page.locator(".told").innerText()), `the moment says ${await page.locator(".told").innerText()}`);
+      await page.keyboard.press("ArrowDown");
+      assert(await page.locator(".lanes canvas").nth(1).evaluate((canvas) => canvas === document.activeElement), "the next lane is not come to");
+      for (let step = 0; step < 3; step++) await page.keyboard.press("Shift+ArrowRight");
+      await page.keyboard.press("Enter");
       await page.waitForFunction(() => new URL(location.href).searchParams.has("from_ms"));
       await page.getByLabel("of", { exact: true }).selectOption("lock");
       await settled(page);

@@ -32,11 +32,11 @@ async function withLatencies(page, { from, until }) {
   await page.route("**/api/v1/retransmits**", (route) => route.fulfill({ json: { peers, others: 7 } }));
 }
 
-async function everyView(page, tools, name) {
-  const { host, time, from, until, visit, settled, shot, accessible, equal } = tools;
+/** Addresses of all views, of what is stored. */
+function pathsOf({ host, time, from, until }) {
   const middle = Math.round((from + until) / 2);
   const query = `wall{host="${host}",class!="idle"}`;
-  const paths = {
+  return {
     overview: `/?${time}`,
     verdict: `/verdict?host=${encoded(host)}&${time}`,
     explore: `/explore?query=${encoded(query)}&by=process&${time}`,
@@ -44,14 +44,18 @@ async function everyView(page, tools, name) {
     "profile-empty": `/profile?host=${encoded(host)}`,
     compare: `/compare?query=${encoded(query)}&by=process&from=${middle}&until=${until}&before_from=${from}&before_until=${middle}`,
   };
-  for (const [view, path] of Object.entries(paths)) {
+}
+
+async function everyView(page, tools, name) {
+  const { visit, settled, shot, accessible, equal } = tools;
+  for (const [view, path] of Object.entries(pathsOf(tools))) {
     await visit(page, path);
     // Answers that depend on others come later.
     await page.waitForTimeout(300);
     await settled(page);
     await harmless(page, tools);
     await shot(page, `${view}-${name}`);
-    // What a screen shows of it: the documentation has these.
+    // What a screen shows of it.
     await shot(page, `${view}-${name}-screen`, false);
     await accessible(page, `${view}, ${name}`);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
@@ -168,6 +172,22 @@ export const tests = {
   "every view, dark": { options: { colorScheme: "dark" }, run: (page, tools) => everyView(page, tools, "dark") },
   "every view, 400 px": { options: { viewport: { width: 400, height: 800 } }, run: (page, tools) => everyView(page, tools, "narrow") },
 
+  "what the documentation shows": {
+    async run(page, { host, pictured, visit, settled, shot }) {
+      if (!pictured) return console.log("  SHOWN is not set: no pictures are made");
+      const [from, until] = pictured;
+      const of = pathsOf({ host, time: `from=${from}&until=${until}`, from, until });
+      const explored = encoded(`wall{host="${host}",process=~"checkout|inventory",class!="idle"}`);
+      const paths = { ...of, explore: `/explore?query=${explored}&by=process&from=${from}&until=${until}` };
+      for (const view of ["overview", "verdict", "explore", "host"]) {
+        await visit(page, paths[view]);
+        await page.waitForTimeout(300);
+        await settled(page);
+        await shot(page, `docs-${view}`, false);
+      }
+    },
+  },
+
   "the overview answers what limits, where, since when, and what to do": {
     async run(page, { url, host, time, address, settled, assert, equal }) {
       const answer = await (await fetch(`${url}/api/v1/overview?${time}`)).json();
@@ -198,22 +218,188 @@ export const tests = {
   },
 
   "services are told by what limits them on their hosts": {
-    async run(page, { url, host, time, visit, assert }) {
+    async run(page, { url, host, time, visit, address, assert, equal }) {
       const { scopes } = await (await fetch(`${url}/api/v1/decomposition?query=${encoded('wall{class!="idle"}')}&by=service&limit=40&${time}`)).json();
       // Some service that waits: what computes most would be first anyway.
       const cpu = ({ weights }) => weights[0] + weights[1];
       const service = scopes.slice(0, 10).reduce((least, scope) => (cpu(scope) < cpu(least) ? scope : least)).labels;
       const behind = { labels: { service: "store" }, address: "10.0.0.5:5432", hosts: ["b"], code: "io.read" };
       const constraint = { code: "net.downstream", hosts: 6, share_of_hosts: 0.3, named_hosts: ["a"], severity: 3, confidence: 0.9, share: 0.5, summary: "it waits for another service", since_unix_ms: 1, since_is_earlier: true, waits_for: [behind], next_step: "mend that one" };
-      const told = { hosts: 20, healthy: 0, idle: 0, unknown: 0, constraints: [], exceptions: [], missing: [] };
+      const told = { hosts: 20, healthy: 0, idle: 0, unknown: 0, cpu_free_pct: 12.5, constraints: [], exceptions: [], missing: [] };
       const outlier = { host, among: service, hosts: 20, code: "io.read", differences: [{ name: "block.utilization", unit: "%", value: 99, median: 10 }] };
       await page.route("**/api/v1/fleet?**", (route) => route.fulfill({ json: { from_unix_ms: 0, until_unix_ms: 9e12, services: [{ ...told, labels: service, constraints: [constraint] }], left_out: 0, outliers: [outlier], neighbours: [], missing: ["stacks of one service"] } }));
       await visit(page, `/?${time}`);
       // What is worst comes first, however little CPU it uses.
       const row = await page.getByRole("region", { name: "Services" }).locator("tbody tr").first().innerText();
-      for (const has of ["critical", "net.downstream", "on 6 of 20 hosts", "it waits for another service", "behind it: store, limited by io.read", "mend that one", service.service]) assert(row.includes(has), `${has} is missing: ${row}`);
+      for (const has of ["critical", "net.downstream", "on 6 of 20 hosts", "it waits for another service", "behind it: store, limited by io.read", "mend that one", "12.5 %", service.service]) assert(row.includes(has), `${has} is missing: ${row}`);
       await page.waitForSelector(`li:has-text("${host}, of 20 of")`);
       await page.waitForSelector("[role=note]:has-text('stacks of one service')");
+      // Sorted, and sought in by what limits them.
+      const rows = page.getByRole("region", { name: "Services" }).locator("tbody tr");
+      await page.getByPlaceholder("Find services").fill("net.downstream");
+      await page.waitForFunction(() => document.querySelectorAll(".limited tbody tr").length === 1);
+      await page.getByPlaceholder("Find services").fill("no such service");
+      await page.waitForSelector("text=No service matches");
+      await page.getByPlaceholder("Find services").fill("");
+      await page.getByRole("button", { name: "Service", exact: true }).click();
+      equal((await address(page)).searchParams.get("sort_services"), "name", "what services are sorted by in the address");
+      const names = await rows.locator("td.name").allInnerTexts();
+      equal(names, [...names].sort((a, b) => a.localeCompare(b)), "services by name");
+      await page.getByRole("button", { name: "CPU free", exact: true }).last().click();
+      assert((await rows.first().innerText()).includes("12.5 %"), "the service with the least headroom is not first");
+    },
+  },
+
+  "services whose constraints take too long are shown all the same": {
+    expected: /504 \(Gateway Timeout\)/,
+    async run(page, { time, visit, assert }) {
+      await page.route("**/api/v1/fleet?**", (route) => route.fulfill({ status: 504, json: { error: { code: "too_slow", message: "the query took too long: ask for less time" } } }));
+      await visit(page, `/?${time}`);
+      await page.waitForSelector("[role=alert]:has-text('What limits services: the query took too long')");
+      const rows = page.getByRole("region", { name: "Services" }).locator("tbody tr");
+      assert((await rows.count()) > 0 && (await rows.first().innerText()).includes("not judged"), `services: ${await rows.allInnerTexts()}`);
+    },
+  },
+
+  "a store of which a part does not answer is told on every view, and of files": {
+    async run(page, tools) {
+      const { host, time, visit, settled, shot, accessible } = tools;
+      const silent = "the shard 10.0.0.7:8123 does not answer";
+      await page.route("**/api/v1/**", async (route) => {
+        const answer = await route.fetch().catch(() => undefined);
+        // The view that asked has been left.
+        if (!answer) return route.abort().catch(() => {});
+        const isJson = answer.headers()["content-type"] === "application/json" && !route.request().url().includes("/speedscope");
+        const headers = { ...answer.headers(), "x-chokepoint-partial": silent };
+        if (isJson) return route.fulfill({ response: answer, headers, json: { partial: [silent], ...(await answer.json()) } });
+        return route.fulfill({ response: answer, headers });
+      });
+      // What each view says it of.
+      const of = {
+        overview: ["What limits the fleet", "Time by service", "What limits services"],
+        verdict: [`What limits ${host}`, "What limited it over time", "The flame graph", "What was lost"],
+        explore: ["Over time", "The flame graph", "What was lost"],
+        host: [host, "Thread time", "Run-queue latency", "Disk latency", "Retransmits", "Signals"],
+        compare: ["Whether it is real", "The flame graph of both", "Before: What was lost"],
+        "profile-empty": ["Profiles"],
+      };
+      for (const [view, path] of Object.entries(pathsOf(tools))) {
+        await visit(page, path);
+        await page.waitForTimeout(300);
+        await settled(page);
+        for (const what of of[view]) await page.waitForSelector(`[role=note]:has-text("${what}: a part of the store did not answer"):has-text("${silent}")`);
+        await shot(page, `partial-${view}`, false);
+        await accessible(page, `partial, ${view}`);
+      }
+      await visit(page, `/explore?query=${encoded(`cpu{host="${host}"}`)}&${time}`);
+      const download = page.waitForEvent("download");
+      await page.getByRole("button", { name: "folded", exact: true }).click();
+      await download;
+      await page.waitForSelector(`[role=alert]:has-text("The file lacks"):has-text("${silent}")`);
+    },
+  },
+
+  "the proof is zoomed to the function that the verdict names": {
+    async run(page, { url, host, time, visit, address, equal }) {
+      const asked = await fetch(`${url}/api/v1/constraints?query=${encoded(`{host="${host}"}`)}&by=host&diagnosis=true&${time}`);
+      const answer = await asked.json();
+      const [constraint] = answer.scopes[0].constraints;
+      Object.assign(constraint.diagnosis.verdict, { processes: ["web"], culprits: [], functions: ["rebuild"] });
+      await page.route("**/api/v1/constraints?**", (route) => route.fulfill({ json: answer }));
+      const strings = ["", "all", "web", "main", "rebuild", "other", "[futex]"];
+      const kinds = ["root", "label", "class", "activity", "user", "kernel", "jit", "interpreter", "no-symbol", "merged"];
+      const frames = { name: [1, 2, 3, 4, 5, 6], file: [0, 0, 0, 0, 0, 0], module: [0, 0, 0, 0, 0, 0], kind: [0, 1, 4, 4, 4, 2] };
+      // In web, main calls other and rebuild, which waits.
+      const nodes = { parent: [0, 0, 1, 2, 2, 4], frame: [0, 1, 2, 4, 3, 5] };
+      const side = { samples: 1000, weight: 100, self: [0, 0, 0, 40, 0, 60], total: [100, 100, 100, 40, 60, 60] };
+      await page.route("**/api/v1/flamegraph?**", (route) => route.fulfill({ json: { query: "wall", title: "", unit: "ns", from_unix_ms: 0, until_unix_ms: 1, strings, kinds, frames, nodes, sides: [side], merged_nodes: 0 } }));
+      await visit(page, `/verdict?host=${encoded(host)}&${time}`);
+      const canvas = page.locator(".flame canvas");
+      await canvas.focus();
+      // From what is zoomed to, down is what it called.
+      await page.keyboard.press("ArrowDown");
+      equal((await page.locator(".flame [aria-live]").innerText()).split(":")[0], "[futex]", "what the zoomed function is told to call");
+      await page.getByRole("button", { name: "Show all" }).click();
+      equal((await address(page)).searchParams.get("zoom"), "all", "the zoom in the address");
+    },
+  },
+
+  "nothing but the page's own files runs": {
+    expected: /Content Security Policy|Trusted/i,
+    async run(page, { url, visit, assert }) {
+      const answer = await fetch(`${url}/`);
+      const policy = answer.headers.get("content-security-policy") ?? "";
+      for (const said of ["default-src 'none'", "script-src 'self'", "require-trusted-types-for 'script'", "frame-ancestors 'none'"]) assert(policy.includes(said), `the policy is ${policy}`);
+      assert(!policy.includes("unsafe"), `the policy is ${policy}`);
+      await visit(page, "/");
+      const owned = await page.evaluate(async () => {
+        const tries = [
+          () => document.body.append(Object.assign(document.createElement("script"), { textContent: "globalThis.owned = 1" })),
+          () => (document.body.innerHTML += "<img src=x onerror='globalThis.owned = 1'>"),
+          () => document.body.setAttribute("onclick", "globalThis.owned = 1"),
+          () => new Function("globalThis.owned = 1")(),
+        ];
+        for (const attempt of tries) {
+          try {
+            attempt();
+          } catch {
+            // It is refused, as it should be.
+          }
+        }
+        document.body.click();
+        await new Promise((resolve) => setTimeout(resolve, 200));
+        return globalThis.owned;
+      });
+      assert(owned === undefined, "what was put into the page ran");
+    },
+  },
+
+  "times are read and typed as people have them": {
+    async run(page, { from, until, visit, address, settled, assert, equal }) {
+      await visit(page, `/?from=${from}&until=${until}`);
+      const field = page.getByLabel(/^From:/);
+      const shown = await field.inputValue();
+      assert(/^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(shown), `the time is shown as ${shown}`);
+      // What was not touched stays as it is.
+      await page.getByRole("button", { name: "Show" }).click();
+      equal((await address(page)).searchParams.get("from"), String(from), "the begin");
+      const [day, time] = shown.split(" ");
+      await field.fill(`${day} ${time.slice(0, 5)}`);
+      await page.getByRole("button", { name: "Show" }).click();
+      await settled(page);
+      equal((await address(page)).searchParams.get("from"), String(from - (from % 60)), "the begin of the minute");
+      // A baseline is as long a time, earlier.
+      await visit(page, `/compare?from=${from}&until=${until}`);
+      equal(await page.getByLabel("Baseline").inputValue(), "just", "the baseline where none was chosen");
+      await page.getByLabel("Baseline").selectOption("day");
+      const params = (await address(page)).searchParams;
+      equal([params.get("before_from"), params.get("before_until")], [from - 86_400, until - 86_400].map(String), "a day earlier");
+    },
+  },
+
+  "a host's resources have levels, and its agent's cost is told": {
+    async run(page, { host, time, visit, assert, address, settled }) {
+      await visit(page, `/host?host=${encoded(host)}&${time}`);
+      const resources = await page.getByRole("region", { name: "Resources" }).innerText();
+      for (const told of ["Utilization", "Saturation", "Errors", "CPU", "Memory", "Block devices", "Network", "TCP", "Limits"]) assert(resources.includes(told), `${told} is missing: ${resources}`);
+      // More threads want to run than there are CPUs.
+      assert((await page.locator(".use .value.critical, .use .value.warning").count()) > 0, "nothing has a level");
+      const text = await page.locator("main").innerText();
+      for (const told of ["The agent itself: what it costs, and what it lost", "resident", "program cpu", "samples"]) assert(text.includes(told), `${told} is missing`);
+      // What is chosen is in the address.
+      const queue = page.getByRole("region", { name: "Run-queue latency" }).getByLabel("of", { exact: true });
+      const chosen = await queue.locator("option").nth(1).getAttribute("value");
+      await queue.selectOption(chosen);
+      assert((await address(page)).searchParams.get("run-queue") === chosen, "the latency that is shown is not in the address");
+      await page.reload();
+      await settled(page);
+      assert((await queue.inputValue()) === chosen, "the latency is no link");
+      // From a selection to a profile of what its labels name.
+      await visit(page, `/explore?query=${encoded(`cpu{host="${host}",process="checkout"}`)}&${time}`);
+      await page.locator(".asked").getByRole("link", { name: "Profile now" }).click();
+      await page.waitForURL(/\/profile\?/);
+      const { searchParams } = await address(page);
+      assert(searchParams.get("host") === host && searchParams.get("what") === "pid" && searchParams.get("which") === "checkout", `asked for ${searchParams}`);
     },
   },
 
@@ -412,7 +598,7 @@ export const tests = {
       if (!changed) return console.log("  CHANGED_AT is not set: nobody knows what changed");
       // The second of the change is neither before nor after.
       const times = `from=${changed + 1}&until=${until}&before_from=${from}&before_until=${changed - 1}`;
-      await visit(page, `/compare?query=${encoded('cpu{process="shift_c"}')}&${times}&step=1s`);
+      await visit(page, `/compare?query=${encoded('cpu{process="checkout"}')}&${times}&step=1s`);
       const functions = page.getByRole("region", { name: "Functions, without what they called" });
       const row = (name) => functions.locator("tbody tr", { hasText: name }).innerText();
       assert((await row("price_order")).includes("▲ grew"), `the function that takes twice the time: ${await functions.innerText()}`);
@@ -431,7 +617,7 @@ export const tests = {
       await functions.getByRole("button", { name: "price_order" }).click();
       await page.waitForSelector("text=Callers and callees of");
       // The same time twice has not changed.
-      await visit(page, `/compare?query=${encoded('cpu{process="shift_c"}')}&from=${from}&until=${changed - 1}&before_from=${from}&before_until=${changed - 1}&step=1s`);
+      await visit(page, `/compare?query=${encoded('cpu{process="checkout"}')}&from=${from}&until=${changed - 1}&before_from=${from}&before_until=${changed - 1}&step=1s`);
       await settled(page);
       assert((await page.locator("td.grew, td.shrank").filter({ hasText: /grew|shrank/ }).count()) === 0, "a change is found where there is none");
     },
@@ -445,6 +631,27 @@ export const tests = {
       });
       await visit(page, `/?${time}`);
       await page.waitForSelector("[role=note]:has-text('is not shown')");
+    },
+  },
+
+  "what is on its way says so, and hosts do not wait for services": {
+    async run(page, { time, host, visit, assert }) {
+      let answer;
+      const held = new Promise((resolve) => (answer = resolve));
+      await page.route("**/api/v1/overview**", async (route) => {
+        await held;
+        await route.continue();
+      });
+      const asked = [];
+      page.on("request", (request) => asked.push(new URL(request.url()).pathname));
+      const visited = visit(page, `/?${time}`);
+      await page.waitForSelector("text=What limits the fleet: on its way");
+      assert((await page.locator('[aria-busy="true"]').count()) > 0, "nothing is told to be busy");
+      assert(!asked.includes("/api/v1/fleet"), "services are asked for before hosts are there");
+      answer();
+      await visited;
+      await page.waitForSelector(`.hosts tbody tr:has-text("${host}")`);
+      assert(asked.includes("/api/v1/fleet"), "services are not asked for");
     },
   },
 

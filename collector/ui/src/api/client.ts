@@ -7,6 +7,11 @@ const BASE = "/api/v1";
 /** Times that a busy collector is asked again, and how long it is left alone before, milliseconds. */
 const TRIES = 3;
 const PAUSE_MS = 1500;
+/** The status of what took the collector too long: it will the next time, too, and is asked for again so many times less often. */
+const TOO_SLOW = 504;
+const SLOWER = 10;
+/** The header of an answer that is not of all of the store. Answers in JSON have it as the field `partial`, too. */
+const PARTIAL = "x-chokepoint-partial";
 
 /** Why there is no answer. */
 export class Refused extends Error {
@@ -75,14 +80,22 @@ export async function have<T>(address: string, sent: Sent): Promise<T> {
   return (await (await request(address, undefined, sent)).json()) as T;
 }
 
-/** Has the browser keep an answer as a file. A link would not send the token. */
-export async function download(address: string, name: string): Promise<void> {
+/** Has the browser keep an answer as a file, and says what is missing of it. A link would not send the token. */
+export async function download(address: string, name: string): Promise<string> {
   const answer = await request(address);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await answer.blob());
   link.download = name;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  const lacking = answer.headers.get(PARTIAL);
+  return lacking ? `The file lacks what a part of the store did not tell: ${lacking}` : "";
+}
+
+/** What answers lack because a part of the collector's store did not answer, each a sentence and once. */
+export function lacking(...answers: unknown[]): string[] {
+  const told = answers.flatMap((answer) => (answer as { partial?: string[] } | undefined)?.partial ?? []);
+  return [...new Set(told)];
 }
 
 /** An answer that is on its way, came, or does not come. While the next is on its way, the last stays. */
@@ -111,6 +124,7 @@ export function useAnswer<T>(address: string | undefined, everyMs?: number): Ask
     const stop = new AbortController();
     let timer: number | undefined;
     const begin = async () => {
+      let pauseMs = everyMs ?? 0;
       try {
         const answer = await ask<T>(address, stop.signal);
         setAsked({ answer, isLoading: false, atMs: Date.now(), address });
@@ -119,8 +133,9 @@ export function useAnswer<T>(address: string | undefined, everyMs?: number): Ask
         const why = error instanceof Refused ? error : new Refused(0, "failed", String(error));
         // An answer of the same address is better than none: it stays, with the error beside it.
         setAsked((before) => ({ ...before, answer: before.address === address ? before.answer : undefined, error: why, isLoading: false }));
+        if (why.status === TOO_SLOW) pauseMs *= SLOWER;
       }
-      if (everyMs) timer = window.setTimeout(onTime, everyMs);
+      if (everyMs) timer = window.setTimeout(onTime, pauseMs);
     };
     const onTime = () => {
       if (document.visibilityState === "visible") void begin();

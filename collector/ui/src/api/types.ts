@@ -133,6 +133,8 @@ export interface Service {
   healthy: number;
   idle: number;
   unknown: number;
+  /** Of the CPUs of its hosts: the median of them. */
+  cpu_free_pct?: number;
   constraints: ServiceConstraint[];
   exceptions: ServiceConstraint[];
   missing: string[];
@@ -236,6 +238,26 @@ export interface Change {
 
 export interface Agents {
   agents: { labels: Labels; kernel: string; last_window_unix_ms: number; dropped_batches: number; notes?: string[]; given_up?: string[] }[];
+}
+
+/** The processes of a host that ran most in its agent's last window. */
+export interface Processes {
+  host: string;
+  /** 0 where the agent has told of none since it connected. */
+  until_unix_ms: number;
+  window_ms: number;
+  processes: HostProcess[];
+  left_out: number;
+}
+
+export interface HostProcess {
+  pid: number;
+  name: string;
+  /** In use, on average over the window. */
+  cpus: number;
+  /** namespace/name; empty where none is known, as is the container. */
+  pod: string;
+  container: string;
 }
 
 /** Who asks: without tokens everybody has every role. */

@@ -25,11 +25,13 @@ export interface Shown {
   of?: string;
   only?: string;
   fold?: string;
+  /** What functions are sorted by. */
+  by_column?: string;
 }
 
 /** What of an address is a panel's. */
-export function shownBy({ search, zoom, colour, turn, show, of, only, fold }: Readonly<Record<string, string>>): Shown {
-  return { search, zoom, colour, turn, show, of, only, fold };
+export function shownBy({ search, zoom, colour, turn, show, of, only, fold, by_column }: Readonly<Record<string, string>>): Shown {
+  return { search, zoom, colour, turn, show, of, only, fold, by_column };
 }
 
 interface Props {
@@ -170,7 +172,7 @@ export function FlamePanel({ graph: measured, label, shown, onChange, file, file
         </div>
       ) : (
         <div class={`split ${show}`}>
-          {show !== "flame" && <FunctionTable graph={folded} matches={search ? (isInverted ? find(folded, search).frames : found?.frames) : undefined} onSearch={onSearch} onSandwich={onSandwich} />}
+          {show !== "flame" && <FunctionTable graph={folded} matches={search ? (isInverted ? find(folded, search).frames : found?.frames) : undefined} onSearch={onSearch} onSandwich={onSandwich} sort={shown.by_column} onSort={(by_column) => onChange({ by_column })} />}
           {show !== "table" && <Flame graph={graph} label={label} isFlame={isFlame} found={found} zoom={zoom} onZoom={onZoom} {...flame} />}
         </div>
       )}
@@ -240,10 +242,10 @@ export function Choice({ label, value, options, onChange }: { label: string; val
 }
 
 function Files({ asked, files }: { asked: Record<string, string | undefined>; files: readonly [path: string, end: string, name: string][] }) {
-  const [problem, setProblem] = useState<string>();
+  const [problem, setProblem] = useState("");
   const keep = (path: string, end: string) => {
-    setProblem(undefined);
-    download(url(path, asked), `profile.${end}`).catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
+    setProblem("");
+    download(url(path, asked), `profile.${end}`).then(setProblem, (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
   };
   return (
     <span class="files">

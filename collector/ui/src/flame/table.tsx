@@ -1,6 +1,6 @@
 // Functions beside the flame graph: the same samples, sorted. Choosing one searches for it there.
 
-import { useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { percent, points, weight } from "../units";
 import type { Graph } from "./graph";
 import { functions, type FunctionTotals } from "./transform";
@@ -16,11 +16,16 @@ interface Props {
   matches?: Uint8Array;
   onSearch: (name: string) => void;
   onSandwich: (frame: number) => void;
+  /** The column that they are sorted by, where one was chosen. */
+  sort?: string;
+  onSort: (column: Column) => void;
 }
 
-export function FunctionTable({ graph, matches, onSearch, onSandwich }: Props) {
+const COLUMNS: readonly Column[] = ["own", "total", "change", "name"];
+
+export function FunctionTable({ graph, matches, onSearch, onSandwich, sort: chosen, onSort }: Props) {
   const isDiff = graph.sides.length > 1;
-  const [sort, setSort] = useState<Column>(isDiff ? "change" : "own");
+  const sort = COLUMNS.find((column) => column === chosen) ?? (isDiff ? "change" : "own");
   const all = useMemo(() => functions(graph), [graph]);
   const last = graph.sides.length - 1;
   const part = (weights: number[], side = last) => (graph.sides[side].weight > 0 ? weights[side] / graph.sides[side].weight : 0);
@@ -36,7 +41,7 @@ export function FunctionTable({ graph, matches, onSearch, onSandwich }: Props) {
   const rows = useMemo(() => (matches ? sorted.filter((of) => matches[of.frame]) : sorted), [sorted, matches]);
   const head = (column: Column, text: string, title: string) => (
     <th scope="col" class={column === "name" ? undefined : "number"} aria-sort={sort === column ? (column === "name" ? "ascending" : "descending") : "none"}>
-      <button type="button" class="sort" title={title} onClick={() => setSort(column)}>
+      <button type="button" class="sort" title={title} onClick={() => onSort(column)}>
         {text}
       </button>
     </th>

@@ -1,9 +1,9 @@
 // What a diagnosis says: who it is about, the numbers for and against it, what to do, where time went, and what it rests on.
 
-import { useState } from "preact/hooks";
 import type { Diagnosis, Fact, Finding } from "../api/types";
 import { classOf, meaning } from "../classes";
 import { duration, measured, percent } from "../units";
+import { change, type Params } from "../url";
 import { ClassBar, ordered } from "./bar";
 import { Notice } from "./states";
 
@@ -16,7 +16,8 @@ export function Who({ found }: { found: Finding }) {
   const lists: [string, string[] | undefined][] = [
     ["caused by", found.culprits],
     ["hits", found.processes],
-    ["in", found.functions],
+    // What stands for callers that nobody knows is no function.
+    ["in", found.functions?.filter((name) => !name.startsWith("["))],
   ];
   return (
     <>
@@ -108,8 +109,8 @@ export function Steps({ found }: { found: Finding }) {
   );
 }
 
-export function TimeBar({ diagnosis }: { diagnosis: Diagnosis }) {
-  const [withIdle, setWithIdle] = useState(false);
+export function TimeBar({ diagnosis, params }: { diagnosis: Diagnosis; params: Params }) {
+  const withIdle = params.idle === "true";
   const parts = Object.entries(diagnosis.decomposition ?? {}).map(([name, weight]) => ({ name, weight }));
   const shown = ordered(parts.filter((part) => withIdle || classOf(part.name).group !== "idle"));
   const all = shown.reduce((sum, part) => sum + part.weight, 0);
@@ -119,7 +120,7 @@ export function TimeBar({ diagnosis }: { diagnosis: Diagnosis }) {
       <h2>
         Where the threads' time went{" "}
         <label class="check">
-          <input type="checkbox" checked={withIdle} onChange={() => setWithIdle(!withIdle)} /> with idle
+          <input type="checkbox" checked={withIdle} onChange={() => change({ idle: withIdle ? undefined : "true" }, true)} /> with idle
         </label>
       </h2>
       <ClassBar parts={shown} label="Time of the host's threads" tall />

@@ -6,7 +6,7 @@ import type { Agents, Signals } from "../api/types";
 import { admits, onlyOf, split } from "../selector";
 import { lengthMs, timeMs } from "../time";
 import { moment, whole } from "../units";
-import { Notice } from "./states";
+import { Notice, Partial } from "./states";
 
 /** An agent that was silent for so long is told so: some windows, and time for the network. */
 export const SILENT_MS = 90_000;
@@ -43,6 +43,7 @@ export function Gaps({ query, from, until, of }: Props) {
   const most = signals.reduce((most, signal) => signal.values.reduce((most, value) => Math.max(most, value.max), most), 0);
   return (
     <>
+      <Partial what={`${side}What was lost`} of={[agents.answer, lost.answer]} />
       {hosts.length > 0 && <Notice>{`${side}Samples were lost in this time on ${listed(hosts)}, up to ${whole(most)} of a window${causes.length ? ` (${listed(causes)})` : ""}: what is shown is less than what happened.`}</Notice>}
       {lost.error && lost.error.status !== 401 && <Notice>{`${side}Whether samples were lost is not known: ${lost.error.message}`}</Notice>}
       {silent.length > 0 && <Notice>{`${side}Nothing is stored of the end of this time: ${listed(silent.map((agent) => `${name(agent.labels)} since ${moment(agent.last_window_unix_ms)}`))}.`}</Notice>}

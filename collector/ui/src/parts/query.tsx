@@ -28,10 +28,12 @@ interface Props {
   from: string;
   until: string;
   label: string;
+  /** Whether it asks for labels alone: what it is asked for has no type. */
+  isOfLabels?: boolean;
   onChange: (query: string) => void;
 }
 
-export function QueryField({ query, from, until, label, onChange }: Props) {
+export function QueryField({ query, from, until, label, isOfLabels, onChange }: Props) {
   const { type, matchers } = split(query);
   // Beside `useHeld`: what is given is what is typed, until something else is asked for.
   const [typed, setTyped] = useState({ of: matchers, text: matchers });
@@ -79,17 +81,19 @@ export function QueryField({ query, from, until, label, onChange }: Props) {
   };
   return (
     <div class="query">
-      <label>
-        <span class="visually-hidden">{`${label}: type of profile`}</span>
-        <select value={type} onChange={(event) => onChange(`${event.currentTarget.value}{${text}}`)}>
-          {TYPES.map(([name, words]) => (
-            <option key={name} value={name}>
-              {words}
-            </option>
-          ))}
-          {!TYPES.some(([name]) => name === type) && <option value={type}>{type || "(none)"}</option>}
-        </select>
-      </label>
+      {!isOfLabels && (
+        <label>
+          <span class="visually-hidden">{`${label}: type of profile`}</span>
+          <select value={type} onChange={(event) => onChange(`${event.currentTarget.value}{${text}}`)}>
+            {TYPES.map(([name, words]) => (
+              <option key={name} value={name}>
+                {words}
+              </option>
+            ))}
+            {!TYPES.some(([name]) => name === type) && <option value={type}>{type || "(none)"}</option>}
+          </select>
+        </label>
+      )}
       <span aria-hidden="true" class="brace">
         {"{"}
       </span>
@@ -102,7 +106,7 @@ export function QueryField({ query, from, until, label, onChange }: Props) {
           aria-expanded={offered.length > 0}
           aria-controls={`${id}-list`}
           aria-activedescendant={chosen >= 0 ? `${id}-${chosen}` : undefined}
-          placeholder='host="a", service=~"web.*"'
+          placeholder={isOfLabels ? 'all; zone="z1", host=~"web-.*"' : 'host="a", service=~"web.*"'}
           spellcheck={false}
           autocomplete="off"
           value={text}

@@ -1,6 +1,7 @@
 // The time that a view shows.
 
 import { useState } from "preact/hooks";
+import { shownTime, typedTime } from "../time";
 import { moment } from "../units";
 import { change, range, type Place } from "../url";
 
@@ -31,7 +32,7 @@ export function RangePicker({ place }: { place: Place }) {
     event.preventDefault();
     const form = new FormData(event.target as HTMLFormElement);
     setOpen(false);
-    change({ from: String(form.get("from")).trim() || "now-1h", until: String(form.get("until")).trim() || "now" });
+    change({ from: typedTime(String(form.get("from")), from) || "now-1h", until: typedTime(String(form.get("until")), until) || "now" });
   };
   return (
     <div class="range">
@@ -45,12 +46,17 @@ export function RangePicker({ place }: { place: Place }) {
       </select>
       {isOpen || !isKnown ? (
         <form onSubmit={give}>
-          <input name="from" aria-label="From: now-1h, a date, or Unix seconds" key={`f${from}`} defaultValue={from} size={10} />
+          <TimeField name="from" label="From: now-1h, a day and a time, or Unix seconds" value={from} />
           <span aria-hidden="true">–</span>
-          <input name="until" aria-label="Until: now, a date, or Unix seconds" key={`u${until}`} defaultValue={until} size={10} />
+          <TimeField name="until" label="Until: now, a day and a time, or Unix seconds" value={until} />
           <button type="submit">Show</button>
         </form>
       ) : null}
     </div>
   );
+}
+
+/** A field for a time, which a form reads by `typedTime`. */
+export function TimeField({ name, label, value }: { name: string; label: string; value: string }) {
+  return <input name={name} aria-label={label} key={value} defaultValue={shownTime(value)} size={17} />;
 }

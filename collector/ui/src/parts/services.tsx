@@ -4,7 +4,9 @@ import { useMemo } from "preact/hooks";
 import type { Asked } from "../api/client";
 import type { Decomposition, Fleet, Service } from "../api/types";
 import { is, selector } from "../selector";
+import { Choice } from "../flame/panel";
 import { measured, percent, span } from "../units";
+import { change, type Params } from "../url";
 import { Link } from "./link";
 import { ScopeTable } from "./scopes";
 import { Severity } from "./severity";
@@ -13,33 +15,69 @@ import { Answered, Notice } from "./states";
 /** Hosts that stand out which are listed. */
 const LISTED = 10;
 
+/** By what services are sorted, in the address and in words. */
+const COLUMNS: [key: string, text: string][] = [
+  ["", "What limits it"],
+  ["name", "Service"],
+  ["since", "Since"],
+  ["free", "CPU free"],
+  ["cpu", "CPUs"],
+  ["threads", "Threads"],
+];
+
 interface Props {
   time: Decomposition;
   fleet: Asked<Fleet>;
   from: string;
   until: string;
+  /** Of the address: what is sought, and what is sorted by. */
+  params: Params;
 }
 
-export function Services({ time, fleet, from, until }: Props) {
+export function Services({ time, fleet, from, until, params }: Props) {
+  const wanted = (params.find_service ?? "").toLowerCase();
+  const sort = params.sort_services ?? "";
+  const sortBy = (key: string) => change({ sort_services: key }, true);
   const known = useMemo(() => new Map((fleet.answer?.services ?? []).map((service) => [service.labels.service ?? "", service])), [fleet.answer]);
   const worst = (name: string) => known.get(name)?.constraints[0];
+  const text = (name: string) => {
+    const limit = worst(name);
+    return `${name} ${limit ? `${limit.code} ${limit.summary} ${limit.named_hosts.join(" ")}` : ""}`.toLowerCase();
+  };
   return (
     <>
+      <div class="codes">
+        <span class="narrow">
+          <Choice label="Sort services by" value={sort} options={COLUMNS} onChange={sortBy} />
+        </span>
+        <label class="find">
+          <span class="visually-hidden">Find services by name, constraint or host</span>
+          <input type="search" placeholder="Find services" value={params.find_service ?? ""} onInput={(event) => change({ find_service: event.currentTarget.value }, true)} />
+        </label>
+      </div>
       <ScopeTable
         answer={time}
         what="Service"
+        sort={sort}
+        onSort={sortBy}
+        admits={wanted ? (name) => text(name).includes(wanted) : undefined}
         name={(scope) => scope.labels.service ?? ""}
         link={(service, text) => (
           <Link view="/explore" params={{ query: selector("wall", [is("service", service), { label: "class", operator: "!=", value: "idle" }]), from, until }}>
             {text}
           </Link>
         )}
-        limits={
-          fleet.answer && {
-            told: (name) => <Limit service={known.get(name)} untilMs={fleet.answer!.until_unix_ms} />,
-            badness: (name) => worst(name)?.severity ?? 0,
-          }
-        }
+        limits={{
+          told: (name) =>
+            fleet.answer || fleet.error ? (
+              <Limit service={known.get(name)} untilMs={fleet.answer?.until_unix_ms ?? 0} />
+            ) : (
+              <span class="quiet loading">is being judged</span>
+            ),
+          badness: (name) => worst(name)?.severity ?? 0,
+          free: (name) => known.get(name)?.cpu_free_pct,
+          since: (name) => worst(name)?.since_unix_ms ?? 0,
+        }}
       />
       <Answered asked={fleet} what="What limits services">
         {(answer) => (

@@ -1,7 +1,7 @@
 // What stands where an answer is not there yet, is empty, or does not come.
 
 import type { ComponentChildren } from "preact";
-import type { Asked } from "../api/client";
+import { lacking, type Asked } from "../api/client";
 
 /** Something the reader has to know of what they see. */
 export function Notice({ children }: { children: ComponentChildren }) {
@@ -20,11 +20,19 @@ export function Problem({ children }: { children: ComponentChildren }) {
   );
 }
 
+/** Says that a part of the collector's store told nothing of what is shown. */
+export function Partial({ what, of }: { what: string; of: unknown[] }) {
+  const missing = lacking(...of);
+  if (missing.length === 0) return null;
+  return <Notice>{`${what}: a part of the store did not answer, and what it has is missing here: ${missing.join("; ")}`}</Notice>;
+}
+
 /** Shows what an answer has, or why there is none. */
 export function Answered<T>({ asked, what, children }: { asked: Asked<T>; what: string; children: (answer: T) => ComponentChildren }) {
   return (
-    <div aria-busy={asked.isLoading}>
+    <div aria-busy={asked.isLoading || (asked.answer === undefined && !asked.error)}>
       {asked.error && <Problem>{`${what}: ${asked.error.message}`}</Problem>}
+      <Partial what={what} of={[asked.answer]} />
       {asked.answer !== undefined ? children(asked.answer) : !asked.error && <p class="quiet loading">{`${what}: on its way`}</p>}
     </div>
   );

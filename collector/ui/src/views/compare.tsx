@@ -7,21 +7,33 @@ import { read, type DiffAnswer } from "../flame/graph";
 import { Choice, FlamePanel, shownBy } from "../flame/panel";
 import { Gaps } from "../parts/gaps";
 import { QueryField } from "../parts/query";
+import { TimeField } from "../parts/range";
 import { Answered, Notice } from "../parts/states";
 import { against } from "../selector";
+import { earlier, lengthMs, typedTime } from "../time";
 import { measured, moment, points, span, weight, whole } from "../units";
 import { change, range, type Params, type Place } from "../url";
 import { USUAL_QUERY } from "./explore";
 
 /** Rows of a list: the report has them all. */
 const LISTED = 8;
+/** What a time is compared with, as long as itself: how much earlier, in milliseconds; 0: just before it. */
+const BASELINES: [key: string, text: string, byMs: number][] = [
+  ["just", "just before", 0],
+  ["day", "a day earlier", 86_400e3],
+  ["week", "a week earlier", 7 * 86_400e3],
+];
 /** Below so many samples of a side a share's error is above a twentieth: 0.5 / sqrt(100). */
 const FEW = 100;
 
 export function Compare({ place }: { place: Place }) {
   const { from, until } = range(place.params);
   const query = place.params.query ?? USUAL_QUERY;
-  const before = { query: place.params.before_query ?? query, from: place.params.before_from ?? "now-2h", until: place.params.before_until ?? "now-1h" };
+  // Once for a time: what ends now would be another one with every look at the clock.
+  const baselines = useMemo(() => BASELINES.map(([key, , byMs]) => ({ key, ...earlier(from, until, byMs || lengthMs(from, until)) })), [from, until]);
+  const [just] = baselines;
+  const before = { query: place.params.before_query ?? query, from: place.params.before_from ?? just.from, until: place.params.before_until ?? just.until };
+  const baseline = baselines.find((known) => known.from === before.from && known.until === before.until);
   const asked = useAnswer<DiffAnswer>(
     url("/diff", { query, from, until, by: place.params.by, before_query: before.query, before_from: before.from, before_until: before.until, limit: "100" }),
   );
@@ -33,7 +45,11 @@ export function Compare({ place }: { place: Place }) {
   const times = (event: SubmitEvent) => {
     event.preventDefault();
     const form = new FormData(event.target as HTMLFormElement);
-    change({ before_from: String(form.get("from")), before_until: String(form.get("until")), zoom: undefined });
+    change({ before_from: typedTime(String(form.get("from")), before.from), before_until: typedTime(String(form.get("until")), before.until), zoom: undefined });
+  };
+  const choose = (key: string) => {
+    const chosen = baselines.find((known) => known.key === key);
+    if (chosen) change({ before_from: chosen.from, before_until: chosen.until, zoom: undefined });
   };
   return (
     <div class="compare">
@@ -43,9 +59,10 @@ export function Compare({ place }: { place: Place }) {
         <div class="asked">
           <QueryField query={before.query} from={before.from} until={before.until} label="Before" onChange={(text) => change({ before_query: text === query ? undefined : text, zoom: undefined })} />
           <form onSubmit={times} class="range">
-            <input name="from" aria-label="Before, from" key={`f${before.from}`} defaultValue={before.from} size={10} />
+            <Choice label="Baseline" value={baseline?.key ?? ""} options={[...(baseline ? [] : [["", "as typed"] as [string, string]]), ...BASELINES.map(([key, text]): [string, string] => [key, text])]} onChange={choose} />
+            <TimeField name="from" label="Before, from" value={before.from} />
             <span aria-hidden="true">–</span>
-            <input name="until" aria-label="Before, until" key={`u${before.until}`} defaultValue={before.until} size={10} />
+            <TimeField name="until" label="Before, until" value={before.until} />
             <button type="submit">Show</button>
             <button type="button" class="link" onClick={() => change({ before_from: from, before_until: until, zoom: undefined })}>
               Same time as after
@@ -244,7 +261,7 @@ function Report({ asks }: { asks: Record<string, string | undefined> }) {
   const [problem, setProblem] = useState("");
   const keep = (end: string) => {
     setProblem("");
-    download(url(`/compare.${end}`, asks), `comparison.${end}`).catch((error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
+    download(url(`/compare.${end}`, asks), `comparison.${end}`).then(setProblem, (error: unknown) => setProblem(error instanceof Error ? error.message : String(error)));
   };
   return (
     <p class="asked">

@@ -10,13 +10,21 @@ import { Gaps } from "../parts/gaps";
 import { Link } from "../parts/link";
 import { QueryField } from "../parts/query";
 import { Answered } from "../parts/states";
-import { split } from "../selector";
+import { split, valueOf } from "../selector";
 import { lengthMs, stepFor } from "../time";
 import { change, range, type Params, type Place } from "../url";
 
 /** Types that are times and have classes. */
 const OF_TIME = new Set(["wall", "cpu", "offcpu", "off-cpu", "blocked", "queue", "run-queue", "io", "memory", "lock", "net", "wait", "idle"]);
 export const USUAL_QUERY = 'wall{class!="idle"}';
+
+/** What is profiled on demand to see more of a selection: what its labels name. */
+function target(matchers: string): Params {
+  const [host, namespace, pod, container, process] = ["host", "namespace", "pod", "container", "process"].map((label) => valueOf(matchers, label));
+  if (namespace && pod) return { host, what: "pod", which: `${namespace}/${pod}` };
+  if (container) return { host, what: "container", which: container };
+  return process ? { host, what: "pid", which: process } : { host };
+}
 
 export function Explore({ place }: { place: Place }) {
   const { from, until } = range(place.params);
@@ -43,6 +51,9 @@ export function Explore({ place }: { place: Place }) {
         <Choice label="Classes" value={place.params.class ?? ""} options={[["", "as usual"], ["leaf", "innermost"], ["root", "outermost"], ["none", "none"]]} onChange={(value) => change({ class: value, zoom: undefined })} />
         <Link view="/compare" params={{ query, from, until, by }}>
           Compare
+        </Link>
+        <Link view="/profile" params={{ ...target(split(query).matchers), from, until }} title="What is within seconds is in recordings: bursts, and threads over time">
+          Profile now
         </Link>
       </div>
       {OF_TIME.has(type) && (

@@ -1,12 +1,13 @@
 // How long things took over time, as heatmaps: of how many which length. And whom a host had to send again to.
 
-import { useMemo, useState } from "preact/hooks";
+import { useMemo } from "preact/hooks";
 import { url, useAnswer } from "../api/client";
 import type { Latencies, Retransmits } from "../api/types";
 import { Heat, type Cell } from "../charts/heat";
 import { Choice } from "../flame/panel";
 import { Answered, Notice } from "../parts/states";
 import { count, duration, moment, percent, whole } from "../units";
+import { change, usePlace } from "../url";
 
 /** Peers that are listed. */
 const LISTED = 20;
@@ -46,7 +47,7 @@ export function LatencyMap({ of, query, from, until, step }: Props & { of: keyof
 function Instances({ of, address }: { of: keyof typeof OF; address: string }) {
   const { name, none } = OF[of];
   const asked = useAnswer<Latencies>(address);
-  const [wanted, setWanted] = useState("");
+  const wanted = usePlace().params[of];
   return (
     <Answered asked={asked} what={name}>
       {(answer) => {
@@ -55,7 +56,7 @@ function Instances({ of, address }: { of: keyof typeof OF; address: string }) {
         const chosen = instances.find((one) => one.instance === wanted) ?? instances[0];
         return (
           <>
-            {instances.length > 1 && <Choice label="of" value={chosen.instance} options={instances.map(({ instance }): [string, string] => [instance, instance || "all"])} onChange={setWanted} />}
+            {instances.length > 1 && <Choice label="of" value={chosen.instance} options={instances.map(({ instance }): [string, string] => [instance, instance || "all"])} onChange={(instance) => change({ [of]: instance }, true)} />}
             <OneMap name={`${name} of ${chosen.instance || "all"}`} bounds={answer.bounds} instance={chosen} />
           </>
         );

@@ -6,10 +6,13 @@ import type { Decomposition, Fleet, Host, Overview as Answer } from "../api/type
 import { SILENT_MS } from "../parts/gaps";
 import { Choice } from "../flame/panel";
 import { Link } from "../parts/link";
+import { QueryField } from "../parts/query";
 import { Services } from "../parts/services";
 import { level, Severity } from "../parts/severity";
 import { Answered, Notice, Problem } from "../parts/states";
 import { Strip } from "../parts/strip";
+import { NOT_IDLE } from "../parts/threadtime";
+import { and, split } from "../selector";
 import { lengthMs, stepFor, timeMs } from "../time";
 import { count, measured, moment, percent, span } from "../units";
 import { change, range, type Place } from "../url";
@@ -49,19 +52,26 @@ const nameOf = (host: Host) => host.labels.host ?? "(no name)";
 export function Overview({ place }: { place: Place }) {
   const { from, until } = range(place.params);
   const isNow = until === "now";
-  const asked = useAnswer<Answer>(url("/overview", { from, until }), isNow ? EVERY_MS : undefined);
+  const { query } = place.params;
+  const asked = useAnswer<Answer>(url("/overview", { query, from, until }), isNow ? EVERY_MS : undefined);
+  // Hosts come first: what takes the collector longer does not take its CPUs from them.
+  const after = (address: string) => (asked.answer || asked.error ? address : undefined);
   const step = stepFor(lengthMs(from, until));
-  const services = useAnswer<Decomposition>(url("/decomposition", { query: 'wall{class!="idle"}', by: "service", limit: "40", from, until, step }));
-  const fleet = useAnswer<Fleet>(url("/fleet", { by: "service", limit: "40", from: newest(from, until), until }), isNow ? FLEET_EVERY_MS : undefined);
+  const ofThreads = `wall{${and(split(query ?? "{}").matchers, NOT_IDLE)}}`;
+  const services = useAnswer<Decomposition>(after(url("/decomposition", { query: ofThreads, by: "service", limit: "40", from, until, step })), isNow ? FLEET_EVERY_MS : undefined);
+  const fleet = useAnswer<Fleet>(after(url("/fleet", { query, by: "service", limit: "40", from: newest(from, until), until })), isNow ? FLEET_EVERY_MS : undefined);
   return (
     <div class="overview">
+      <div class="asked">
+        <QueryField query={query ?? "{}"} from={from} until={until} label="Only these" isOfLabels onChange={(query) => change({ query: query === "{}" ? undefined : query })} />
+      </div>
       <Answered asked={asked} what="What limits the fleet">
         {(answer) => <Hosts answer={answer} place={place} isNow={isNow} />}
       </Answered>
       <section aria-labelledby="services">
         <h2 id="services">Services by what limits them, and what their threads do</h2>
         <Answered asked={services} what="Time by service">
-          {(answer) => <Services time={answer} fleet={fleet} from={from} until={until} />}
+          {(answer) => <Services time={answer} fleet={fleet} from={from} until={until} params={place.params} />}
         </Answered>
       </section>
     </div>
@@ -115,6 +125,14 @@ function Hosts({ answer, place, isNow }: { answer: Answer; place: Place; isNow: 
   }, [hosts]);
   const silent = isNow ? hosts.filter((host) => host.kernel && Date.now() - host.last_window_unix_ms > SILENT_MS) : [];
   const said = headline(hosts);
+  if (hosts.length === 0 && place.params.query) {
+    return (
+      <section class="empty">
+        <h1>No host has these labels.</h1>
+        <p class="quiet">Hosts have the labels that their agents were given, and their names. Services below may have others.</p>
+      </section>
+    );
+  }
   if (hosts.length === 0) {
     return (
       <section class="empty">

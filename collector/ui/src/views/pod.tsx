@@ -8,7 +8,7 @@ import { Link } from "../parts/link";
 import { Resources } from "../parts/resources";
 import { ScopeTable } from "../parts/scopes";
 import { Severity } from "../parts/severity";
-import { Answered } from "../parts/states";
+import { Answered, Partial } from "../parts/states";
 import { Strip } from "../parts/strip";
 import { NOT_IDLE, ThreadTime } from "../parts/threadtime";
 import { is, selector, type Matcher } from "../selector";
@@ -116,6 +116,7 @@ function HostOf({ host, from, until }: { host: string; from: string; until: stri
           </>
         )}
       </p>
+      <Partial what={`What limited ${host}`} of={[asked.answer]} />
       {asked.answer && seen && <Strip spans={seen.history} fromMs={asked.answer.from_unix_ms} untilMs={asked.answer.until_unix_ms} label={`What limited ${host}`} />}
     </>
   );

@@ -6,6 +6,7 @@ import { have, Refused, url, useAnswer } from "../api/client";
 import type { Access, Agents, Decomposition, OnDemand } from "../api/types";
 import { Choice } from "../flame/panel";
 import { Link } from "../parts/link";
+import { ProcessList } from "../parts/processes";
 import { levelOf } from "../parts/severity";
 import { Answered, Notice, Problem } from "../parts/states";
 import { is, selector } from "../selector";
@@ -24,7 +25,7 @@ const TARGETS = [
   { key: "host", name: "the whole host", example: "", by: "" },
   { key: "pod", name: "a pod", example: "namespace/name", by: "namespace,pod" },
   { key: "container", name: "a container", example: "name or id", by: "container" },
-  { key: "pid", name: "a process", example: "process id", by: "" },
+  { key: "pid", name: "a process", example: "process id, or a part of its name", by: "" },
   { key: "cgroup", name: "a control group", example: "/system.slice/nginx.service", by: "cgroup" },
 ] as const;
 
@@ -88,46 +89,57 @@ function Ask({ place }: { place: Place }) {
     setAsking(false);
   };
   return (
-    <form class="asked" onSubmit={begin} aria-label="What to profile">
-      <Choice label="Host" value={chosen ?? ""} options={[...(chosen ? [] : [["", target.key === "host" || target.key === "pid" ? "choose one" : "wherever it is"] as [string, string]]), ...[...new Set([...hosts, ...(host ? [host] : [])])].map((name): [string, string] => [name, name])]} onChange={(host) => change({ host, which: undefined }, true)} />
-      <Choice label="Profile" value={target.key} options={TARGETS.map(({ key, name }): [string, string] => [key, name])} onChange={(what) => change({ what: what === "host" ? undefined : what, which: undefined }, true)} />
-      {target.key !== "host" && (
-        <label class="choice">
-          <span aria-hidden="true">Which</span>
-          <input
-            aria-label="Which"
-            class="code"
-            list="targets"
-            required
-            pattern={target.key === "pid" ? "[1-9][0-9]*" : target.key === "pod" ? "[^\\/]+\\/[^\\/]+" : undefined}
-            placeholder={target.example}
-            spellcheck={false}
-            autocomplete="off"
-            value={which}
-            onInput={(event) => change({ which: event.currentTarget.value }, true)}
-          />
-          <datalist id="targets">
-            {offered.map((name) => (
-              <option key={name} value={name} />
-            ))}
-          </datalist>
-        </label>
-      )}
-      <Choice label="Samples a second" value={hz} options={[...new Set([...RATES, hz])].map((hz): [string, string] => [hz, hz])} onChange={(hz) => change({ hz: hz === "99" ? undefined : hz }, true)} />
-      <Choice label="For" value={length} options={[...new Set([...LENGTHS, length])].map((length): [string, string] => [length, length.replace(/s$/, " s")])} onChange={(length) => change({ length: length === "10s" ? undefined : length }, true)} />
-      <button type="submit" class="main" disabled={!mayAsk || isAsking || !isComplete} aria-describedby={access.answer && !mayAsk ? "why-not" : undefined}>
-        Profile now
-      </button>
-      {access.answer && !mayAsk && (
-        <p id="why-not" class="notice" role="note">
-          {asks && name ? `The token “${name}” is a reader's: it may see profiles, not have them made. ` : "Having a profile made costs a host something: it takes an operator's token. "}
-          <button type="button" class="link" onClick={askForToken}>
-            Give an operator's token
-          </button>
-        </p>
-      )}
-      {problem && <Problem>{problem}</Problem>}
-    </form>
+    <>
+      <form class="asked" onSubmit={begin} aria-label="What to profile">
+        <Choice label="Host" value={chosen ?? ""} options={[...(chosen ? [] : [["", target.key === "host" || target.key === "pid" ? "choose one" : "wherever it is"] as [string, string]]), ...[...new Set([...hosts, ...(host ? [host] : [])])].map((name): [string, string] => [name, name])]} onChange={(host) => change({ host, which: undefined }, true)} />
+        <Choice label="Profile" value={target.key} options={TARGETS.map(({ key, name }): [string, string] => [key, name])} onChange={(what) => change({ what: what === "host" ? undefined : what, which: undefined }, true)} />
+        {target.key !== "host" && (
+          <label class="choice">
+            <span aria-hidden="true">Which</span>
+            <input
+              aria-label="Which"
+              class="code"
+              list="targets"
+              required
+              pattern={target.key === "pid" ? "[1-9][0-9]*" : target.key === "pod" ? "[^\\/]+\\/[^\\/]+" : undefined}
+              placeholder={target.example}
+              spellcheck={false}
+              autocomplete="off"
+              value={which}
+              onInput={(event) => change({ which: event.currentTarget.value }, true)}
+            />
+            <datalist id="targets">
+              {offered.map((name) => (
+                <option key={name} value={name} />
+              ))}
+            </datalist>
+          </label>
+        )}
+        <Choice label="Samples a second" value={hz} options={[...new Set([...RATES, hz])].map((hz): [string, string] => [hz, hz])} onChange={(hz) => change({ hz: hz === "99" ? undefined : hz }, true)} />
+        <Choice label="For" value={length} options={[...new Set([...LENGTHS, length])].map((length): [string, string] => [length, length.replace(/s$/, " s")])} onChange={(length) => change({ length: length === "10s" ? undefined : length }, true)} />
+        <button type="submit" class="main" disabled={!mayAsk || isAsking || !isComplete} aria-describedby={access.answer && !mayAsk ? "why-not" : undefined}>
+          Profile now
+        </button>
+        {access.answer && !mayAsk && (
+          <p id="why-not" class="notice" role="note">
+            {asks && name ? `The token “${name}” is a reader's: it may see profiles, not have them made. ` : "Having a profile made costs a host something: it takes an operator's token. "}
+            <button type="button" class="link" onClick={askForToken}>
+              Give an operator's token
+            </button>
+          </p>
+        )}
+        {problem && <Problem>{problem}</Problem>}
+      </form>
+      {target.key === "pid" &&
+        (chosen ? (
+          <details open={!place.params.id}>
+            <summary>{`Processes of ${chosen}`}</summary>
+            <ProcessList host={chosen} which={which} onChoose={(which) => change({ which }, true)} />
+          </details>
+        ) : (
+          <p class="quiet">Choose a host to see its processes.</p>
+        ))}
+    </>
   );
 }
 
@@ -192,7 +204,7 @@ function Kept({ current, host }: { current?: string; host?: string }) {
                     const verdict = profile.outcome?.verdict;
                     return (
                       <tr key={profile.id}>
-                        <td>
+                        <td class="when">
                           <Link view="/profile" params={{ id: profile.id, host }} current={profile.id === current}>
                             {moment(profile.asked_unix_ms)}
                           </Link>

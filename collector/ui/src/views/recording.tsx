@@ -74,7 +74,7 @@ export function Recording({ profile, outcome, place }: Props) {
           <Steps found={found} />
         </div>
       )}
-      <TimeBar diagnosis={diagnosis} />
+      <TimeBar diagnosis={diagnosis} params={place.params} />
       <section aria-labelledby="stacks">
         <h2 id="stacks">
           Stacks <Choice label="of" value={type} options={TYPES} onChange={(type) => change({ type: type === "wall" ? undefined : type, zoom: undefined }, true)} />{" "}
@@ -102,7 +102,7 @@ export function Recording({ profile, outcome, place }: Props) {
       </section>
       <section aria-labelledby="lines">
         <h2 id="lines">
-          Threads over time <span class="quiet">bars are waits, as long as they were; lines are samples of running threads; pull across to see the stacks of a time</span>
+          Threads over time <span class="quiet">bars are waits, as long as they were; lines are samples of running threads; pull across a lane to see the stacks of that time</span>
         </h2>
         <Answered asked={lines} what="The time line">
           {(answer) => (

@@ -9,7 +9,7 @@ import { Coverage, Facts, sentence, Steps, TimeBar, Who } from "../parts/finding
 import { Gaps } from "../parts/gaps";
 import { Link } from "../parts/link";
 import { levelOf, Severity } from "../parts/severity";
-import { Answered } from "../parts/states";
+import { Answered, Partial } from "../parts/states";
 import { Strip } from "../parts/strip";
 import { is, oneOf, selector } from "../selector";
 import { moment, percent, span } from "../units";
@@ -70,6 +70,7 @@ function Verdict({ constraint, answer, glance, place }: { constraint: Constraint
         <h1>{sentence(constraint.summary || constraint.code)}</h1>
         {found && <Who found={found} />}
       </div>
+      <Partial what="What limited it over time" of={[glance]} />
       {glance && seen && <Strip spans={seen.history} fromMs={glance.from_unix_ms} untilMs={glance.until_unix_ms} label={`What limited ${host}`} />}
       {found && (
         <div class="columns">
@@ -77,7 +78,7 @@ function Verdict({ constraint, answer, glance, place }: { constraint: Constraint
           <Steps found={found} />
         </div>
       )}
-      <TimeBar diagnosis={diagnosis} />
+      <TimeBar diagnosis={diagnosis} params={place.params} />
       <Proof constraint={constraint} found={found} place={place} />
       {(others.length > 0 || before.length > 0) && (
         <div class="columns">
