@@ -10,6 +10,7 @@
 pub mod access;
 pub mod alerts;
 pub mod api;
+mod backoff;
 pub mod cli;
 mod clock;
 mod compression;

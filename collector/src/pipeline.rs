@@ -14,6 +14,7 @@
 //! | threads that wait for the disk | [`BLOCKING_THREADS`] | streams wait |
 //! | batches that wait for the writer | the store's queue | threads wait |
 //! | profiles that other programs send | those of [`Inbox`] | senders are told to send again later |
+//! | messages of OTLP that wait to be sent on | those of [`crate::protocols::otlp::send`] | the next is lost, and counted |
 //! | what waits to be told to an agent | 16 messages | the stream waits; a command is refused |
 //! | symbols of builds | those of [`crate::symbols`] | leases wait, files that nobody needed for longest go |
 //! | profiles on demand | [`crate::control::Limits`] | more are refused; of finished ones the oldest go |
@@ -37,7 +38,7 @@ use crate::access::Guard;
 use crate::api;
 use crate::clock::now_unix_ns;
 use crate::control::Control;
-use crate::ingest::{self, Counts, Inbox, Ingest, Limits};
+use crate::ingest::{self, Counts, Inbox, Ingest, Limits, Tap};
 use crate::listen::Door;
 use crate::page;
 use crate::protocols;
@@ -75,6 +76,8 @@ pub struct Serve {
     pub control: Arc<Control>,
     /// What names the code of agents that send addresses alone; `None`: nobody does.
     pub symbols: Option<Arc<FleetSymbols>>,
+    /// Who else is told of what is stored.
+    pub tap: Option<Arc<dyn Tap>>,
 }
 
 /// What goes on beside; ends soon after it is told to.
@@ -214,7 +217,7 @@ pub async fn serve(
     ready: impl FnOnce(SocketAddr),
     stop: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let Serve { store, listen, limits, guard, control, symbols } = serve;
+    let Serve { store, listen, limits, guard, control, symbols, tap } = serve;
     // First of all, so that nothing is opened where another serves already.
     let mut store = tokio::task::spawn_blocking(move || store.open()).await??;
     if let Some(symbols) = &symbols {
@@ -233,6 +236,7 @@ pub async fn serve(
         limits,
         Arc::clone(&counts),
         (control, symbols),
+        tap,
         stopped,
     );
     let shared =

@@ -39,6 +39,7 @@ impl Collector {
             guard: Guard::open(),
             control: Arc::default(),
             symbols: None,
+            tap: None,
         };
         let (ready, address) = oneshot::channel();
         let (stop, stopped) = oneshot::channel();

@@ -79,29 +79,26 @@ impl Receiver {
     /// Where the window is not what the protocol says. The stream cannot go on then.
     pub fn take(&mut self, window: &mut Window) -> Result<bool, Invalid> {
         let new = self.checker.take(window)?;
-        let Dictionary {
-            reset,
-            strings,
-            functions,
-            modules,
-            locations,
-            stack_parent,
-            stack_location,
-            subjects,
-        } = new;
-        if reset {
-            self.known = Dictionary::default();
-        }
-        let known = &mut self.known;
-        known.strings.extend(strings);
-        known.functions.extend(functions);
-        known.modules.extend(modules);
-        known.locations.extend(locations);
-        known.stack_parent.extend(stack_parent);
-        known.stack_location.extend(stack_location);
-        known.subjects.extend(subjects);
+        let reset = new.reset;
+        extend(&mut self.known, new);
         Ok(reset)
     }
+}
+
+/// Adds what is new to what was known of a stream. It must have been checked: see [`Checker::take`].
+pub fn extend(known: &mut Dictionary, new: Dictionary) {
+    let Dictionary { reset, strings, functions, modules, locations, stack_parent, stack_location, subjects } =
+        new;
+    if reset {
+        *known = Dictionary::default();
+    }
+    known.strings.extend(strings);
+    known.functions.extend(functions);
+    known.modules.extend(modules);
+    known.locations.extend(locations);
+    known.stack_parent.extend(stack_parent);
+    known.stack_location.extend(stack_location);
+    known.subjects.extend(subjects);
 }
 
 /// How much a receiver knows of its stream: enough to check every number, and some bytes whatever the stream has said. For who keeps

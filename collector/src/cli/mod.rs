@@ -5,6 +5,7 @@
 //! profile came of it, 6 the output cannot be written, 7 the collector does not let this caller do that, 130 a profile was cancelled.
 
 mod disown;
+mod otlp;
 mod place;
 mod serve;
 mod token;

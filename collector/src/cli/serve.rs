@@ -10,6 +10,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::otlp::OtlpArguments;
 use super::place::Place;
 use super::{Failure, Kind};
 use crate::access::{Guard, Protection, ProtectionError};
@@ -17,6 +18,7 @@ use crate::alerts;
 use crate::control::Control;
 use crate::ingest::Limits;
 use crate::pipeline::{self, BLOCKING_THREADS, DISTRIBUTED_BLOCKING_THREADS, Serve, ServeError};
+use crate::protocols::otlp::send::{Outlet, Streams};
 use crate::query::limits::Limits as QueryLimits;
 use crate::query_command::client::{Address, Credentials};
 use crate::store::clickhouse;
@@ -73,6 +75,8 @@ pub(super) struct ServeArguments {
     symbols: SymbolArguments,
     #[command(flatten)]
     protection: ProtectionArguments,
+    #[command(flatten)]
+    otlp: OtlpArguments,
 }
 
 /// How code of agents is named that send addresses alone.
@@ -190,6 +194,8 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
     let guard = Guard::new(&protection).map_err(unprotected)?;
     let alerts = arguments.alerts.as_deref().map(alerts::Config::read).transpose();
     let alerts = alerts.map_err(|error| Failure { kind: Kind::Usage, message: error.to_string() })?;
+    let otlp = arguments.otlp.options().map_err(|message| Failure { kind: Kind::Usage, message })?;
+    let (outlet, sends) = otlp.map(Outlet::new).unzip();
     let hangup = signal(SignalKind::hangup()).map_err(unexpected)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(unexpected)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(unexpected)?;
@@ -219,6 +225,7 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         guard: guard.clone(),
         control: Arc::clone(&control),
         symbols: symbols.clone(),
+        tap: outlet.map(|outlet| Arc::new(Streams(outlet)) as _),
     };
     let queries = pipeline::listen_on(arguments.http).await.map_err(failed)?;
     let http = queries.local_addr().map_err(unexpected)?;
@@ -241,6 +248,7 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         pipeline::give_back(give_back),
     ];
     companions.extend(symbols.map(symbols::keep_up));
+    companions.extend(sends);
     companions.extend(alerts.map(|alerts| alerts::tell(alerts, control)));
     pipeline::serve(serve, companions, ready, stop).await.map_err(failed)
 }

@@ -118,6 +118,14 @@ counts! {
     SymbolFetchFailures => "symbol_fetch_failures",
     /// Builds whose symbols were dropped: nobody needed them for long, or there were too many.
     SymbolsDropped => "symbols_dropped",
+    /// Profiles that were sent on by OTLP, and taken.
+    OtlpSent => "otlp_profiles_sent",
+    /// Those that the other end took and refused one by one.
+    OtlpRejected => "otlp_profiles_rejected",
+    /// Those that were not sent: their message was refused, or not taken for too long, or there was no room for it.
+    OtlpLost => "otlp_profiles_lost",
+    /// Messages of OTLP that were sent again.
+    OtlpRetries => "otlp_retries",
     /// Certificates and tokens that were read anew.
     Reloads => "reloads",
     /// Certificates and tokens that could not be read anew: those before go on.

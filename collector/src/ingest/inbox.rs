@@ -20,6 +20,7 @@ use super::Limits;
 use super::counts::{Count, Counts};
 use super::rate::Allowance;
 use super::session::{NotBegun, Session};
+use super::tap::Tap;
 use crate::access::{Access, Denied, Proven};
 use crate::clock::now_unix_ns;
 use crate::listen::Peer;
@@ -58,6 +59,7 @@ pub struct Inbox {
     access: Arc<Access>,
     limits: Limits,
     counts: Arc<Counts>,
+    tap: Option<Arc<dyn Tap>>,
     room: Arc<Semaphore>,
     kept: Arc<Mutex<Kept>>,
 }
@@ -100,11 +102,17 @@ pub enum NotTaken {
 pub struct Room(#[expect(dead_code, reason = "it is held")] OwnedSemaphorePermit);
 
 impl Inbox {
-    /// Takes in what these may send.
+    /// Takes in what these may send, and has the tap told of it.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, access: Arc<Access>, limits: Limits, counts: Arc<Counts>) -> Self {
+    pub fn new(
+        store: Arc<dyn Store>,
+        access: Arc<Access>,
+        limits: Limits,
+        counts: Arc<Counts>,
+        tap: Option<Arc<dyn Tap>>,
+    ) -> Self {
         let room = Arc::new(Semaphore::new(REQUESTS_BYTES / ROOM_UNIT_BYTES));
-        Self { store, access, limits, counts, room, kept: Arc::default() }
+        Self { store, access, limits, counts, tap, room, kept: Arc::default() }
     }
 
     /// What who sends has proven, with its request and its connection.
@@ -214,6 +222,7 @@ impl Inbox {
             NotBegun::TooMany(_) => NotTaken::Busy,
             NotBegun::Failed(error) => failed(&error),
         })?;
+        session = session.told_to(self.tap.as_deref(), hello);
         let compressed = zstd::bulk::compress(window, ZSTD_LEVEL).map_err(|error| failed(&error))?;
         loop {
             let last = match known.last {

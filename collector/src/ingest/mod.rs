@@ -15,6 +15,7 @@ mod inbox;
 mod rate;
 mod service;
 mod session;
+mod tap;
 
 pub use batch::{Refused, decode};
 pub use counts::{Count, Counts};
@@ -22,6 +23,7 @@ pub(crate) use inbox::MAX_REQUEST_BYTES;
 pub use inbox::{Inbox, NotTaken, Room, Sender};
 pub use service::{Ingest, serve};
 pub use session::{NotBegun, Session, Taken};
+pub use tap::{Heard, Listener, Tap};
 
 /// What is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,6 +21,7 @@ use super::grpc::OnHttp;
 use super::inbox::Inbox;
 use super::rate::Allowance;
 use super::session::{NotBegun, Session, Taken};
+use super::tap::Tap;
 use crate::access::{Access, Denied, Proven};
 use crate::clock::now_unix_ns;
 use crate::control::{Control, Link};
@@ -56,6 +57,7 @@ pub struct Ingest {
     control: Arc<Control>,
     symbols: Option<Arc<FleetSymbols>>,
     agents: Agents,
+    tap: Option<Arc<dyn Tap>>,
     inbox: Inbox,
     memory: Arc<Semaphore>,
     /// All of it: what one batch takes at most.
@@ -64,7 +66,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Takes in what agents say, until it stops.
+    /// Takes in what agents say, until it stops, and has the tap told of it.
     #[must_use]
     pub fn new(
         store: Arc<dyn Store>,
@@ -72,12 +74,14 @@ impl Ingest {
         limits: Limits,
         counts: Arc<Counts>,
         (control, symbols): (Arc<Control>, Option<Arc<FleetSymbols>>),
+        tap: Option<Arc<dyn Tap>>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         // The largest window that is accepted has room in any case.
         let memory = (permits(limits.window_bytes, 0) as usize).max(limits.decoding_bytes / PERMIT_BYTES);
         let all_memory = u32::try_from(memory).unwrap_or(u32::MAX);
-        let inbox = Inbox::new(Arc::clone(&store), Arc::clone(&access), limits, Arc::clone(&counts));
+        let inbox =
+            Inbox::new(Arc::clone(&store), Arc::clone(&access), limits, Arc::clone(&counts), tap.clone());
         Self {
             store,
             access,
@@ -86,6 +90,7 @@ impl Ingest {
             control,
             symbols,
             agents: Agents::new(limits.streams),
+            tap,
             inbox,
             memory: Arc::new(Semaphore::new(memory)),
             all_memory,
@@ -137,15 +142,18 @@ impl Ingest {
     async fn begin(&self, hello: Hello, proven: &Proven) -> Result<Session, Status> {
         proven.check(&hello).map_err(|denied| self.denied(&denied))?;
         let (store, limits, counts) = (Arc::clone(&self.store), self.limits, Arc::clone(&self.counts));
+        let tap = self.tap.clone();
         let identity = proven.identity().map(str::to_owned);
-        blocking(move || Session::begin(&*store, &hello, identity.as_deref(), limits, counts)).await?.map_err(
-            |error| match error {
-                NotBegun::Refused(why) => Status::invalid_argument(why),
-                NotBegun::NotOwned(why) => Status::permission_denied(why),
-                NotBegun::TooMany(why) => Status::resource_exhausted(why),
-                NotBegun::Failed(error) => unavailable(&error),
-            },
-        )
+        let begin = move || {
+            let session = Session::begin(&*store, &hello, identity.as_deref(), limits, counts)?;
+            Ok(session.told_to(tap.as_deref(), &hello))
+        };
+        blocking(begin).await?.map_err(|error| match error {
+            NotBegun::Refused(why) => Status::invalid_argument(why),
+            NotBegun::NotOwned(why) => Status::permission_denied(why),
+            NotBegun::TooMany(why) => Status::resource_exhausted(why),
+            NotBegun::Failed(error) => unavailable(&error),
+        })
     }
 
     /// Answers batches until the stream ends, and says why it does.
@@ -232,7 +240,7 @@ impl Ingest {
                 Err(status) => return status,
             };
             if let Some(processes) = session.processes() {
-                link.hear(processes);
+                links.control.hear(processes);
             }
             let (answer, end) = match taken {
                 Taken::Stored => (Some(String::new()), None),

@@ -9,18 +9,20 @@ use super::Limits;
 use super::batch::{self, Refused};
 use super::counts::{Count, Counts};
 use super::hello::{self, PROTOCOL};
-use crate::control::Heard;
+use super::tap::{Heard, Listener, Tap};
+use crate::control;
 use crate::store::{Appended, Appender, Store, StoreError};
 
 /// One agent's stream.
 pub struct Session {
     appender: Box<dyn Appender>,
+    listener: Option<Box<dyn Listener>>,
     checker: Checker,
     limits: Limits,
     counts: Arc<Counts>,
     protocol: u32,
     /// The processes of the last window that was taken in.
-    processes: Option<Heard>,
+    processes: Option<control::Heard>,
 }
 
 /// What becomes of a batch.
@@ -91,7 +93,14 @@ impl Session {
             }
         })?;
         let protocol = hello.protocol.min(PROTOCOL);
-        Ok(Self { appender, checker: Checker::new(), limits, counts, protocol, processes: None })
+        Ok(Self { appender, listener: None, checker: Checker::new(), limits, counts, protocol, processes: None })
+    }
+
+    /// The same session, of whose windows this one is told, too.
+    #[must_use]
+    pub fn told_to(mut self, tap: Option<&dyn Tap>, hello: &Hello) -> Self {
+        self.listener = tap.and_then(|tap| tap.stream(hello));
+        self
     }
 
     /// What the agent is told first.
@@ -121,7 +130,7 @@ impl Session {
     }
 
     /// The processes of the window that was taken in last, once.
-    pub fn processes(&mut self) -> Option<Heard> {
+    pub fn processes(&mut self) -> Option<control::Heard> {
         self.processes.take()
     }
 
@@ -147,10 +156,15 @@ impl Session {
     fn try_take(&mut self, batch: &Batch, now_unix_ns: u64) -> Result<Result<Appended, StoreError>, Refused> {
         let mut window = batch::window(batch, &self.limits)?;
         let new = self.checker.take(&mut window)?;
-        let processes = Heard::take(&mut window);
+        let processes = control::Heard::take(&mut window);
         let appended = self.appender.append(batch, &window, &new, new.reset);
         if matches!(appended, Ok(Appended::New)) {
             self.processes = processes;
+        }
+        if let (Some(listener), Ok(appended)) = (&mut self.listener, &appended) {
+            let is_new = *appended == Appended::New;
+            let heard = Heard { sequence: batch.sequence, window: &window, new: &new, is_new };
+            listener.hear(&heard, &self.counts);
         }
         if batch::is_skewed(&window, now_unix_ns) && matches!(appended, Ok(Appended::New)) {
             self.counts.add(Count::WindowsSkewed);

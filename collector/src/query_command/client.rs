@@ -9,7 +9,7 @@ use chokepoint_tls::{ClientFiles, HTTP_1, Stream, explain, is_this_host, read_se
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
@@ -112,19 +112,45 @@ pub struct Address {
     authorization: Option<HeaderValue>,
 }
 
+/// What a request brings.
+pub(crate) struct Content {
+    of_type: &'static str,
+    encoding: Option<&'static str>,
+    bytes: Vec<u8>,
+}
+
+impl Content {
+    fn json(bytes: Vec<u8>) -> Self {
+        Self { of_type: "application/json", encoding: None, bytes }
+    }
+
+    /// Bytes that were compressed, of a type.
+    pub(crate) fn gzipped(of_type: &'static str, bytes: Vec<u8>) -> Self {
+        Self { of_type, encoding: Some("gzip"), bytes }
+    }
+}
+
 impl Address {
     /// Reads `http://HOST:PORT` or `https://HOST:PORT`, and the files.
     ///
     /// # Errors
     /// It is none, a file is of no use, or the token would be sent to another host without encryption.
     pub fn new(url: &str, credentials: &Credentials) -> Result<Self, ClientError> {
+        Self::of(url, credentials, HTTP_1)
+    }
+
+    /// The same of what speaks this protocol inside TLS.
+    ///
+    /// # Errors
+    /// As for [`Self::new`].
+    pub(crate) fn of(url: &str, credentials: &Credentials, protocol: &[u8]) -> Result<Self, ClientError> {
         let bad = || ClientError::Url(url.chars().take(200).collect());
         let uri: Uri = url.parse().map_err(|_| bad())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(bad)?;
         let (tls, usual_port) = match uri.scheme_str() {
             Some("http") => (None, 80),
             Some("https") => {
-                let tls = chokepoint_tls::Client::new(&credentials.files, HTTP_1);
+                let tls = chokepoint_tls::Client::new(&credentials.files, protocol);
                 (Some(tls.map_err(|error| ClientError::Credentials(error.to_string()))?), 443)
             }
             _ => return Err(bad()),
@@ -168,7 +194,7 @@ impl Address {
     /// # Errors
     /// There is no answer.
     pub async fn post(&self, path: &str, json: Vec<u8>) -> Result<Bytes, ClientError> {
-        self.ask(Method::POST, path, &[], Some(json)).await
+        self.ask(Method::POST, path, &[], Some(Content::json(json))).await
     }
 
     /// What is answered when something is to go.
@@ -184,10 +210,51 @@ impl Address {
     /// # Errors
     /// There is no answer.
     pub(crate) async fn deliver(&self, json: Vec<u8>) -> Result<StatusCode, ClientError> {
-        let exchange = self.exchange(Method::POST, "", &[], Some(json));
+        let exchange = self.exchange(Method::POST, "", &[], Some(Content::json(json)));
         match timeout(MAX_CONNECT_TIME * 2, exchange).await {
             Ok(answered) => Ok(answered?.0),
             Err(_) => Err(ClientError::Failed("it does not answer in time".to_owned())),
+        }
+    }
+
+    /// What is answered to what is sent to an endpoint, of whatever it is.
+    ///
+    /// # Errors
+    /// There is no answer.
+    pub(crate) async fn send(
+        &self,
+        path: &str,
+        content: Content,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
+        self.exchange(Method::POST, path, &[], Some(content)).await
+    }
+
+    /// What is shown to the other end.
+    pub(crate) fn authorization(&self) -> Option<&HeaderValue> {
+        self.authorization.as_ref()
+    }
+
+    /// A connection, with TLS or without.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) async fn connect(&self) -> Result<Box<dyn Stream>, ClientError> {
+        let unreachable = |reason: String| ClientError::Unreachable { url: self.url.clone(), reason };
+        let connecting = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = match timeout(MAX_CONNECT_TIME, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(unreachable(error.to_string())),
+            Err(_) => {
+                return Err(unreachable(format!("no connection within {} s", MAX_CONNECT_TIME.as_secs())));
+            }
+        };
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some(tls) => match timeout(MAX_CONNECT_TIME, tls.connect(stream, &self.host)).await {
+                Ok(Ok(stream)) => Ok(Box::new(stream)),
+                Ok(Err(error)) => Err(self.untrusted(error.to_string())),
+                Err(_) => Err(unreachable("its handshake of TLS does not end".to_owned())),
+            },
         }
     }
 
@@ -196,10 +263,10 @@ impl Address {
         method: Method,
         path: &str,
         parameters: &[(&str, &str)],
-        json: Option<Vec<u8>>,
+        content: Option<Content>,
     ) -> Result<Bytes, ClientError> {
-        let asking = self.exchange(method, path, parameters, json);
-        let (status, body) = timeout(MAX_ANSWER_TIME, asking).await.unwrap_or_else(|_| {
+        let asking = self.exchange(method, path, parameters, content);
+        let (status, _, body) = timeout(MAX_ANSWER_TIME, asking).await.unwrap_or_else(|_| {
             Err(ClientError::Failed(format!("no answer within {} s", MAX_ANSWER_TIME.as_secs())))
         })?;
         if status.is_success() {
@@ -253,17 +320,17 @@ impl Address {
         method: Method,
         path: &str,
         parameters: &[(&str, &str)],
-        json: Option<Vec<u8>>,
-    ) -> Result<(StatusCode, Bytes), ClientError> {
-        let (response, connection) = self.begin(method, path, parameters, json).await?;
-        let status = response.status();
-        if let Some(missing) = response.headers().get(&PARTIAL) {
+        content: Option<Content>,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), ClientError> {
+        let (response, connection) = self.begin(method, path, parameters, content).await?;
+        let (status, headers) = (response.status(), response.headers().clone());
+        if let Some(missing) = headers.get(&PARTIAL) {
             tracing::warn!(?missing, "the answer is partial: a part of the store did not answer");
         }
         let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
         connection.abort();
         let body = body.map_err(|error| self.is_no_collector(error.as_ref()))?;
-        Ok((status, body.to_bytes()))
+        Ok((status, headers, body.to_bytes()))
     }
 
     /// The head of an answer, whose body comes with the connection that goes on beside it.
@@ -272,25 +339,9 @@ impl Address {
         method: Method,
         path: &str,
         parameters: &[(&str, &str)],
-        json: Option<Vec<u8>>,
+        content: Option<Content>,
     ) -> Result<(Response<Incoming>, JoinHandle<()>), ClientError> {
-        let unreachable = |reason: String| ClientError::Unreachable { url: self.url.clone(), reason };
-        let connecting = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = match timeout(MAX_CONNECT_TIME, connecting).await {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(unreachable(error.to_string())),
-            Err(_) => {
-                return Err(unreachable(format!("no connection within {} s", MAX_CONNECT_TIME.as_secs())));
-            }
-        };
-        let stream: Box<dyn Stream> = match &self.tls {
-            None => Box::new(stream),
-            Some(tls) => match timeout(MAX_CONNECT_TIME, tls.connect(stream, &self.host)).await {
-                Ok(Ok(stream)) => Box::new(stream),
-                Ok(Err(error)) => return Err(self.untrusted(error.to_string())),
-                Err(_) => return Err(unreachable("its handshake of TLS does not end".to_owned())),
-            },
-        };
+        let stream = self.connect().await?;
         let (mut sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.broken(&error))?;
         // Its end is that of the answer, which is told there.
@@ -305,14 +356,17 @@ impl Address {
                 whole => format!("/{whole}"),
             })
             .header(HOST, format!("{host}:{}", self.port));
-        if json.is_some() {
-            request = request.header(CONTENT_TYPE, "application/json");
+        if let Some(content) = &content {
+            request = request.header(CONTENT_TYPE, content.of_type);
+            if let Some(encoding) = content.encoding {
+                request = request.header(CONTENT_ENCODING, encoding);
+            }
         }
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
         let request = request
-            .body(Full::new(Bytes::from(json.unwrap_or_default())))
+            .body(Full::new(Bytes::from(content.map(|content| content.bytes).unwrap_or_default())))
             .map_err(|error| ClientError::Failed(error.to_string()))?;
         let response = sender.send_request(request).await.map_err(|error| self.broken(&error))?;
         Ok((response, connection))

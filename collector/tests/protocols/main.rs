@@ -8,4 +8,5 @@ mod peers;
 mod prometheus;
 mod pyroscope;
 mod querier;
+mod sent_on;
 mod webhook;

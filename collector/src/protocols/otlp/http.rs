@@ -9,6 +9,7 @@ use axum::response::Response;
 use axum::routing::any;
 use prost::Message;
 
+use super::status::Told;
 use super::{VERSION_HEADER, decode, export, other_version};
 use crate::ingest::{Inbox, NotTaken};
 use crate::protocols::receive::{Refusal, body, proven};
@@ -57,15 +58,8 @@ fn is_protobuf(headers: &HeaderMap) -> bool {
     essence.eq_ignore_ascii_case(PROTOBUF)
 }
 
-/// The body of an error: as `google.rpc.Status` has it, of which the message is all that there is to tell.
-#[derive(Clone, PartialEq, Message)]
-struct Told {
-    #[prost(string, tag = "2")]
-    message: String,
-}
-
 fn refused(refusal: Refusal) -> Response {
-    let told = Told { message: refusal.message };
+    let told = Told::new(refusal.message);
     let mut response = Response::new(Body::from(told.encode_to_vec()));
     *response.status_mut() = refusal.status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROTOBUF));

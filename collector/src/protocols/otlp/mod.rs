@@ -1,9 +1,12 @@
-//! Profiles of OpenTelemetry: what its Collector and its eBPF profiler send, over gRPC ([`grpc`]) and HTTP ([`http`]). The signal is in
-//! development: this is version 1.10 of the protocol, `v1development`.
+//! Profiles of OpenTelemetry: what its Collector and its eBPF profiler send, over gRPC ([`grpc`]) and HTTP ([`http`]), and what is sent to
+//! them ([`send`]). The signal is in development: this is version 1.10 of the protocol, `v1development`.
 
 pub(crate) mod grpc;
 pub(crate) mod http;
+mod names;
 mod read;
+pub mod send;
+mod status;
 #[cfg(test)]
 mod tests;
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chokepoint_analysis::activity::{Class, Group};
 use chokepoint_proto::stream::{ModuleKind, Window};
 use hashbrown::HashMap;
 use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest;
@@ -10,12 +11,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::profiles::v1development::{Profile, ProfilesDictionary, Sample, ValueType};
 
 use super::PROTOCOL;
+use super::names::{BUILD_ID, CLASS, CPU, FRAME_TYPE, KERNEL, NANOSECONDS, OFF_CPU, OFF_CPU_TOO};
 use crate::protocols::sent::{Described, Kind, Sent, hex};
 
-/// What a frame is, where a profiler says it.
-const FRAME_TYPE: &str = "profile.frame.type";
-/// Of files, hexadecimal.
-const BUILD_ID: &str = "process.executable.build_id.gnu";
 /// Waits whose reason is not told.
 const WAITING: &str = "wait.other";
 const RUNNING: &str = "cpu.user";
@@ -157,35 +155,40 @@ impl<'a> Names<'a> {
         let (name, unit) = self.value_type(profile.sample_type.as_ref())?;
         let period = self.value_type(profile.period_type.as_ref())?;
         let period_ns = u64::try_from(profile.period).ok().filter(|period| *period > 0);
-        let period_ns = period_ns.filter(|_| period == ("cpu", "nanoseconds"));
+        let period_ns = period_ns.filter(|_| period == (CPU, NANOSECONDS));
         let mut rows = Vec::with_capacity(profile.samples.len());
         // Samples of a thread have the same attributes, and there are few threads.
-        let mut described_before: HashMap<&[i32], Described> = HashMap::new();
+        let mut described_before: HashMap<&[i32], (Described, Option<Class>)> = HashMap::new();
         for sample in &profile.samples {
-            let of = match described_before.get(sample.attribute_indices.as_slice()) {
-                Some(of) => of.clone(),
+            let (of, class) = match described_before.get(sample.attribute_indices.as_slice()) {
+                Some(known) => known.clone(),
                 None => {
                     let mut known = resource.clone();
                     known.extend(self.attributes(&profile.attribute_indices)?);
                     known.extend(self.attributes(&sample.attribute_indices)?);
-                    let of = described(&known);
-                    described_before.insert(&sample.attribute_indices, of.clone());
-                    of
+                    let class = known.get(CLASS).and_then(|name| Class::from_name(name));
+                    let known = (described(&known), class);
+                    described_before.insert(&sample.attribute_indices, known.clone());
+                    known
                 }
             };
             let stack = self.check_stack(sample.stack_index)?;
             let (times, value) = values(sample)?;
-            let running = || if self.is_kernel(stack) { RUNNING_KERNEL } else { RUNNING };
+            // Who knows the class is one of us; else what is known is whose code ran.
+            let class_of =
+                |is_cpu| class.filter(|class| (class.group() == Group::Cpu) == is_cpu).map(Class::name);
+            let running =
+                || class_of(true).unwrap_or(if self.is_kernel(stack) { RUNNING_KERNEL } else { RUNNING });
             let (kind, count, weight) = match (name, unit, period_ns) {
                 ("samples", "count", Some(period)) => {
                     (Kind::Time(running()), value, value.saturating_mul(period))
                 }
-                ("cpu", "nanoseconds", Some(period)) => (Kind::Time(running()), value / period, value),
-                ("cpu", "nanoseconds", None) => (Kind::Time(running()), times, value),
-                ("events" | "off_cpu" | "off-cpu" | "offcpu", "nanoseconds", _) => {
-                    (Kind::Time(WAITING), times, value)
+                (CPU, NANOSECONDS, Some(period)) => (Kind::Time(running()), value / period, value),
+                (CPU, NANOSECONDS, None) => (Kind::Time(running()), times, value),
+                (name, NANOSECONDS, _) if name == OFF_CPU || OFF_CPU_TOO.contains(&name) => {
+                    (Kind::Time(class_of(false).unwrap_or(WAITING)), times, value)
                 }
-                _ => (Kind::other(name, unit == "nanoseconds"), times, value),
+                _ => (Kind::other(name, unit == NANOSECONDS), times, value),
             };
             if count > 0 || weight > 0 {
                 rows.push(Row { kind, of, stack, count, weight });
@@ -228,7 +231,7 @@ impl<'a> Names<'a> {
 
     /// Whether its innermost frame is the kernel's.
     fn is_kernel(&self, stack: usize) -> bool {
-        self.locations(stack).first().is_some_and(|leaf| self.frame_type(*leaf) == "kernel")
+        self.locations(stack).first().is_some_and(|leaf| self.frame_type(*leaf) == KERNEL)
     }
 
     /// Adds rows whose stacks were checked.
@@ -262,7 +265,7 @@ impl<'a> Names<'a> {
             }
         };
         let kind = match (frame_type.as_str(), path) {
-            ("kernel", _) => ModuleKind::Kernel,
+            (KERNEL, _) => ModuleKind::Kernel,
             ("" | "native" | "go" | "rust", "") => ModuleKind::Unknown,
             ("" | "native" | "go" | "rust", _) => ModuleKind::Binary,
             // A runtime's own frames: Java, Python, JavaScript.

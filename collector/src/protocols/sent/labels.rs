@@ -18,8 +18,9 @@ const HOSTS: [&str; 7] = ["host.name", "hostname", "host", "k8s.node.name", "nod
 const PROCESSES: [&str; 4] = ["process.executable.name", "process.command", "process_name", "process"];
 /// Names that say which thread it is.
 const THREADS: [&str; 2] = ["thread.name", "thread"];
-/// What others call what is called so here, by the semantic conventions of OpenTelemetry and by Pyroscope's.
-const NAMES: [(&str, &str); 15] = [
+/// What others call what is called so here, by the semantic conventions of OpenTelemetry and by Pyroscope's. Of several names of one thing the
+/// first is what it is sent as.
+const NAMES: [(&str, &str); 16] = [
     ("service.name", "service"),
     ("service_name", "service"),
     ("service.namespace", "service_namespace"),
@@ -35,6 +36,7 @@ const NAMES: [(&str, &str); 15] = [
     ("k8s.deployment.name", "deployment"),
     ("k8s.cluster.name", "cluster"),
     ("cloud.availability_zone", "zone"),
+    ("process.linux.cgroup", "cgroup"),
 ];
 /// The host of those that do not say theirs.
 const UNKNOWN_HOST: &str = "unknown";
@@ -83,6 +85,16 @@ impl Described {
         let thread = without_numbers(&first(&THREADS).unwrap_or_default());
         Self { host: bounded(&host, MAX_HOST), process, thread, labels }
     }
+}
+
+/// What others call a label: by the semantic conventions where these have a name for it, else by its own.
+pub(in super::super) fn attribute_of(label: &str, is_in_pod: bool) -> String {
+    // A container that no pod has is none of Kubernetes'.
+    if label == "container" && !is_in_pod {
+        return "container.name".to_owned();
+    }
+    let named = NAMES.iter().find(|(_, ours)| *ours == label).map(|(theirs, _)| *theirs);
+    named.unwrap_or(label).to_owned()
 }
 
 fn is_label(name: &str) -> bool {

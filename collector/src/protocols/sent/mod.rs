@@ -10,7 +10,7 @@ use chokepoint_proto::stream::{
     Dictionary, Function, Line, Location, Module, ModuleKind, Profile, Subject, Unit, Window,
 };
 
-pub(super) use self::labels::{Described, hex};
+pub(super) use self::labels::{Described, attribute_of, hex};
 pub(super) use self::pprof::{Kinds, add as add_pprof, decode as decode_pprof};
 use crate::query::profile_type::{WALL, is_of_time};
 
@@ -66,7 +66,7 @@ pub(super) struct Sent {
 }
 
 /// Things in the order of their numbers.
-struct Numbers<T> {
+pub(super) struct Numbers<T> {
     entries: Vec<T>,
     numbers: HashMap<T, u32>,
 }
@@ -77,8 +77,28 @@ impl<T> Default for Numbers<T> {
     }
 }
 
+impl<T> Numbers<T> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// All of them.
+    pub(super) fn entries(self) -> impl Iterator<Item = T> {
+        self.entries.into_iter()
+    }
+}
+
+impl Numbers<String> {
+    /// The number of a text that is known.
+    pub(super) fn known(&self, text: &str) -> Option<u32> {
+        self.numbers.get(text).copied()
+    }
+}
+
 impl<T: Clone + Eq + Hash> Numbers<T> {
-    fn number(&mut self, thing: T) -> u32 {
+    /// The number of a thing, which is added where it has none yet.
+    pub(super) fn number(&mut self, thing: T) -> u32 {
         // A request has fewer bytes than there are numbers.
         let next = self.entries.len() as u32;
         *self.numbers.entry(thing).or_insert_with_key(|thing| {
@@ -90,8 +110,8 @@ impl<T: Clone + Eq + Hash> Numbers<T> {
 
 impl Sent {
     pub(super) fn string(&mut self, text: &str) -> u32 {
-        match self.strings.numbers.get(text) {
-            Some(number) => *number,
+        match self.strings.known(text) {
+            Some(number) => number,
             None => self.strings.number(text.to_owned()),
         }
     }
