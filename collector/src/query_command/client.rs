@@ -408,7 +408,7 @@ mod tests {
     #[test]
     fn a_token_goes_to_this_host_or_encrypted() {
         let mut file = tempfile::NamedTempFile::new().expect("a file");
-        std::io::Write::write_all(&mut file, b" chokepoint_abc\n").expect("it can be written");
+        file.write_all(b" chokepoint_abc\n").expect("it can be written");
         let credentials = Credentials { token_file: Some(file.path().to_owned()), ..Credentials::default() };
         for url in ["http://127.0.0.1:1", "http://[::1]:1", "http://localhost:1"] {
             let address = Address::new(url, &credentials).unwrap_or_else(|error| panic!("{url}: {error}"));
