@@ -99,7 +99,7 @@ const tools = {
 const only = process.env.ONLY;
 const tests = process.env.OPERATOR_TOKEN ? profile.tests : process.env.FLEET ? fleet.tests : { ...views.tests, ...flame.tests };
 for (const [name, { options, run, expected }] of Object.entries(tests)) {
-  if (only && !name.includes(only)) continue;
+  if (only && !new RegExp(only).test(name)) continue;
   const { context, page, problems } = await open(options);
   const start = Date.now();
   let problem;
