@@ -4,6 +4,7 @@ mod agent;
 mod alongside;
 mod collector;
 mod events;
+mod figures;
 pub mod gauge;
 pub mod lossy;
 mod machine;
@@ -17,6 +18,7 @@ mod stats;
 mod sys;
 mod tables;
 mod unwind;
+mod verdict;
 mod workload;
 
 use std::{fs, time::Instant};
@@ -61,6 +63,8 @@ enum Subject {
     Collector,
     /// The page's first view of a fleet's day, from a collector that was just started
     Page,
+    /// Verdicts of generated windows: by threads, and the merged window of a thousand hosts
+    Verdict,
     /// The continuous agent on a quiet and a busy host, in a storm of processes and among idle ones
     Agent,
 }
@@ -68,8 +72,8 @@ enum Subject {
 /// Measures, prints the tables, and puts them into the documentation.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Bench])?;
-    // A collector is measured without one.
-    if args.only != Some(Subject::Collector) {
+    // A collector and verdicts are measured without one.
+    if !matches!(args.only, Some(Subject::Collector | Subject::Verdict)) {
         build::binaries(&[build::AGENT])?;
     }
     ensure!(Privilege::probe() != Privilege::User, "profiling the host needs root: run `sudo -v` first");
@@ -77,8 +81,8 @@ pub fn run(args: &Args) -> Result<()> {
     let directory = target_dir().join("bench");
     let sides = Sides::new(directory.clone())?;
     let all = || {
-        use Subject::{Agent, Collector, Events, Page, Record, Requests, Sched, Tables, Unwind};
-        vec![Record, Unwind, Tables, Sched, Events, Requests, Collector, Page, Agent]
+        use Subject::{Agent, Collector, Events, Page, Record, Requests, Sched, Tables, Unwind, Verdict};
+        vec![Record, Unwind, Tables, Sched, Events, Requests, Collector, Page, Verdict, Agent]
     };
     for subject in args.only.map_or_else(all, |only| vec![only]) {
         let (section, text) = match subject {
@@ -104,6 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
                 let plan = if args.quick { page::Plan::quick() } else { page::Plan::full() };
                 ("page", page::measure(&directory, &plan)?)
             }
+            Subject::Verdict => ("verdict", verdict::measure(verdict::turns(args.quick))?),
             Subject::Agent => {
                 let plan = if args.quick { agent::Plan::quick() } else { agent::Plan::full() };
                 ("agent", agent::measure(&directory, &plan)?)

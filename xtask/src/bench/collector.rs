@@ -1,7 +1,6 @@
 //! What a collector takes in, keeps and answers: a simulated fleet, beside plain Parquet and DuckDB on the same rows.
 
 use std::{
-    collections::HashMap,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -11,12 +10,13 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
+    figures::{Figures, figures},
     machine::{Machine, load_average},
     report::{Table, verdict},
 };
 use crate::{
     build, ui,
-    workspace::{cargo, run as run_command, shown, step, target_dir},
+    workspace::{cargo, run as run_command, step, target_dir},
 };
 
 /// Agents that one collector is to serve.
@@ -226,30 +226,4 @@ fn fleet(arguments: &[&str], numbers: &[u64]) -> Result<Figures> {
     let mut command = Command::new(target_dir().join("release/examples/fleet"));
     command.args(arguments).args(numbers.iter().map(u64::to_string));
     figures(&mut command)
-}
-
-/// What a program measured: lines of `name value`; those that begin with `#` are shown.
-struct Figures(HashMap<String, String>);
-
-fn figures(command: &mut Command) -> Result<Figures> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("cannot run {}", shown(command)))?;
-    ensure!(output.status.success(), "{} failed ({})", shown(command), output.status);
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.lines().filter(|line| line.starts_with('#')).for_each(|line| eprintln!("{line}"));
-    let pair = |line: &str| line.split_once(' ').map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Ok(Figures(text.lines().filter_map(pair).collect()))
-}
-
-impl Figures {
-    fn text(&self, name: &str) -> Result<&str> {
-        self.0.get(name).map(String::as_str).with_context(|| format!("{name} was not measured"))
-    }
-
-    fn number(&self, name: &str) -> Result<f64> {
-        let text = self.text(name)?;
-        text.parse().with_context(|| format!("{name} is {text:?}, which is no number"))
-    }
 }
