@@ -2,74 +2,20 @@
 
 mod common;
 
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chokepoint_collector::access::Guard;
 use chokepoint_collector::ingest::{Count, Counts, Limits, NotBegun, Refused, Session, Taken};
-use chokepoint_collector::pipeline::{self, Companion, Serve, Shared};
+use chokepoint_collector::store::Store;
 use chokepoint_collector::store::embedded::{Embedded, Options};
-use chokepoint_collector::store::{Home, Store};
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::{Answer, Batch, CommandUpdate, Hello, Window, from_agent};
 use prost::Message;
-use tokio::sync::oneshot;
 use tonic::Code;
 
+use common::in_process::Collector;
 use common::stream::{PATIENCE, Stream};
 use common::*;
-
-/// A collector in this process.
-struct Collector {
-    address: SocketAddr,
-    store: Arc<dyn Store>,
-    counts: Arc<Counts>,
-    stop: Option<oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<Result<(), pipeline::ServeError>>,
-}
-
-impl Collector {
-    async fn start(store: &Path, limits: Limits) -> Self {
-        let serve = Serve {
-            store: Home::Directory(store.to_owned(), Options::default()),
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            limits,
-            guard: Guard::open(),
-            control: Arc::default(),
-            symbols: None,
-            tap: None,
-        };
-        let (ready, address) = oneshot::channel();
-        let (stop, stopped) = oneshot::channel();
-        let (give, parts) = oneshot::channel();
-        let companion: Companion = Box::new(|Shared { store, counts, mut stopping, .. }| {
-            Box::pin(async move {
-                let _ = give.send((store, counts));
-                let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
-                Ok(())
-            })
-        });
-        let served = tokio::spawn(pipeline::serve(
-            serve,
-            vec![companion],
-            |address| {
-                let _ = ready.send(address);
-            },
-            async { drop(stopped.await) },
-        ));
-        let address = address.await.expect("it listens");
-        let (store, counts) = parts.await.expect("the companion runs");
-        Self { address, store, counts, stop: Some(stop), served }
-    }
-
-    async fn stop(mut self) {
-        drop(self.stop.take());
-        drop(self.store);
-        self.served.await.expect("no panic").expect("it ends well");
-    }
-}
 
 fn a_window(step: u64) -> (Vec<Row>, Window) {
     let rows = rows(&mut Random(step + 1), 6);

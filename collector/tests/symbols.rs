@@ -6,40 +6,31 @@ mod common;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chokepoint_analysis::profile::Function;
-use chokepoint_collector::access::Guard;
-use chokepoint_collector::ingest::{Count, Counts, Limits};
-use chokepoint_collector::pipeline::{self, Companion, Serve, Shared};
+use chokepoint_collector::ingest::{Count, Limits};
 use chokepoint_collector::query_command::client::{Address, Credentials};
-use chokepoint_collector::store::embedded::Options;
-use chokepoint_collector::store::{Home, Selection, Store, SumQuery};
+use chokepoint_collector::store::{Selection, SumQuery};
 use chokepoint_collector::symbols::{self, FleetSymbols};
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::{
     SymbolsOffer, SymbolsOffered, SymbolsPart, SymbolsWanted, Window, from_agent, from_collector,
 };
 use chokepoint_symbols::{Builder, Quality, Symbols};
-use tokio::sync::oneshot;
 
+use common::in_process::Collector;
 use common::stream::{PATIENCE, Stream};
 use common::*;
 
-/// A collector in this process, with symbols beside its store.
-struct Collector {
-    address: SocketAddr,
-    store: Arc<dyn Store>,
-    counts: Arc<Counts>,
-    stop: oneshot::Sender<()>,
-    served: tokio::task::JoinHandle<Result<(), pipeline::ServeError>>,
-}
+/// A collector with symbols beside its store.
+struct Naming(Collector);
 
-impl Collector {
+impl Naming {
     async fn start(directory: &Path) -> Self {
         Self::start_asking(directory, Vec::new()).await
     }
@@ -53,46 +44,12 @@ impl Collector {
             debuginfod,
         };
         let symbols = FleetSymbols::open(options).expect("symbols");
-        let serve = Serve {
-            store: Home::Directory(directory.to_owned(), Options::default()),
-            listen: "127.0.0.1:0".parse().expect("an address"),
-            limits: Limits::default(),
-            guard: Guard::open(),
-            control: Arc::default(),
-            symbols: Some(Arc::clone(&symbols)),
-        };
-        let (ready, address) = oneshot::channel();
-        let (stop, stopped) = oneshot::channel();
-        let (give, parts) = oneshot::channel();
-        let companion: Companion = Box::new(|Shared { store, counts, mut stopping, .. }| {
-            Box::pin(async move {
-                let _ = give.send((store, counts));
-                let _ = stopping.wait_for(|is_stopping| *is_stopping).await;
-                Ok(())
-            })
-        });
-        let served = tokio::spawn(pipeline::serve(
-            serve,
-            vec![companion, symbols::keep_up(symbols)],
-            |address| {
-                let _ = ready.send(address);
-            },
-            async { drop(stopped.await) },
-        ));
-        let address = address.await.expect("it listens");
-        let (store, counts) = parts.await.expect("the companion runs");
-        Self { address, store, counts, stop, served }
-    }
-
-    async fn stop(self) {
-        drop(self.stop);
-        drop(self.store);
-        self.served.await.expect("no panic").expect("it ends well");
+        Self(Collector::with_symbols(directory, Limits::default(), Some(symbols)).await)
     }
 
     /// A stream of an agent that has offered the build.
     async fn offering(&self, agent: u8, quality: Quality) -> Stream {
-        let (stream, welcome) = Stream::begin(self.address, hello(agent)).await.expect("welcome");
+        let (stream, welcome) = Stream::begin(self.0.address, hello(agent)).await.expect("welcome");
         assert!(welcome.takes_symbols);
         offer(&stream, quality).await;
         stream
@@ -109,9 +66,9 @@ impl Collector {
             max_sums: 1_000,
             ..SumQuery::default()
         };
-        let sums = self.store.sums(&query).expect("sums").sums;
+        let sums = self.0.store.sums(&query).expect("sums").sums;
         let stacks: Vec<_> = sums.into_iter().filter_map(|sum| sum.stack).collect();
-        let frames = self.store.frames(&stacks).expect("frames");
+        let frames = self.0.store.frames(&stacks).expect("frames");
         let lines = frames.locations.iter().flat_map(|place| &place.lines);
         let name = |(function, line): &(usize, u32)| {
             let Function { name, file } = &frames.functions[*function];
@@ -126,7 +83,7 @@ impl Collector {
     /// Waits until something was counted so often.
     async fn counted(&self, count: Count, times: u64) {
         let reached = async {
-            while self.counts.get(count) < times {
+            while self.0.counts.get(count) < times {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
@@ -199,7 +156,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_agent_is_asked_and_better_symbols_are_added() {
     let directory = directory();
-    let collector = Collector::start(directory.path()).await;
+    let collector = Naming::start(directory.path()).await;
     let stack = ["main", "work", "leaf"];
     let whole = unnamed(&stack);
 
@@ -232,12 +189,12 @@ async fn one_agent_is_asked_and_better_symbols_are_added() {
     collector.counted(Count::SymbolsKept, 2).await;
     assert_eq!(collector.names(), set(&["main", "3:work", "3:leaf"]));
     let leases = [Count::SymbolLeases, Count::SymbolsKept, Count::SymbolsRefused];
-    assert_eq!(leases.map(|count| collector.counts.get(count)), [4, 2, 1]);
+    assert_eq!(leases.map(|count| collector.0.counts.get(count)), [4, 2, 1]);
     drop((second, third));
-    collector.stop().await;
+    collector.0.stop().await;
 
     // A collector that begins anew knows them, and an operator may have them told anew.
-    let collector = Collector::start(directory.path()).await;
+    let collector = Naming::start(directory.path()).await;
     assert_eq!(collector.names(), set(&["main", "3:work", "3:leaf"]));
     let kept: Vec<_> = fs::read_dir(directory.path().join("symbols")).expect("a directory").collect();
     assert_eq!(kept.len(), 1);
@@ -249,16 +206,16 @@ async fn one_agent_is_asked_and_better_symbols_are_added() {
     collector.counted(Count::SymbolsKept, 1).await;
     assert_eq!(collector.names(), set(&["4:main", "4:work", "4:leaf"]));
     drop(fourth);
-    collector.stop().await;
+    collector.0.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_asked_for_is_passed_over_and_too_much_ends_the_lease() {
     let directory = directory();
-    let collector = Collector::start(directory.path()).await;
+    let collector = Naming::start(directory.path()).await;
     let mut one = collector.offering(1, Quality::Functions).await;
     let given = lease(&mut one).await;
-    let (two, _) = Stream::begin(collector.address, hello(2)).await.expect("welcome");
+    let (two, _) = Stream::begin(collector.0.address, hello(2)).await.expect("welcome");
     let good = written("", &["main"], Quality::Functions);
     // Of another's lease, of none, and in more bytes than there may be.
     upload(&two, given, &good).await;
@@ -268,7 +225,7 @@ async fn what_nobody_asked_for_is_passed_over_and_too_much_ends_the_lease() {
         one.say(from_agent::Message::SymbolsPart(part.clone())).await;
     }
     collector.counted(Count::SymbolsRefused, 1).await;
-    assert_eq!(collector.counts.get(Count::SymbolsKept), 0);
+    assert_eq!(collector.0.counts.get(Count::SymbolsKept), 0);
     // The same bytes, one of them another.
     offer(&one, Quality::Functions).await;
     let given = lease(&mut one).await;
@@ -283,9 +240,9 @@ async fn what_nobody_asked_for_is_passed_over_and_too_much_ends_the_lease() {
     one.say(from_agent::Message::SymbolsOffer(SymbolsOffer { builds })).await;
     offer(&one, Quality::Functions).await;
     lease(&mut one).await;
-    assert_eq!(collector.counts.get(Count::SymbolLeases), 3);
+    assert_eq!(collector.0.counts.get(Count::SymbolLeases), 3);
     drop((one, two));
-    collector.stop().await;
+    collector.0.stop().await;
 }
 
 /// A program with a function that is inlined into another.
@@ -399,7 +356,7 @@ async fn a_server_of_debug_information_names_what_no_agent_does() {
     let nothing = Server::nobody();
     let addresses = [&nothing, &server.address]
         .map(|url| Arc::new(Address::new(url, &Credentials::default()).expect("an address")));
-    let collector = Collector::start_asking(directory.path(), addresses.to_vec()).await;
+    let collector = Naming::start_asking(directory.path(), addresses.to_vec()).await;
     let mut whole = unnamed(&["a", "b", "c", "d", "e", "f", "g", "h"]);
     let dictionary = whole.dictionary.as_mut().expect("a dictionary");
     let bytes = |at: usize| u8::from_str_radix(&build_id[at..at + 2], 16).expect("digits");
@@ -407,7 +364,7 @@ async fn a_server_of_debug_information_names_what_no_agent_does() {
     for (at, place) in dictionary.locations.iter_mut().enumerate() {
         place.address = outer + at as u64;
     }
-    let (mut stream, _) = Stream::begin(collector.address, hello(1)).await.expect("welcome");
+    let (mut stream, _) = Stream::begin(collector.0.address, hello(1)).await.expect("welcome");
     stream.say(from_agent::Message::Batch(batch(1, &mut Sender::new(), &whole))).await;
     stream.answer().await.expect("it is stored");
     // The question shows that there are no names.
@@ -415,7 +372,7 @@ async fn a_server_of_debug_information_names_what_no_agent_does() {
     collector.counted(Count::SymbolsFetched, 1).await;
     let names = collector.names();
     assert!(names.contains("inner program.c:2") && names.contains("outer program.c:3"), "{names:?}");
-    assert_eq!(collector.counts.get(Count::SymbolFetchFailures), 1);
+    assert_eq!(collector.0.counts.get(Count::SymbolFetchFailures), 1);
     drop(stream);
-    collector.stop().await;
+    collector.0.stop().await;
 }

@@ -4,6 +4,7 @@
 //! - [`name`] makes names safe to show and fit to read;
 //! - [`tables`] reads symbol tables, [`dwarf`] debug information;
 //! - [`symbols`] is what they come to: functions, inlined functions and lines by address; [`format`](mod@format) how that is written;
+//! - [`varint`] are its numbers;
 //! - [`extract`](mod@extract) makes it of files, the best of them first.
 
 #![forbid(unsafe_code)]
@@ -17,7 +18,7 @@ pub mod name;
 pub mod symbols;
 pub mod tables;
 pub mod unfold;
-mod varint;
+pub mod varint;
 
 pub use symbols::{Builder, Function, Line, Quality, Symbols};
 

@@ -1,7 +1,7 @@
 //! Numbers of few bytes where they are small.
 
 /// Adds a number: seven bits a byte, the lowest first.
-pub(crate) fn put(bytes: &mut Vec<u8>, mut number: u64) {
+pub fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -10,7 +10,8 @@ pub(crate) fn put(bytes: &mut Vec<u8>, mut number: u64) {
 }
 
 /// Takes a number from the front; `None` where there is none.
-pub(crate) fn take(bytes: &mut &[u8]) -> Option<u64> {
+#[must_use = "what was taken is gone"]
+pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

@@ -9,7 +9,7 @@ use chokepoint_symbols::Quality;
 pub const AT_ONCE: usize = 4;
 /// Builds that one agent has offered and that are lacking.
 pub const MAX_OFFERS: usize = 1_024;
-/// How long nothing may come of a lease. An agent makes symbols when nobody else wants the CPU, and rests in between.
+/// How long nothing may come of a lease. An agent lets others run first while it makes symbols, and rests in between.
 pub const PATIENCE: Duration = Duration::from_secs(600);
 
 /// How long a build is not asked for again at a quality that somebody has hoped for and not reached: debug information may be damaged, or too
@@ -248,6 +248,7 @@ mod tests {
                     stream_number,
                     &[&[stream][..], &build.to_le_bytes()].concat(),
                     Quality::Debug,
+                    now,
                 );
             }
         }

@@ -4,6 +4,7 @@
 
 pub mod clickhouse;
 pub mod collector;
+pub mod in_process;
 pub mod secured;
 pub mod stream;
 

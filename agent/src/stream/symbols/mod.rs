@@ -1,7 +1,7 @@
 //! Symbols of the builds that run here, for a collector that names them: what can be had is offered, and what is asked for is sent.
 //!
 //! [`maker`] is a thread that looks for the files of each build that was met and makes the symbols of those that the collector asks for,
-//! whenever no other thread wants the CPU; [`uploads`] is what one stream says of it. Capacities:
+//! letting other threads run first; [`uploads`] is what one stream says of it. Capacities:
 //!
 //! | what | capacity | when full |
 //! |---|---|---|

@@ -1,32 +1,11 @@
 //! Numbers of few bytes where they are small: seven bits a byte, the lowest first, as protobuf has them.
 
-/// Adds a number.
-pub(super) fn put(bytes: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        bytes.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    bytes.push(value as u8);
-}
+pub(super) use chokepoint_symbols::varint::{put, take};
 
 /// Adds the difference of two numbers, which is small in either direction where they are close.
 pub(super) fn put_difference(bytes: &mut Vec<u8>, from: u64, to: u64) {
     let difference = to.wrapping_sub(from).cast_signed();
     put(bytes, ((difference << 1) ^ (difference >> 63)).cast_unsigned());
-}
-
-/// Takes a number from the front; `None` where there is none.
-pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 /// Takes what [`put_difference`] added; the number that the first one became.
