@@ -43,6 +43,7 @@ use crate::listen::Door;
 use crate::page;
 use crate::protocols;
 use crate::query;
+use crate::query::fleet::recent::Recent;
 use crate::store::embedded::OpenError;
 use crate::store::{Home, Store, StoreError};
 use crate::symbols::FleetSymbols;
@@ -90,6 +91,8 @@ pub struct Shared {
     pub store: Arc<dyn Store>,
     /// What was counted at the door.
     pub counts: Arc<Counts>,
+    /// What limits services, for all who want to know it again and again.
+    pub services: Arc<Recent>,
     /// Takes in what others than agents send: the same at each address, so that what comes by both is known.
     pub inbox: Inbox,
     /// Tells when to stop.
@@ -144,7 +147,7 @@ pub fn queries(
 ) -> Companion {
     let (access, tls) = (Arc::clone(&guard.access), guard.queries.clone());
     Box::new(move |shared| {
-        let Shared { store, counts, inbox, mut stopping } = shared;
+        let Shared { store, counts, services, inbox, mut stopping } = shared;
         let (of_store, of_control, own) = (Arc::clone(&store), Arc::clone(&control), Arc::clone(&counts));
         let metrics = move || {
             let holdings = of_store.holdings();
@@ -154,7 +157,7 @@ pub fn queries(
             let holdings = holdings.map(|holdings| holdings.metrics()).unwrap_or_default();
             own.metrics() + &of_control.metrics() + &holdings
         };
-        let router = api::router(store, control, limits, Arc::new(metrics));
+        let router = api::router(store, control, services, limits, Arc::new(metrics));
         let router = protocols::add_pushes_to(router, &inbox);
         let mut router = api::only_for_callers(router, access, Arc::clone(&counts));
         // It has nothing that is anybody's: without a token it asks for one.
@@ -239,8 +242,13 @@ pub async fn serve(
         tap,
         stopped,
     );
-    let shared =
-        Shared { store: Arc::clone(&store), counts, inbox: ingest.inbox(), stopping: has_stopped.clone() };
+    let shared = Shared {
+        store: Arc::clone(&store),
+        counts,
+        services: Arc::default(),
+        inbox: ingest.inbox(),
+        stopping: has_stopped.clone(),
+    };
     let mut parts: JoinSet<Result<(), ServeError>> = JoinSet::new();
     parts.spawn(async move { Ok(ingest::serve(ingest, door).await?) });
     for companion in companions {

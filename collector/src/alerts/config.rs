@@ -27,7 +27,9 @@ pub struct Config {
     pub address: Option<Address>,
     /// The severity from which on: 1 low, 2 warning, 3 critical.
     pub level: u8,
-    /// How long the same constraint of a host is not told again, milliseconds.
+    /// What is told of.
+    pub about: Vec<About>,
+    /// How long the same constraint of a host or service is not told again, milliseconds.
     pub silence_ms: u64,
     /// Where people reach this collector.
     pub link: Option<String>,
@@ -101,8 +103,24 @@ struct Webhook {
     ca: Option<PathBuf>,
     #[serde(default)]
     level: Level,
+    #[serde(default = "about_all")]
+    about: Vec<About>,
     silence: Option<String>,
     link: Option<String>,
+}
+
+/// What a constraint is of.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum About {
+    /// Hosts.
+    Hosts,
+    /// Services.
+    Services,
+}
+
+fn about_all() -> Vec<About> {
+    vec![About::Hosts, About::Services]
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -134,13 +152,17 @@ impl Config {
             ));
         }
         let profile = file.profile.map(Profiling::new).transpose().map_err(says)?;
-        let Some(Webhook { url, token_file, ca, level, silence, link }) = file.webhook else {
-            return Ok(Self { address: None, level: 0, silence_ms: 0, link: None, profile });
+        let Some(Webhook { url, token_file, ca, level, about, silence, link }) = file.webhook else {
+            let about = Vec::new();
+            return Ok(Self { address: None, level: 0, about, silence_ms: 0, link: None, profile });
         };
+        if about.is_empty() {
+            return Err(says("about: name hosts, services, or both".to_owned()));
+        }
         let credentials = Credentials { files: ClientFiles { ca, ..ClientFiles::default() }, token_file };
         let address = Address::new(&url, &credentials).map_err(|error| says(error.reason()))?;
         let silence_ms = length_ms("silence", silence.as_deref().unwrap_or(USUAL_SILENCE)).map_err(says)?;
-        Ok(Self { address: Some(address), level: level as u8, silence_ms, link, profile })
+        Ok(Self { address: Some(address), level: level as u8, about, silence_ms, link, profile })
     }
 }
 
@@ -212,6 +234,8 @@ mod tests {
         for (bad, part) in [
             ("", "neither a table [webhook] nor [profile]"),
             ("[profile]\nsignals = [\"cpu.utilization\", \"cpu.loud\"]\n", "cpu.loud"),
+            ("[webhook]\nurl = \"http://127.0.0.1:1\"\nabout = []\n", "about"),
+            ("[webhook]\nurl = \"http://127.0.0.1:1\"\nabout = [\"pods\"]\n", "pods"),
             ("[profile]\nduration = \"1d\"\n", "up to 600 s"),
             ("[profile]\nfrequency = 0\n", "1 to 10000"),
             ("[webhook]\nurl = \"nowhere\"\n", "nowhere"),

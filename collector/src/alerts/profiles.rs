@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use chokepoint_proto::stream::profile_now::Target;
 
+use super::case::is_beyond;
 use super::config::Profiling;
 use super::trigger::{Cause, Triggers};
-use super::watch::is_beyond;
 use crate::control::Control;
 use crate::control::ask::Wanted;
 use crate::ingest::{Count, Counts};

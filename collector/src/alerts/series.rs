@@ -1,4 +1,5 @@
-//! The fleet as Prometheus reads it: what limits each host, how saturated its resources are, and what the threads of each service do.
+//! The fleet as Prometheus reads it: what limits each host and each service, how saturated their resources are, and what the threads of each
+//! service do.
 //!
 //! Series are bounded, for hosts and services come and go: of each family the worst or heaviest are told, and how many there are beside
 //! these.
@@ -10,6 +11,8 @@ use chokepoint_analysis::activity::Class;
 use chokepoint_analysis::signals;
 
 use crate::query::QueryError;
+use crate::query::fleet::recent::Latest;
+use crate::query::fleet::{Constraint, Service};
 use crate::query::limits::Limits;
 use crate::query::overview::{Host, overview};
 use crate::query::profile_type::WALL;
@@ -30,6 +33,8 @@ const SIGNALS_NS: u64 = 60_000_000_000;
 /// in these.
 const SERVICES_NS: u64 = 60_000_000_000;
 const LATE_NS: u64 = 30_000_000_000;
+/// What threads wait for that is a resource, and the classes in which they do.
+const RESOURCES: [(&str, &str); 3] = [("cpu", "queue"), ("block", "io"), ("memory", "memory")];
 
 /// All series, as text.
 ///
@@ -37,6 +42,7 @@ const LATE_NS: u64 = 30_000_000_000;
 /// The store cannot read.
 pub fn series(
     store: &dyn Store,
+    verdicts: &Latest,
     now_unix_ns: u64,
     limits: &Limits,
     asker: &Asker,
@@ -46,6 +52,7 @@ pub fn series(
     scrape.hosts(&mut page)?;
     scrape.saturation(&mut page)?;
     scrape.services(&mut page)?;
+    of_services(verdicts, &mut page);
     Ok(page.finish())
 }
 
@@ -198,12 +205,109 @@ impl Scrape<'_> {
         "chokepoint_service_threads",
         "Threads of a service at a time that do this, the mean of a minute: cpu, queue, io, memory, lock, net, wait, idle.",
     );
-        for (service, groups) in services.into_iter().take(MAX_SERVICES) {
+        services.truncate(MAX_SERVICES);
+        for (service, groups) in &services {
             for (group, weight) in groups {
-                page.value(&[("service", service), ("group", group)], weight as f64 / SERVICES_NS as f64);
+                page.value(&[("service", service), ("group", group)], *weight as f64 / SERVICES_NS as f64);
+            }
+        }
+        page.family(
+            "chokepoint_service_saturation_ratio",
+            "Of the time that threads of a service run or wait for a resource, the part that they wait, in the same minute: cpu, block, memory.",
+        );
+        for (service, groups) in &services {
+            let of = |group: &str| groups.get(group).copied().unwrap_or_default();
+            for (resource, group) in RESOURCES {
+                let (waited, ran) = (of(group), of("cpu"));
+                if waited + ran > 0 {
+                    let labels = [("service", *service), ("resource", resource)];
+                    page.value(&labels, waited as f64 / (waited + ran) as f64);
+                }
             }
         }
         Ok(())
+    }
+}
+
+type OfService = fn(&Service) -> u64;
+type OfConstraint = fn(&Constraint) -> f64;
+
+/// What limits services, as it was drawn last.
+fn of_services(verdicts: &Latest, page: &mut Page) {
+    page.family(
+        "chokepoint_service_verdicts_failed",
+        "Whether the last try to say what limits services failed: 1 it did.",
+    );
+    page.value(&[], if verdicts.failed.is_some() { 1.0 } else { 0.0 });
+    let Some(fleet) = &verdicts.drawn else { return };
+    page.family(
+        "chokepoint_service_verdicts_timestamp_seconds",
+        "Up to when was looked at what limits services.",
+    );
+    page.value(&[], fleet.until_unix_ms as f64 / 1e3);
+    page.left_out("service_verdicts", fleet.left_out);
+    let name = |service: &Service| service.labels.get("service").cloned().unwrap_or_default();
+    let states: [(&str, OfService); 4] = [
+        ("all", |service| service.hosts),
+        ("healthy", |service| service.healthy),
+        ("idle", |service| service.idle),
+        ("unknown", |service| service.unknown),
+    ];
+    page.family(
+        "chokepoint_service_hosts",
+        "Hosts of a service: all, those where nothing limits it, where it has nothing to do, and of which not enough is known.",
+    );
+    for service in &fleet.services {
+        for (state, hosts) in states {
+            page.value(&[("service", &name(service)), ("state", state)], hosts(service) as f64);
+        }
+    }
+    let families: [(&str, &str, OfConstraint); 6] = [
+        (
+            "chokepoint_service_constraint_severity",
+            "How bad what limits a service is where it is worst: 1 low, 2 warning, 3 critical.",
+            |constraint| f64::from(constraint.severity),
+        ),
+        ("chokepoint_service_constraint_hosts", "On how many hosts it limits the service.", |constraint| {
+            constraint.hosts as f64
+        }),
+        (
+            "chokepoint_service_constraint_hosts_ratio",
+            "Their part of those on which the service has something to do, 0 to 1.",
+            |constraint| constraint.share_of_hosts,
+        ),
+        (
+            "chokepoint_service_constraint_share_ratio",
+            "The part of the service's demand there that it takes, 0 to 1: more than that is not to be gained.",
+            |constraint| constraint.share,
+        ),
+        (
+            "chokepoint_service_constraint_confidence_ratio",
+            "How sure the diagnosis is, 0 to 1.",
+            |constraint| constraint.confidence,
+        ),
+        (
+            "chokepoint_service_constraint_since_timestamp_seconds",
+            "Since when it limits the service; 0 where that is not known.",
+            |constraint| constraint.since_unix_ms as f64 / 1e3,
+        ),
+    ];
+    for (family, help, value) in families {
+        page.family(family, help);
+        for service in &fleet.services {
+            for constraint in &service.constraints {
+                page.value(&[("service", &name(service)), ("code", &constraint.code)], value(constraint));
+            }
+        }
+    }
+    page.family(
+        "chokepoint_service_exception_hosts",
+        "Single hosts on which something limits a service that does not limit it elsewhere.",
+    );
+    for service in &fleet.services {
+        for constraint in &service.exceptions {
+            page.value(&[("service", &name(service)), ("code", &constraint.code)], constraint.hosts as f64);
+        }
     }
 }
 
@@ -232,7 +336,7 @@ impl Page {
     fn finish(mut self) -> String {
         self.family(
             "chokepoint_fleet_left_out",
-            "Hosts, signals and services that have no series, for there are too many.",
+            "Hosts, signals, services and verdicts of services that have no series, for there are too many.",
         );
         for (part, series) in std::mem::take(&mut self.left_out) {
             self.value(&[("part", part)], series as f64);
@@ -251,7 +355,8 @@ fn write_value(text: &mut String, name: &str, labels: &[(&str, &str)], value: f6
     for (number, (label, value)) in labels.iter().enumerate() {
         let _ = write!(text, "{}{label}=\"{}\"", if number == 0 { '{' } else { ',' }, escaped(value));
     }
-    let _ = writeln!(text, "}} {value}");
+    let end = if labels.is_empty() { "" } else { "}" };
+    let _ = writeln!(text, "{end} {value}");
 }
 
 /// A label's value as the format has it: an agent may have called a host by anything.
@@ -262,13 +367,40 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::query::fleet::Fleet;
     use crate::store_in_memory::fleet;
 
     /// When the fleet's last window has ended.
     const NOW_NS: u64 = 1_000_020_000_000_000;
 
+    /// What limits services: one of them, on three of ten hosts, and another on a single one.
+    fn limited() -> Latest {
+        let constraint = |code: &str, hosts| Constraint {
+            code: code.to_owned(),
+            hosts,
+            share_of_hosts: hosts as f64 / 10.0,
+            severity: 3,
+            confidence: 0.9,
+            share: 0.5,
+            since_unix_ms: 999_000_000,
+            ..Constraint::default()
+        };
+        let service = Service {
+            labels: [("service".to_owned(), "web".to_owned())].into(),
+            hosts: 10,
+            healthy: 6,
+            constraints: vec![constraint("cpu.quota", 3)],
+            exceptions: vec![constraint("io.read", 1)],
+            ..Service::default()
+        };
+        let drawn =
+            Fleet { until_unix_ms: 1_000_020_000, services: vec![service], left_out: 2, ..Fleet::default() };
+        Latest { drawn: Some(std::sync::Arc::new(drawn)), failed: None }
+    }
+
     fn page(now_unix_ns: u64) -> String {
-        series(&fleet::store(), now_unix_ns, &Limits::default(), &Asker::default()).expect("series")
+        series(&fleet::store(), &limited(), now_unix_ns, &Limits::default(), &Asker::default())
+            .expect("series")
     }
 
     #[test]
@@ -283,6 +415,15 @@ mod tests {
             "chokepoint_signal{signal=\"cpu.utilization\",host=\"a\",instance_name=\"vda\",unit=\"%\"} 42",
             "chokepoint_signal_level{signal=\"cpu.utilization\",host=\"a\",instance_name=\"vda\"} 1",
             "chokepoint_fleet_left_out{part=\"hosts\"} 0",
+            "chokepoint_fleet_left_out{part=\"service_verdicts\"} 2",
+            "chokepoint_service_verdicts_failed 0",
+            "chokepoint_service_verdicts_timestamp_seconds 1000020",
+            "chokepoint_service_hosts{service=\"web\",state=\"healthy\"} 6",
+            "chokepoint_service_constraint_severity{service=\"web\",code=\"cpu.quota\"} 3",
+            "chokepoint_service_constraint_hosts_ratio{service=\"web\",code=\"cpu.quota\"} 0.3",
+            "chokepoint_service_constraint_share_ratio{service=\"web\",code=\"cpu.quota\"} 0.5",
+            "chokepoint_service_constraint_since_timestamp_seconds{service=\"web\",code=\"cpu.quota\"} 999000",
+            "chokepoint_service_exception_hosts{service=\"web\",code=\"io.read\"} 1",
         ] {
             assert!(page.lines().any(|own| own == line), "{line}\n{page}");
         }
@@ -293,7 +434,7 @@ mod tests {
                 assert!(!introduced.contains(&name), "{name}");
                 introduced.push(name);
             } else if !line.starts_with('#') {
-                assert_eq!(introduced.last().copied(), line.split('{').next(), "{line}");
+                assert_eq!(introduced.last().copied(), line.split(['{', ' ']).next(), "{line}");
             }
         }
     }

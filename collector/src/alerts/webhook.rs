@@ -8,14 +8,18 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-use super::config::Config;
+use super::case::{known_services, of_hosts, of_services};
+use super::config::{About, Config};
 use super::profiles::{Profiler, critical};
 use super::watch::{Alert, Watch};
+use crate::backoff::Backoff;
 use crate::clock::now_unix_ns;
 use crate::control::Control;
 use crate::ingest::{Count, Counts};
 use crate::pipeline::{Companion, Shared};
 use crate::query::QueryError;
+use crate::query::fleet::Fleet;
+use crate::query::fleet::recent::Latest;
 use crate::query::limits::Limits;
 use crate::query::overview::{Host, overview};
 use crate::query::question::{MS_NS, Question, Range};
@@ -37,34 +41,28 @@ const MAX_TIME: Duration = Duration::from_secs(600);
 /// Looks at hosts, tells of what crosses its level and has profiles made of it, until the collector stops.
 #[must_use]
 pub fn tell(config: Config, control: Arc<Control>) -> Companion {
-    Box::new(move |Shared { store, counts, stopping, .. }| {
-        Box::pin(run(config, control, store, counts, stopping))
-    })
+    Box::new(move |shared| Box::pin(run(config, control, shared)))
 }
 
-async fn run(
-    config: Config,
-    control: Arc<Control>,
-    store: Arc<dyn Store>,
-    counts: Arc<Counts>,
-    mut stopping: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let Config { address, level, silence_ms, link, profile } = config;
+async fn run(config: Config, control: Arc<Control>, shared: Shared) -> io::Result<()> {
+    let Config { address, level, about, silence_ms, link, profile } = config;
+    let Shared { store, counts, services, mut stopping, .. } = shared;
     let mut profiler = profile.map(|profile| Profiler::new(profile, control));
     let (queue, alerts) = mpsc::channel(QUEUE);
     let mut telling = address.map(|address| {
         let sender = tokio::spawn(send(address, alerts, Arc::clone(&counts), stopping.clone()));
-        (Watch::new(level, silence_ms, link), sender)
+        let watch = || Watch::new(silence_ms, link.clone());
+        (Watches { of_hosts: watch(), of_services: watch(), seen: None }, sender)
     });
     loop {
         tokio::select! {
             _ = stopping.wait_for(|is_stopping| *is_stopping) => break,
             () = sleep(LOOK_EVERY) => {}
         }
-        let store = Arc::clone(&store);
+        let asked = Arc::clone(&store);
         let now_unix_ns = now_unix_ns();
         let signals = profiler.as_ref().map_or_else(Vec::new, Profiler::signals);
-        let find = move || Ok((hosts(&*store, now_unix_ns)?, critical(&*store, &signals, now_unix_ns)?));
+        let find = move || Ok((hosts(&*asked, now_unix_ns)?, critical(&*asked, &signals, now_unix_ns)?));
         let found: Result<_, QueryError> = tokio::task::spawn_blocking(find).await?;
         let (hosts, signals) = match found {
             Ok(found) => found,
@@ -77,9 +75,22 @@ async fn run(
         if let Some(profiler) = &mut profiler {
             profiler.look(&hosts, signals, now_unix_ns / MS_NS, &counts);
         }
-        let Some((watch, _)) = &mut telling else { continue };
+        let Some((watches, _)) = &mut telling else { continue };
         let profile_of = |host: &str| profiler.as_ref()?.of(host);
-        let (alerts, silenced) = watch.look(&hosts, now_unix_ns / MS_NS, profile_of);
+        let now_unix_ms = now_unix_ns / MS_NS;
+        let (mut alerts, mut silenced) = (Vec::new(), 0);
+        if about.contains(&About::Hosts) {
+            let cases = of_hosts(&hosts, level, now_unix_ms);
+            (alerts, silenced) = watches.of_hosts.look(cases, None, now_unix_ms, profile_of);
+        }
+        if about.contains(&About::Services)
+            && let Some(fleet) = watches.unseen(services.latest(&store))
+        {
+            let (cases, known) = (of_services(&fleet, level), known_services(&fleet));
+            let of_services = watches.of_services.look(cases, known.as_ref(), now_unix_ms, profile_of);
+            alerts.extend(of_services.0);
+            silenced += of_services.1;
+        }
         counts.add_many(Count::AlertsSilenced, silenced);
         for alert in alerts {
             if queue.try_send(alert).is_err() {
@@ -92,6 +103,23 @@ async fn run(
     match telling {
         Some((_, sender)) => Ok(sender.await?),
         None => Ok(()),
+    }
+}
+
+/// What was told of hosts and of services.
+struct Watches {
+    of_hosts: Watch,
+    of_services: Watch,
+    /// What was looked at last.
+    seen: Option<Arc<Fleet>>,
+}
+
+impl Watches {
+    /// What is known of services, where it was not looked at before.
+    fn unseen(&mut self, latest: Latest) -> Option<Arc<Fleet>> {
+        let drawn = latest.drawn?;
+        let is_seen = self.seen.as_ref().is_some_and(|seen| Arc::ptr_eq(seen, &drawn));
+        (!is_seen).then(|| Arc::clone(self.seen.insert(drawn)))
     }
 }
 
@@ -136,26 +164,25 @@ async fn deliver(address: &Address, alert: &Alert, counts: &Counts) -> bool {
         }
     };
     let begin = Instant::now();
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let why = match address.deliver(json.clone()).await {
             Ok(status) if status.is_success() => return true,
             // It will say the same of it again; but for too many, and for a time that is over.
             Ok(status) if status.is_client_error() && !matches!(status.as_u16(), 408 | 429) => {
-                tracing::error!(%status, code = alert.code, "the webhook refuses an alert");
+                tracing::error!(%status, code = alert.case.code, "the webhook refuses an alert");
                 return false;
             }
             Ok(status) => status.to_string(),
             Err(error) => error.reason(),
         };
+        let pause = backoff.next(fastrand::f64());
         if begin.elapsed() + pause > MAX_TIME {
-            tracing::error!(why, code = alert.code, "an alert is lost: the webhook does not take it");
+            tracing::error!(why, code = alert.case.code, "an alert is lost: the webhook does not take it");
             return false;
         }
-        tracing::warn!(why, code = alert.code, "the webhook does not take an alert: it is tried again");
+        tracing::warn!(why, code = alert.case.code, "the webhook does not take an alert: it is tried again");
         counts.add(Count::AlertsRetried);
-        // Not all at the same time, where several collectors send.
-        sleep(pause.mul_f64(0.75 + 0.5 * fastrand::f64())).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        sleep(pause).await;
     }
 }

@@ -31,6 +31,7 @@ use crate::clock::now_unix_ns;
 use crate::control::Control;
 use crate::protocols;
 use crate::query::fleet::Past;
+use crate::query::fleet::recent::Recent;
 use crate::query::limits::Limits;
 use crate::store::{Asker, Store};
 
@@ -55,7 +56,7 @@ const OTHER_PATHS: &[(&str, &str)] = &[
     ("/healthz", "Whether the collector answers"),
     (
         "/metrics/fleet",
-        "What limits each host, how saturated its resources are and what the threads of each service do, as Prometheus reads it",
+        "What limits each host and each service, how saturated their resources are and what the threads of each service do, as Prometheus reads it",
     ),
     ("/metrics", "The collector's own metrics, as Prometheus reads them"),
 ];
@@ -77,13 +78,22 @@ pub(crate) struct Door {
     unsent: Arc<Semaphore>,
     /// What is known of earlier weeks, for all who ask.
     past: Arc<Past>,
+    /// What limits services.
+    services: Arc<Recent>,
 }
 
 /// The router of all endpoints.
-pub fn router(store: Arc<dyn Store>, control: Arc<Control>, limits: Limits, metrics: Metrics) -> Router {
+pub fn router(
+    store: Arc<dyn Store>,
+    control: Arc<Control>,
+    services: Arc<Recent>,
+    limits: Limits,
+    metrics: Metrics,
+) -> Router {
     let turns = Arc::new(Semaphore::new(limits.max_queries));
     let unsent = Arc::new(Semaphore::new(limits.max_unsent_bytes / UNSENT_UNIT_BYTES));
-    let door = Door { store, control, limits: Arc::new(limits), turns, unsent, past: Arc::default() };
+    let door =
+        Door { store, control, limits: Arc::new(limits), turns, unsent, past: Arc::default(), services };
     let mut router = Router::new()
         .route(&format!("{BASE}/openapi.json"), only_get(get(|| async { response(description()) })))
         .route(access::PATH, only_get(get(access::answer)))
@@ -151,11 +161,12 @@ impl Door {
     /// The fleet as Prometheus reads it.
     async fn fleet(&self, asker: &Asker) -> Result<Answer, Refused> {
         let (store, limits) = (Arc::clone(&self.store), Arc::clone(&self.limits));
-        let asker = asker.clone();
+        let (asker, services) = (asker.clone(), self.services.latest(&self.store));
         // Until the time is over, or the client has gone.
         let _waiting = asker.wait();
         let read = move || {
-            let mut page = series(store.as_ref(), now_unix_ns(), &limits, &asker).map_err(Refused::Query)?;
+            let mut page =
+                series(store.as_ref(), &services, now_unix_ns(), &limits, &asker).map_err(Refused::Query)?;
             let missing = asker.missing().len();
             if missing > 0 {
                 let name = "chokepoint_fleet_missing_shards";

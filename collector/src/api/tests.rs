@@ -38,7 +38,7 @@ fn fleet_router(limits: Limits) -> Router {
 
 fn fleet_router_for(limits: Limits, access: Access, counts: Arc<Counts>) -> Router {
     let metrics: Metrics = Arc::new(|| "chokepoint_up 1\n".to_owned());
-    let router = router(Arc::new(fleet::store()), Arc::default(), limits, metrics);
+    let router = router(Arc::new(fleet::store()), Arc::default(), Arc::default(), limits, metrics);
     only_for_callers(router, Arc::new(access), counts)
 }
 
@@ -324,7 +324,7 @@ impl Store for Hindered {
 
 fn hindered(delay: Duration, is_broken: bool, limits: Limits) -> Router {
     let store = Arc::new(Hindered { delay, is_broken });
-    let router = router(store, Arc::default(), limits, Arc::new(String::new));
+    let router = router(store, Arc::default(), Arc::default(), limits, Arc::new(String::new));
     only_for_callers(router, Arc::new(Access::open()), Arc::default())
 }
 

@@ -5,6 +5,7 @@
 pub mod clickhouse;
 pub mod collector;
 pub mod in_process;
+pub mod rollout;
 pub mod secured;
 pub mod stream;
 

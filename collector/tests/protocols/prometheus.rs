@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::time::SystemTime;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime};
 
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::from_agent;
 
-use crate::common::secured::{Collector, Place};
-use crate::common::stream::Stream;
-use crate::common::{MINUTE, Random, SECOND, batch, hello, rows, window};
+use crate::common::secured::{Collector, Place, text};
+use crate::common::stream::{PATIENCE, Stream};
+use crate::common::{MINUTE, Random, SECOND, batch, hello, rollout, rows, window};
 use crate::peers::{peer, printed};
 
 #[tokio::test]
@@ -31,10 +32,32 @@ async fn rules_and_dashboard_ask_for_series_that_there_are() {
             assert_eq!(stream.answer().await.expect("an answer").refused, "");
         }
     }
-    let page = collector.curl(&[], "/metrics/fleet");
-    assert_eq!(page.status, 200);
+    // A service that is limited on all of its hosts, and one that is on a single one of three.
+    for host in [3, 4, 5] {
+        let (mut stream, _) = Stream::begin(collector.agents, hello(host)).await.expect("a stream");
+        let mut sender = Sender::new();
+        for number in 0..12_u64 {
+            let start = now - 12 * MINUTE + number / 2 * 2 * MINUTE;
+            let (service, is_limited) = [("web", true), ("db", host == 3)][number as usize % 2];
+            let window = rollout::window(service, start, 2 * MINUTE, is_limited);
+            stream.say(from_agent::Message::Batch(batch(number + 1, &mut sender, &window))).await;
+            assert_eq!(stream.answer().await.expect("an answer").refused, "");
+        }
+    }
+    // What limits services is drawn when the page is asked for first, and there when it is asked for again.
+    let begin = Instant::now();
+    let page = loop {
+        let page = collector.curl(&[], "/metrics/fleet");
+        assert_eq!(page.status, 200);
+        if page.body.contains("\nchokepoint_service_exception_hosts{") {
+            break page;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{}\n{}", page.body, collector.log());
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    let own = collector.curl(&[], "/metrics").body;
     let path = place.path("page");
-    fs::write(&path, &page.body).expect("a file");
+    fs::write(&path, page.body.clone() + &own).expect("a file");
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
     let [rules, dashboard, page_path] =
         [deploy.join("prometheus/chokepoint-alerts.yml"), deploy.join("grafana/chokepoint-fleet.json"), path]
@@ -53,4 +76,40 @@ async fn rules_and_dashboard_ask_for_series_that_there_are() {
     assert_eq!(provided["chokepoint_constraint_severity"], 2);
     let severe = "chokepoint_constraint_severity{host=\"host-1\",code=\"cpu.quota\"} 2";
     assert!(page.body.contains(severe), "{}", page.body);
+    for line in [
+        "chokepoint_service_constraint_hosts{service=\"web\",code=\"cpu.quota\"} 3",
+        "chokepoint_service_constraint_hosts_ratio{service=\"web\",code=\"cpu.quota\"} 1",
+        "chokepoint_service_exception_hosts{service=\"db\",code=\"cpu.quota\"} 1",
+        "chokepoint_service_hosts{service=\"db\",state=\"all\"} 3",
+        "chokepoint_service_verdicts_failed 0",
+    ] {
+        assert!(page.body.lines().any(|own| own == line), "{line}\n{}", page.body);
+    }
+}
+
+/// Runs Prometheus' own tool; `None`, with a word on that, where it is not installed.
+fn promtool(command: &mut Command) -> Option<()> {
+    match command.stdin(Stdio::null()).output() {
+        Ok(output) => {
+            assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+            Some(())
+        }
+        Err(error) => {
+            eprintln!("skipped: promtool (Debian's package prometheus) cannot be run: {error}");
+            None
+        }
+    }
+}
+
+#[test]
+fn rules_fire_for_what_they_are_meant_for() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus");
+    let mut check = Command::new("promtool");
+    if promtool(check.args(["check", "rules"]).arg(directory.join("chokepoint-alerts.yml"))).is_some() {
+        promtool(
+            Command::new("promtool")
+                .args(["test", "rules"])
+                .arg(directory.join("chokepoint-alerts-test.yml")),
+        );
+    }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::common::secured::{Collector, Place};
 use crate::common::stream::{PATIENCE, Stream};
-use crate::common::{Random, SECOND, batch, hello, rows, window};
+use crate::common::{MINUTE, Random, SECOND, batch, hello, rollout, rows, window};
 
 /// Takes requests at a port: the first is answered that it came at a bad time, the others that they are well. Tells each.
 fn listen(listener: TcpListener) -> mpsc::Receiver<(Vec<String>, Value)> {
@@ -96,4 +96,50 @@ async fn a_constraint_that_crosses_its_level_is_told_until_it_is_taken_and_so_is
     assert_eq!(collector.wait_for(&[], "alerts_sent", 4), 4);
     assert_eq!(collector.wait_for(&[], "alerts_retried", 1), 1);
     assert_eq!(collector.wait_for(&[], "alerts_lost", 0), 0);
+}
+
+#[tokio::test]
+async fn a_service_that_is_limited_is_told_with_its_hosts() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let told = listen(listener);
+    let place = Place::new();
+    let config = place.path("alerts.toml");
+    let text = format!(
+        "[webhook]\nurl = \"http://{address}\"\nlevel = \"warning\"\nabout = [\"services\"]\nlink = \"https://c.example\"\n"
+    );
+    fs::write(&config, text).expect("a file");
+    let collector = Collector::start(&place, &place.with(Vec::new(), &[("--alerts", &config)]));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a clock").as_nanos() as u64;
+    for host in [1, 2, 3] {
+        let (mut stream, _) = Stream::begin(collector.agents, hello(host)).await.expect("a stream");
+        let mut sender = Sender::new();
+        for number in 0..6 {
+            let start = now - 12 * MINUTE + number * 2 * MINUTE;
+            let window = rollout::window("web", start, 2 * MINUTE, host != 3);
+            stream.say(from_agent::Message::Batch(batch(number + 1, &mut sender, &window))).await;
+            assert_eq!(stream.answer().await.expect("an answer").refused, "");
+        }
+    }
+    // The first is answered that it came at a bad time.
+    let [first, again] = [(); 2].map(|()| told.recv_timeout(PATIENCE).expect("an alert").1);
+    assert_eq!(first, again);
+    assert_eq!((&again["scope"], &again["labels"]["service"]), (&"service".into(), &"web".into()));
+    assert_eq!((&again["code"], &again["hosts_count"]), (&"cpu.quota".into(), &2.into()), "{again}");
+    let mut hosts: Vec<&str> =
+        again["hosts"].as_array().expect("hosts").iter().filter_map(Value::as_str).collect();
+    hosts.sort_unstable();
+    assert_eq!(hosts, ["host-1", "host-2"]);
+    let links = again["links"].as_object().expect("links");
+    assert!(
+        links["page"].as_str().is_some_and(|url| url.starts_with("https://c.example/explore?query=wall"))
+    );
+    // What the link to the API is of answers.
+    let fleet =
+        links["fleet"].as_str().and_then(|url| url.strip_prefix("https://c.example")).expect("a link");
+    let answer = collector.curl(&[], fleet);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let answer: Value = serde_json::from_str(&answer.body).expect("JSON");
+    assert_eq!(answer["services"][0]["constraints"][0]["code"], "cpu.quota", "{answer}");
+    assert_eq!(collector.wait_for(&[], "alerts_sent", 1), 1);
 }

@@ -44,7 +44,13 @@ impl Door {
                 true
             }),
         );
-        let router = router(Arc::new(fleet::store()), control, Limits::default(), Arc::new(String::new));
+        let router = router(
+            Arc::new(fleet::store()),
+            control,
+            Arc::default(),
+            Limits::default(),
+            Arc::new(String::new),
+        );
         Self { router, link, commands }
     }
 

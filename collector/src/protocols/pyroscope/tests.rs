@@ -20,7 +20,8 @@ const END: u64 = 1_000_020_000;
 
 fn router(access: Access) -> axum::Router {
     let metrics: api::Metrics = Arc::new(String::new);
-    let router = api::router(Arc::new(fleet::store()), Arc::default(), Limits::default(), metrics);
+    let router =
+        api::router(Arc::new(fleet::store()), Arc::default(), Arc::default(), Limits::default(), metrics);
     api::only_for_callers(router, Arc::new(access), Arc::default())
 }
 

@@ -7,6 +7,7 @@
 mod answer;
 mod history;
 mod read;
+pub mod recent;
 pub mod regressions;
 mod service;
 
