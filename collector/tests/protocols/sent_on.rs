@@ -63,7 +63,7 @@ async fn fill(collector: &Collector, host: u8) {
     }
 }
 
-/// What a collector has of a host: all thread time by path, which ends with the class where nobody ran.
+/// What a collector has of a host: all thread time by path, which ends with the class.
 fn stored(collector: &Collector, token: Option<&Path>, host: &str) -> BTreeMap<String, u64> {
     let (from, until) = (this_hour() - 11 * MINUTE, this_hour());
     let [from, until] = [from, until].map(|time| (time / SECOND).to_string());
@@ -109,15 +109,25 @@ impl Written {
         let known = &message["dictionary"];
         let at = |table: &str, index: &Value| &known[table][number(index) as usize];
         let string = |index: &Value| at("stringTable", index).as_str().unwrap_or_default().to_owned();
+        // Names and texts stand in the dictionary, or where they belong.
+        let attribute = |one: &Value| -> (String, String) {
+            let text = |whole: &Value, number: &Value| {
+                whole.as_str().map_or_else(|| string(number), ToOwned::to_owned)
+            };
+            let value = &one["value"];
+            let value = match &value["intValue"] {
+                Value::Null => text(&value["stringValue"], &value["stringValueStrindex"]),
+                whole => number(whole).to_string(),
+            };
+            (text(&one["key"], &one["keyStrindex"]), value)
+        };
         let attributes = |indices: &Value| -> BTreeMap<String, String> {
             let of = indices.as_array().into_iter().flatten().map(|index| at("attributeTable", index));
-            of.map(|one| (string(&one["keyStrindex"]), value_of(&one["value"]))).collect()
+            of.map(attribute).collect()
         };
         for resource in each(message, "resourceProfiles") {
-            let named = each(&resource["resource"], "attributes");
-            let named: BTreeMap<String, String> = named
-                .map(|one| (one["key"].as_str().unwrap_or_default().to_owned(), value_of(&one["value"])))
-                .collect();
+            let named: BTreeMap<String, String> =
+                each(&resource["resource"], "attributes").map(attribute).collect();
             let of_host = self.paths.entry(named["host.name"].clone()).or_default();
             for profile in each(resource, "scopeProfiles").flat_map(|scope| each(scope, "profiles")) {
                 let of = &profile["sampleType"];
@@ -133,21 +143,13 @@ impl Written {
                         path.push(string(&at("functionTable", &line["functionIndex"])["nameStrindex"]));
                     }
                     let class = &attributes(&sample["attributeIndices"])["chokepoint.class"];
-                    if !class.starts_with("cpu.") {
-                        path.push(format!("[{class}]"));
-                    }
+                    path.push(format!("[{class}]"));
                     *of_host.entry(path.join(";")).or_default() += number(&sample["values"][0]);
                 }
             }
             self.resources.push(named);
         }
     }
-}
-
-/// A text, or a number as one.
-fn value_of(value: &Value) -> String {
-    let texts = [&value["stringValue"], &value["intValue"]];
-    texts.into_iter().find_map(Value::as_str).unwrap_or_default().to_owned()
 }
 
 #[tokio::test]
