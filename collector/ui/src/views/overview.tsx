@@ -63,6 +63,7 @@ export function Overview({ place }: { place: Place }) {
   return (
     <div class="overview">
       <div class="asked">
+        <span class="quiet">Only</span>
         <QueryField query={query ?? "{}"} from={from} until={until} label="Only these" isOfLabels onChange={(query) => change({ query: query === "{}" ? undefined : query })} />
       </div>
       <Answered asked={asked} what="What limits the fleet">
