@@ -31,32 +31,39 @@ pub(super) struct Polls {
     pub pieces: u64,
 }
 
+/// How long a thread waited for others.
+#[derive(Default)]
+struct Waited {
+    ns: u64,
+    /// For each of those that may poll: how long, nanoseconds, and how often.
+    by_polling: HashMap<ThreadId, (u64, u64)>,
+}
+
 /// The threads that poll.
 pub(super) fn of(account: &Account<'_>) -> HashMap<ThreadId, Polls> {
     let mut polls = pauses(account);
     if polls.is_empty() {
         return polls;
     }
-    // Of each thread: how long it waited, and for whom of those how long and how often.
-    let mut waited: HashMap<ThreadId, (u64, HashMap<ThreadId, (u64, u64)>)> = HashMap::new();
+    let mut waited: HashMap<ThreadId, Waited> = HashMap::new();
     let mut told: HashMap<ThreadId, u64> = HashMap::new();
     for wait in account.waits.iter().filter(|wait| wait.class != Class::Timer) {
         let pid = account.nodes[wait.node].pid;
         for end in &wait.ends {
             let Ender::Thread(node, by) = end.by else { continue };
             let is_own = account.nodes[node].pid == pid && by != wait.thread;
-            let (all, by_polling) = waited.entry(wait.thread).or_default();
-            *all += end.ns;
+            let waited = waited.entry(wait.thread).or_default();
+            waited.ns += end.ns;
             if is_own && polls.contains_key(&by) {
-                let (ns, count) = by_polling.entry(by).or_default();
+                let (ns, count) = waited.by_polling.entry(by).or_default();
                 (*ns, *count) = (*ns + end.ns, *count + end.count);
             }
             *told.entry(wait.thread).or_default() += end.ns;
         }
     }
-    for (all, by_polling) in waited.into_values() {
-        for (by, (ns, count)) in by_polling {
-            if ns as f64 >= ALL_OF_IT * all as f64
+    for waited in waited.into_values() {
+        for (by, (ns, count)) in waited.by_polling {
+            if ns as f64 >= ALL_OF_IT * waited.ns as f64
                 && let Some(polls) = polls.get_mut(&by)
             {
                 polls.pieces += count;
