@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime};
 
 use chokepoint_collector::query::flame::{ClassFrames, flame};
@@ -11,18 +10,10 @@ use chokepoint_collector::query::limits::Limits;
 use chokepoint_collector::query::question::{Question, Range};
 use chokepoint_collector::store::embedded::{Embedded, Options};
 use chokepoint_collector::store::{StackId, Store, SumQuery};
-use chokepoint_proto::dictionary::Sender;
-use chokepoint_proto::stream::{Batch, Dictionary, Window};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
-use crate::recorded::{Recorded, hello};
+use crate::hours::{HOUR_NS, Hours, Told};
 
-const SECOND_NS: u64 = 1_000_000_000;
-const HOUR_NS: u64 = 3_600 * SECOND_NS;
-/// Windows of the last hour, as agents send them.
-const WINDOW_NS: u64 = 10 * SECOND_NS;
-/// Those of the hours before: each recorded window once, so that sums of hours are as large, and 36 times as fast to write.
-const EARLIER_WINDOW_NS: u64 = 360 * SECOND_NS;
 /// How often each question is asked.
 const TURNS: usize = 7;
 /// The service that is asked for: it has most of the recording.
@@ -38,50 +29,14 @@ fn end_now() -> u64 {
 pub fn write(path: &Path, hosts: u64, hours: u64) {
     let store = Embedded::open(path, Options::default()).expect("a store");
     let end = end_now();
-    let recorded = Recorded::load();
     // All that is ever referred to is told first, and then windows are columns of numbers.
-    let mut sender = Sender::new();
-    let mut all = Dictionary { reset: true, ..Dictionary::default() };
-    let mut windows: Vec<Window> = Vec::new();
-    for number in 0..recorded.len() {
-        let mut window = sender.next(&recorded.window(0, number, 0, WINDOW_NS)).expect("a whole window");
-        let new = window.dictionary.take().expect("a dictionary");
-        all.strings.extend(new.strings);
-        all.functions.extend(new.functions);
-        all.modules.extend(new.modules);
-        all.locations.extend(new.locations);
-        all.stack_parent.extend(new.stack_parent);
-        all.stack_location.extend(new.stack_location);
-        all.subjects.extend(new.subjects);
-        windows.push(window);
-    }
+    let told = Told::new(usize::MAX);
     let begin = Instant::now();
-    let (next, rows) = (AtomicU64::new(0), AtomicU64::new(0));
-    for hour in (0..hours).rev() {
-        let start = end - (hour + 1) * HOUR_NS;
-        next.store(0, Ordering::Relaxed);
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    loop {
-                        let host = next.fetch_add(1, Ordering::Relaxed);
-                        if host >= hosts {
-                            return;
-                        }
-                        let length = if hour == 0 { WINDOW_NS } else { EARLIER_WINDOW_NS };
-                        rows.fetch_add(
-                            one(&store, host, (start, length), hours - hour, &all, &windows),
-                            Ordering::Relaxed,
-                        );
-                    }
-                });
-            }
-        });
-        while store.maintain(end + HOUR_NS).expect("maintenance") {}
-    }
+    let hours = Hours { store: &store, told, hosts, hours, end_unix_ns: end, verdict: None };
+    let rows = hours.write(|_, _| while store.maintain(end + HOUR_NS).expect("maintenance") {});
     let seconds = begin.elapsed().as_secs_f64();
     let holdings = store.holdings().expect("holdings");
-    println!("rows {}", rows.load(Ordering::Relaxed));
+    println!("rows {rows}");
     println!("write_seconds {seconds:.1}");
     println!("segments {}", holdings.segments);
     println!("name_bytes {}", holdings.name_bytes);
@@ -98,39 +53,6 @@ pub fn write(path: &Path, hosts: u64, hours: u64) {
     for (level, (bytes, rows)) in of_level {
         println!("{level} {bytes}\n{level}-rows {rows}");
     }
-}
-
-/// Sends a host's hour. How many rows that was.
-fn one(
-    store: &Embedded,
-    host: u64,
-    (start, length): (u64, u64),
-    hour: u64,
-    all: &Dictionary,
-    windows: &[Window],
-) -> u64 {
-    let mut appender = store.appender(&hello(host), None).expect("an appender");
-    let mut random = (host + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ hour;
-    let nothing = Dictionary::default();
-    let mut rows = 0;
-    for number in 0..HOUR_NS / length {
-        let mut window = windows[(number % windows.len() as u64) as usize].clone();
-        window.start_unix_ns = start + number * length;
-        window.duration_ns = length;
-        for profile in &mut window.profiles {
-            rows += profile.weight.len() as u64;
-            for weight in &mut profile.weight {
-                random ^= random << 13;
-                random ^= random >> 7;
-                random ^= random << 17;
-                *weight = *weight / 1024 * (768 + random % 512) + random % 1024;
-            }
-        }
-        let new = if number == 0 { all } else { &nothing };
-        let batch = Batch { sequence: hour * HOUR_NS / WINDOW_NS + number + 1, ..Batch::default() };
-        appender.append(&batch, &window, new, number == 0).expect("it is stored");
-    }
-    rows
 }
 
 /// Asks for flame graphs, and prints how long each took.

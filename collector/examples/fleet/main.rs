@@ -8,6 +8,7 @@
 //! What was measured is printed as lines of `name value`.
 
 mod history;
+mod hours;
 mod part;
 mod record;
 #[path = "../../tests/fleet/recorded.rs"]
