@@ -1,6 +1,6 @@
 //! What limits a fleet of a hundred hosts of which it is known. Each host replays what a real agent recorded of a program whose constraint is
-//! known (`tests/src/bottlenecks`), as another service. Whom web waits for, and where db is asked, is added: the rows that agents make of it have
-//! the time that the recorded program waited for its server.
+//! known (`tests/src/bottlenecks`), as another service. Whom web waits for, and where db is asked, was recorded of two processes of one host: here
+//! they have the addresses of their hosts.
 //!
 //! | service | hosts | truth |
 //! |---|---|---|
@@ -20,7 +20,7 @@ use chokepoint_collector::store::Store;
 use chokepoint_collector::store::embedded::{Embedded, Options};
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::latency::Latency;
-use chokepoint_proto::stream::{Batch, Dictionary, Hello, Profile, Subject, Unit, Window};
+use chokepoint_proto::stream::{Batch, Dictionary, Hello, Profile, Window};
 use prost::Message;
 
 const SECOND: u64 = 1_000_000_000;
@@ -200,38 +200,6 @@ impl Merged {
         }
     }
 
-    /// The row that an agent makes of what a program waits for, or of where it is asked.
-    fn add_peer(&mut self, window: &Window, plays: &Plays) {
-        let old = window.dictionary.as_ref().expect("it is whole");
-        let wall = window.profiles.iter().find(|profile| profile.kind == "wall").expect("time of threads");
-        let is_wait = |row: &usize| {
-            let process = old.subjects[wall.subject[*row] as usize].process;
-            old.strings[process as usize] == plays.process
-                && old.strings[wall.class[*row] as usize] == "net.recv"
-        };
-        let waited = (0..wall.weight.len()).filter(is_wait).map(|row| wall.weight[row]).sum::<u64>();
-        let (class, weight) =
-            if plays.remote.is_empty() { ("net.accept", WINDOW) } else { ("net.recv", waited) };
-        let labels = [("local", &*plays.local), ("remote", &*plays.remote), ("service", plays.service)];
-        let labels: Vec<u32> = labels
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .flat_map(|(name, value)| [self.string(name), self.string(value)])
-            .collect();
-        let (process, thread, class) = (self.string(plays.process), self.string(""), self.string(class));
-        self.all.subjects.push(Subject { process, thread, labels });
-        let profile = self.profiles.entry("waits.peers".to_owned()).or_insert_with(|| Profile {
-            kind: "waits.peers".to_owned(),
-            unit: Unit::Nanoseconds.into(),
-            ..Profile::default()
-        });
-        profile.subject.push(self.all.subjects.len() as u32 - 1);
-        profile.stack.push(0);
-        profile.class.push(class);
-        profile.count.push(0);
-        profile.weight.push(weight);
-    }
-
     /// The service is another one; nothing else is known of the subject.
     fn renamed(&mut self, labels: &mut Vec<u32>, plays: &Plays) {
         let text = |all: &Self, number: u32| all.all.strings[number as usize].clone();
@@ -241,6 +209,9 @@ impl Merged {
             let value = match name.as_str() {
                 "service" | "instance" => plays.service.to_owned(),
                 "device" | "operation" => value,
+                // Who asked whom was on one host.
+                "local" => plays.local.clone(),
+                "remote" => plays.remote.clone(),
                 _ => continue,
             };
             renamed.insert(name, value);
@@ -282,9 +253,6 @@ fn store(path: &std::path::Path) -> Embedded {
                 let window = &recorded[(number + at as usize) % recorded.len()];
                 let strings = merged.all.strings.len() as u32;
                 merged.add(window, plays, machine.has_slow_disk);
-                if !plays.local.is_empty() {
-                    merged.add_peer(window, plays);
-                }
                 // Of one host.
                 if part == 0 {
                     for mut signal in window.signals.iter().copied() {
