@@ -69,7 +69,7 @@ impl Hours<'_> {
             std::thread::scope(|scope| {
                 for _ in 0..WRITERS {
                     scope.spawn(|| {
-                        let mut host =
+                        let host =
                             || Some(next.fetch_add(1, Ordering::Relaxed)).filter(|host| *host < self.hosts);
                         while let Some(host) = host() {
                             rows.fetch_add(self.hour(host, hour, start), Ordering::Relaxed);
