@@ -44,7 +44,7 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(serve::ServeArguments),
+    Serve(Box<serve::ServeArguments>),
     /// Ask a running collector
     Query(query_command::Arguments),
     Profile(profile_command::Arguments),
@@ -62,7 +62,7 @@ pub fn main(give_back: fn()) -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(ansi).with_writer(std::io::stderr).init();
     let own = |Failure { kind, message }| (kind as u8, message);
     let result = match arguments.command {
-        Command::Serve(arguments) => serve::run(arguments, give_back).map_err(own),
+        Command::Serve(arguments) => serve::run(*arguments, give_back).map_err(own),
         Command::Token(command) => token::run(&command).map_err(own),
         Command::Disown(arguments) => disown::run(arguments).map_err(own),
         Command::Query(arguments) => {
