@@ -72,7 +72,7 @@ impl Naming {
         let lines = frames.locations.iter().flat_map(|place| &place.lines);
         let name = |(function, line): &(usize, u32)| {
             let Function { name, file } = &frames.functions[*function];
-            match (&*file.rsplit('/').next().unwrap_or_default(), line) {
+            match (file.rsplit('/').next().unwrap_or_default(), line) {
                 ("", _) => name.clone(),
                 (file, line) => format!("{name} {file}:{line}"),
             }

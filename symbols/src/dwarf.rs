@@ -198,7 +198,7 @@ impl<'s, 'o> Reading<'s, 'o> {
         let mut sequence: Vec<Row> = Vec::new();
         while let Some((_, row)) = rows.next_row()? {
             read += 1;
-            if read % LOOK_EVERY == 0 {
+            if read.is_multiple_of(LOOK_EVERY) {
                 self.look_at_time()?;
             }
             if self.found.rows.len() + sequence.len() >= 2 * MAX_ROWS {
@@ -266,7 +266,7 @@ impl<'s, 'o> Reading<'s, 'o> {
         let mut read = 0_usize;
         while let Some(entry) = entries.next_dfs()? {
             read += 1;
-            if read % LOOK_EVERY == 0 {
+            if read.is_multiple_of(LOOK_EVERY) {
                 self.look_at_time()?;
             }
             let is_inlined = match entry.tag() {

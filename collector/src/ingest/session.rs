@@ -93,7 +93,15 @@ impl Session {
             }
         })?;
         let protocol = hello.protocol.min(PROTOCOL);
-        Ok(Self { appender, listener: None, checker: Checker::new(), limits, counts, protocol, processes: None })
+        Ok(Self {
+            appender,
+            listener: None,
+            checker: Checker::new(),
+            limits,
+            counts,
+            protocol,
+            processes: None,
+        })
     }
 
     /// The same session, of whose windows this one is told, too.

@@ -153,6 +153,13 @@ impl FleetSymbols {
     }
 }
 
+/// All that was sent of a build.
+struct Sent {
+    build_id: Vec<u8>,
+    symbols: Vec<u8>,
+    origin: Origin,
+}
+
 /// An agent's stream, as long as it holds.
 pub struct SymbolsLink {
     symbols: Arc<FleetSymbols>,
@@ -188,7 +195,7 @@ impl SymbolsLink {
         let lease = part.lease;
         match self.assemble(part) {
             Ok(None) => return,
-            Ok(Some((build_id, symbols, origin))) => {
+            Ok(Some(Sent { build_id, symbols, origin })) => {
                 if self.keep(&build_id, &symbols, origin) {
                     self.symbols.state().leases.delivered(lease, Instant::now());
                 }
@@ -200,7 +207,7 @@ impl SymbolsLink {
     }
 
     /// Everything of a lease, once its last part is there.
-    fn assemble(&self, part: SymbolsPart) -> Result<Option<(Vec<u8>, Vec<u8>, Origin)>, String> {
+    fn assemble(&self, part: SymbolsPart) -> Result<Option<Sent>, String> {
         let SymbolsPart { lease, bytes, is_last, checksum, failed } = part;
         let mut state = self.symbols.state();
         let state = &mut *state;
@@ -228,7 +235,7 @@ impl SymbolsLink {
             return Err("they are not what was sent".to_owned());
         }
         let origin = state.agents.get(&self.stream).map(|agent| agent.origin.clone());
-        Ok(origin.map(|origin| (build_id, symbols, origin)))
+        Ok(origin.map(|origin| Sent { build_id, symbols, origin }))
     }
 
     /// Keeps what was sent, where it is better than what is known. Returns whether it was what was asked for.
