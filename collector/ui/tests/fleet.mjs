@@ -24,7 +24,7 @@ async function fleet(page, { url, time, visit, settled, shot, accessible, addres
   await page.waitForFunction((count) => document.querySelectorAll(".hosts tbody tr").length === count, Number(IN_ZONE));
   equal((await address(page)).searchParams.get("find"), ZONE, "what is sought in the address");
   // Where columns have no heads, a list has their names.
-  const head = page.getByRole("button", { name: "CPU free" });
+  const head = page.locator(".hosts").getByRole("button", { name: "CPU free" });
   if (await head.isVisible()) await head.click();
   else await page.getByLabel("Sort by").selectOption("cpu");
   equal((await address(page)).searchParams.get("sort"), "cpu", "what is sorted by in the address");
