@@ -14,6 +14,8 @@ thread_local! {
 
 /// Level of zstd: the fastest. What is compressed here lives for minutes.
 const LEVEL: i32 = 1;
+/// More than any of the store's frames holds: a length beyond it is damage, and no memory is asked for by it.
+const MAX_OWN_BYTES: usize = 256 << 20;
 
 /// Compresses, with a checksum and the length.
 ///
@@ -53,10 +55,8 @@ pub fn decompress(frame: &[u8], most: usize) -> io::Result<Vec<u8>> {
 /// It is damaged.
 pub fn decompress_own(frame: &[u8]) -> io::Result<Vec<u8>> {
     let length = get_frame_content_size(frame).ok().flatten().and_then(|length| usize::try_from(length).ok());
-    let length = length.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
-    // The length is under the frame's own checksum only when all is read: no more is taken for it than zstd can make of so many bytes.
-    const MOST: usize = 1 << 17;
-    decompress(frame, length.min(frame.len().saturating_mul(MOST)))
+    let length = length.filter(|length| *length <= MAX_OWN_BYTES);
+    decompress(frame, length.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?)
 }
 
 #[cfg(test)]

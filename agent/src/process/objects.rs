@@ -245,7 +245,13 @@ impl Objects {
         if known.is_none_or(|known| !known.names.contains_key(&inode) && known.read.elapsed() > REMEMBERED) {
             self.sockets.insert(namespace, Sockets::read(tgid));
         }
-        self.sockets.get(&namespace)?.names.get(&inode).cloned()
+        let known = self.sockets.get_mut(&namespace)?;
+        if !known.has_peers && known.names.get(&inode).is_some_and(|name| name == NAMELESS) {
+            // Another system call, and in another namespace a thread: only for those who ask through such a socket.
+            known.has_peers = true;
+            name_by_peers(tgid, &mut known.names);
+        }
+        known.names.get(&inode).cloned()
     }
 
     fn intern(&mut self, mut name: String) -> Option<ObjectId> {
@@ -289,6 +295,8 @@ fn device_name(device: u64) -> Option<String> {
 #[derive(Clone, Debug)]
 struct Sockets {
     names: HashMap<u64, String>,
+    /// Whether Unix sockets without a name have their peers'.
+    has_peers: bool,
     read: Instant,
 }
 
@@ -302,14 +310,13 @@ impl Sockets {
             names.extend(text.lines().skip(1).filter_map(|line| inet_socket(kind, line)));
         }
         let text = table(format!("/proc/{tgid}/net/unix"));
-        let unix: HashMap<u64, String> = text.lines().skip(1).filter_map(unix_socket).collect();
-        names.extend(with_peers(tgid, unix));
-        Self { names, read: Instant::now() }
+        names.extend(text.lines().skip(1).filter_map(unix_socket));
+        Self { names, has_peers: false, read: Instant::now() }
     }
 }
 
-/// Unix sockets with the names of their peers where they have none of their own: who connects has none, who listened does.
-fn with_peers(tgid: u32, mut names: HashMap<u64, String>) -> HashMap<u64, String> {
+/// Gives Unix sockets the names of their peers where they have none of their own: who connects has none, who listened does.
+fn name_by_peers(tgid: u32, names: &mut HashMap<u64, String>) {
     let mut peers = Vec::new();
     let asked =
         Diag::open_of(tgid).and_then(|diag| diag.ask_for_unix(MAX_UNIX, |own, peer| peers.push((own, peer))));
@@ -329,7 +336,6 @@ fn with_peers(tgid: u32, mut names: HashMap<u64, String>) -> HashMap<u64, String
     };
     let named: Vec<(u64, String)> = peers.into_iter().filter_map(named).collect();
     names.extend(named);
-    names
 }
 
 fn table(path: impl AsRef<Path>) -> String {

@@ -150,7 +150,7 @@ impl Case {
             "" => format!("wall{{{is_it}}}"),
             classes => format!("wall{{{is_it},class=~\"{classes}\"}}"),
         };
-        // What began long ago has too many rows for one picture: then the last hour shows it.
+        // What began long ago has too many rows for one picture: then its last day shows it, and where nobody knows when, the last hour.
         let begin = match self.since_unix_ms {
             0 => self.until_unix_ms.saturating_sub(HOUR_MS),
             since => since.max(self.until_unix_ms.saturating_sub(DAY_MS)),

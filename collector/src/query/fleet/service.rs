@@ -177,7 +177,8 @@ impl Judge<'_> {
         }
         let names: Vec<&str> = hosts.iter().map(|at| found.verdicts[*at].host.as_str()).collect();
         let Some(rows) = Rows::read(&self.reader, self.by, scope, &names)? else {
-            found.missing.push("stacks are left out, there are too many: ask for less time".to_owned());
+            // Of the first and of the rest that is the same sentence.
+            found.missing = vec!["stacks are left out, there are too many: ask for less time".to_owned()];
             return Ok(());
         };
         let verdicts: Vec<HostVerdict> =
