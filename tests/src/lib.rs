@@ -23,6 +23,7 @@ pub mod senders;
 pub mod serving;
 pub mod stacks;
 pub mod tmux;
+pub mod tracefs;
 pub mod unwinding;
 pub mod workload;
 

@@ -1,7 +1,7 @@
 //! Requests of block devices: against what the kernel and biolatency count, on loop devices made for it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use chokepoint_analysis::profile::Profile;
 use chokepoint_tests::agent::Running;
 use chokepoint_tests::block::{IoGroup, Limited, LoopDevice, Mapped};
 use chokepoint_tests::bpf::attached;
+use chokepoint_tests::tracefs::Trace;
 use chokepoint_tests::workload::{eventually, on_path};
 use chokepoint_tests::{Agent, in_vm, live, skip_if};
 
@@ -59,26 +60,18 @@ impl Drop for Process {
     }
 }
 
-/// The kernel's own record of requests, kept apart from others'; removed when dropped.
-struct Events(PathBuf);
+/// The kernel's own record of requests.
+struct Events(Trace);
 
 impl Events {
     fn new() -> Option<Self> {
-        let path = PathBuf::from(format!("/sys/kernel/tracing/instances/chokepoint-{}", std::process::id()));
-        fs::create_dir(&path).ok()?;
-        let events = Self(path);
-        let set = |file: &str, text: &str| fs::write(events.0.join(file), text).ok();
-        set("trace_clock", "mono")?;
-        set("buffer_size_kb", "8192")?;
-        set("events/block/block_rq_issue/enable", "1")?;
-        set("events/block/block_rq_complete/enable", "1")?;
-        Some(events)
+        Trace::new(&["block/block_rq_issue", "block/block_rq_complete"]).map(Self)
     }
 
     /// Time from issue to completion of each request of a device, nanoseconds. Requests are told apart by their place, so there may
     /// be one at a time at each.
     fn device_times_ns(&self, numbers: &str) -> Vec<u64> {
-        let text = fs::read_to_string(self.0.join("trace")).expect("the events can be read");
+        let text = self.0.text();
         let device = numbers.replace(':', ",");
         let mut issued = std::collections::HashMap::new();
         let mut times = Vec::new();
@@ -105,12 +98,6 @@ impl Events {
             }
         }
         times
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir(&self.0);
     }
 }
 

@@ -34,12 +34,16 @@ pub fn queued(task: Trusted, clock: &mut ThreadClock) {
         clock.group_queue = 0;
         return;
     }
-    let queue = task.follow(&TASK_CFS_RQ);
+    let Some(queue) = task.follow(&TASK_CFS_RQ) else {
+        clock.group_queue = 0;
+        return;
+    };
     clock.group_queue = queue.address();
     clock.group_queue_away_ns = queue.field(&CFS_RQ_AWAY_NS);
-    if is_away(queue) {
+    if is_away(queue)
+        && let Some(rq) = queue.follow(&CFS_RQ_RQ)
+    {
         let since: u64 = queue.field(&CFS_RQ_AWAY_SINCE);
-        let rq = queue.follow(&CFS_RQ_RQ);
         let mut now: u64 = rq.field(&RQ_CLOCK);
         if RQ_LOST_IDLE.load() != NO_FIELD {
             now -= rq.field::<u64>(&RQ_LOST_IDLE);
@@ -66,7 +70,7 @@ pub fn held_ns(clock: &ThreadClock, queued_ns: u64) -> u64 {
 /// Whether a thread that is queued is held back at this moment.
 #[inline(always)]
 pub fn holds(task: Trusted, clock: &ThreadClock) -> bool {
-    TASK_CFS_RQ.load() != NO_FIELD && clock.group_queue != 0 && is_away(task.follow(&TASK_CFS_RQ))
+    TASK_CFS_RQ.load() != NO_FIELD && clock.group_queue != 0 && task.follow(&TASK_CFS_RQ).is_some_and(is_away)
 }
 
 #[inline(always)]

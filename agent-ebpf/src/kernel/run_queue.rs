@@ -114,14 +114,18 @@ pub fn begin_turn(task: Trusted, now: u64) {
 /// Id of the thread's group in the hierarchy that controls CPUs.
 #[inline(always)]
 pub fn cpu_cgroup_id(task: Trusted) -> u64 {
-    let css_set = task.follow(&TASK_CGROUPS);
+    cpu_cgroup(task).and_then(|cgroup| cgroup.follow(&CGROUP_KN)).map_or(0, |node| node.field(&KERNFS_NODE_ID))
+}
+
+#[inline(always)]
+fn cpu_cgroup(task: Trusted) -> Option<Trusted> {
+    let css_set = task.follow(&TASK_CGROUPS)?;
     let controller = CPU_CONTROLLER.load();
-    let cgroup = if controller == CGROUP_V2 {
+    if controller == CGROUP_V2 {
         css_set.follow(&CSS_SET_DFL_CGRP)
     } else {
-        css_set.follow_at(&CSS_SET_SUBSYS, controller * 8).follow(&CSS_CGROUP)
-    };
-    cgroup.follow(&CGROUP_KN).field(&KERNFS_NODE_ID)
+        css_set.follow_at(&CSS_SET_SUBSYS, controller * 8)?.follow(&CSS_CGROUP)
+    }
 }
 
 /// The CPU that this program runs on.

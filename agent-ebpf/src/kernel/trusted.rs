@@ -30,16 +30,23 @@ impl Trusted {
         unsafe { self.0.add((offset.load() + further) as usize).cast::<T>().read_volatile() }
     }
 
-    /// The structure that the field points to. What is read through a pointer that is null is 0.
+    /// The structure that the field points to; `None` where it is null.
     #[inline(always)]
-    pub fn follow(self, offset: &Global<u32>) -> Self {
-        Self(self.field(offset))
+    pub fn follow(self, offset: &Global<u32>) -> Option<Self> {
+        Self(self.field(offset)).there()
     }
 
     /// The same of a field so many bytes further on.
     #[inline(always)]
-    pub fn follow_at(self, offset: &Global<u32>, further: u32) -> Self {
-        Self(self.field_at(offset, further))
+    pub fn follow_at(self, offset: &Global<u32>, further: u32) -> Option<Self> {
+        Self(self.field_at(offset, further)).there()
+    }
+
+    /// Nothing is loaded through a null pointer. The kernel means to mend a load that faults, but Linux 5.10 looks for how among all
+    /// programs at an address: those with functions of their own are there twice, and it dies by the entry that knows nothing.
+    #[inline(always)]
+    fn there(self) -> Option<Self> {
+        (!self.0.is_null()).then_some(self)
     }
 
     /// Its address, as a number.

@@ -98,7 +98,7 @@ pub fn released(ctx: &BtfTracePointContext) {
 /// Who submitted a bio that was held back and that a kernel thread has released now.
 #[inline(always)]
 pub fn submitter_of_released(bio: Trusted) -> Option<Submitter> {
-    if bio.address() == 0 || task::address_space(task::current()).is_some() {
+    if task::address_space(task::current()).is_some() {
         return None;
     }
     // SAFETY: what another bio at the same address may write is an integer like the one there was.

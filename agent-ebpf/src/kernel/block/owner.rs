@@ -1,4 +1,4 @@
-//! Whose a request or bio is, and which device it is for. All of it is read by plain loads; through a null pointer they read 0.
+//! Whose a request or bio is, and which device it is for. All of it is read by plain loads.
 
 use core::mem;
 
@@ -40,11 +40,10 @@ impl Submitter {
 
     /// The current thread's process. It is of the target where it or the group that is charged belongs to that.
     #[inline(always)]
-    fn current(charged: Trusted) -> Self {
+    fn current(charged: Option<Trusted>) -> Self {
         let ids = Ids::current();
         let by_group = BLOCK_GATE_BY_GROUP.load() != 0
-            && charged.address() != 0
-            && gate::is_in_target(charged.untrusted()).unwrap_or(false);
+            && charged.is_some_and(|group| gate::is_in_target(group.untrusted()).unwrap_or(false));
         Self {
             tgid: ids.tgid,
             of_target: u32::from(by_group || gate::admits(task::current(), ids.tgid)),
@@ -56,7 +55,7 @@ impl Submitter {
 /// What a bio is summed by, and its submitter, which is the current thread's process.
 #[inline(always)]
 pub fn of_bio(bio: Trusted) -> (Key, Submitter) {
-    let (cgroup, cgroup_id) = group_of(bio);
+    let (cgroup, cgroup_id) = group_of(Some(bio));
     let submitter = Submitter::current(cgroup);
     let operation = Operation::from_kernel(bio.field(&BIO_FLAGS));
     (key(device_of_bio(bio), operation, cgroup_id, &submitter), submitter)
@@ -69,7 +68,7 @@ pub fn of_request(request: Trusted) -> (Key, Submitter) {
     let operation = Operation::from_kernel(request.field(&REQUEST_FLAGS));
     let bio = request.follow(&REQUEST_BIO);
     let (cgroup, cgroup_id) = group_of(bio);
-    let submitter = match holds::submitter_of_released(bio) {
+    let submitter = match bio.and_then(holds::submitter_of_released) {
         Some(submitter) => submitter,
         // The kernel makes one flush of many, in whatever thread or interrupt.
         None if operation == Operation::Flush => Submitter::nobody(),
@@ -109,7 +108,7 @@ fn current_process_name() -> [u8; COMM_LEN] {
     }
     // SAFETY: the helper has no preconditions.
     let current = Trusted::new(unsafe { bpf_get_current_task_btf() }.cast());
-    let leader = current.follow(&TASK_GROUP_LEADER);
+    let leader = current.follow(&TASK_GROUP_LEADER).unwrap_or(current);
     let halves: [u64; 2] = [leader.field(&TASK_COMM), leader.field_at(&TASK_COMM, 8)];
     // SAFETY: both are sixteen bytes of anything.
     unsafe { mem::transmute::<[u64; 2], [u8; COMM_LEN]>(halves) }
@@ -119,19 +118,19 @@ fn current_process_name() -> [u8; COMM_LEN] {
 #[inline(always)]
 fn device_of(request: Trusted) -> (u32, u32) {
     let disk = if HAS_QUEUE_DISK.load() != 0 {
-        request.follow(&REQUEST_QUEUE).follow(&QUEUE_DISK)
+        request.follow(&REQUEST_QUEUE).and_then(|queue| queue.follow(&QUEUE_DISK))
     } else {
         request.follow(&REQUEST_DISK)
     };
     let device = device_of_disk(disk);
-    let partition: u32 = request.follow(&REQUEST_PARTITION).field(&PARTITION_DEVICE);
+    let partition: u32 = request.follow(&REQUEST_PARTITION).map_or(0, |part| part.field(&PARTITION_DEVICE));
     (device, if partition == 0 { device } else { partition })
 }
 
 #[inline(always)]
 fn device_of_bio(bio: Trusted) -> (u32, u32) {
     if HAS_BIO_DEVICE.load() != 0 {
-        let device = bio.follow(&BIO_DEVICE);
+        let Some(device) = bio.follow(&BIO_DEVICE) else { return (0, 0) };
         (device_of_disk(device.follow(&DEVICE_DISK)), device.field(&DEVICE_NUMBER))
     } else {
         // By now it is one of the whole disk.
@@ -141,7 +140,8 @@ fn device_of_bio(bio: Trusted) -> (u32, u32) {
 }
 
 #[inline(always)]
-fn device_of_disk(disk: Trusted) -> u32 {
+fn device_of_disk(disk: Option<Trusted>) -> u32 {
+    let Some(disk) = disk else { return 0 };
     let major: u32 = disk.field(&DISK_MAJOR);
     let minor: u32 = disk.field(&DISK_FIRST_MINOR);
     major << MINOR_BITS | minor
@@ -149,10 +149,12 @@ fn device_of_disk(disk: Trusted) -> u32 {
 
 /// The group that a bio is charged to, and its id; 0 where there is none.
 #[inline(always)]
-fn group_of(bio: Trusted) -> (Trusted, u64) {
+fn group_of(bio: Option<Trusted>) -> (Option<Trusted>, u64) {
     if HAS_BIO_GROUP.load() == 0 {
-        return (Trusted::new(core::ptr::null()), 0);
+        return (None, 0);
     }
-    let cgroup = bio.follow(&BIO_GROUP).follow(&GROUP_BLKCG).follow(&BLKCG_CGROUP);
-    (cgroup, cgroup.follow(&CGROUP_KN).field(&KERNFS_NODE_ID))
+    let control = bio.and_then(|bio| bio.follow(&BIO_GROUP)?.follow(&GROUP_BLKCG));
+    let cgroup = control.and_then(|control| control.follow(&BLKCG_CGROUP));
+    let node = cgroup.and_then(|cgroup| cgroup.follow(&CGROUP_KN));
+    (cgroup, node.map_or(0, |node| node.field(&KERNFS_NODE_ID)))
 }
