@@ -5,7 +5,7 @@ use chokepoint_ebpf::counters::Counter;
 
 use crate::aggregate::{Aggregate, Captured, Origin};
 use crate::connections::Connections;
-use crate::load::Counters;
+use crate::load::{Counters, MissedRuns};
 use crate::record::event::Event;
 use crate::thread_times::ThreadTimes;
 use crate::unwind;
@@ -28,6 +28,8 @@ pub struct Seen<'a> {
     pub pending_waits: u64,
     /// Records that could not be read.
     pub malformed: u64,
+    /// Runs of kernel programs that the kernel left out.
+    pub missed: MissedRuns,
     /// The accounting of connections.
     pub connections: &'a Connections,
     /// Whether this kernel lets a program see what is sent.
@@ -119,13 +121,13 @@ impl Seen<'_> {
 
     fn cover_tcp(&self, coverage: &mut Coverage) -> Vec<(&'static str, u64)> {
         let (told, lost) = (self.connections.events(), self.counters.get(Counter::TcpRingFull));
-        coverage.attempted += told + lost;
+        coverage.attempted += told + lost + self.missed.of_losses;
         coverage.captured += told;
         coverage.outside_target += self.counters.get(Counter::TcpOutsideTarget);
         let openers = self.aggregate.captured(Origin::Openers);
         coverage.user_stacks.add(&openers.user_stacks());
         coverage.kernel_stacks.add(&openers.kernel_stacks());
-        vec![("ring buffer full", lost)]
+        vec![("ring buffer full", lost), ("within another event", self.missed.of_losses)]
     }
 
     fn cover_memory(&self, event: Event, coverage: &mut Coverage) -> Vec<(&'static str, u64)> {
@@ -150,6 +152,10 @@ impl Seen<'_> {
         notes.add(
             counters.get(Counter::TargetTableFull),
             "child processes were not followed: the table of target processes was full",
+        );
+        notes.add(
+            self.missed.of_others,
+            "times a kernel program was left out: it was running on that CPU already",
         );
         notes.add(aggregate.dropped().timeline, "samples are missing from the timeline: it was full");
         notes.add(

@@ -14,7 +14,7 @@ use crate::coverage::Seen;
 use crate::disk_latencies::DiskLatency;
 use crate::failed_calls::CallsSeen;
 use crate::host;
-use crate::load::{Counters, ProgramCost};
+use crate::load::{Counters, MissedRuns, ProgramCost};
 use crate::memory::{MemorySeen, Scaled};
 use crate::record::event::Event;
 use crate::sockets::SocketsSeen;
@@ -70,6 +70,8 @@ pub(crate) struct Counts {
     pub pending_waits: u64,
     /// Records that could not be read.
     pub malformed: u64,
+    /// Runs of kernel programs that the kernel left out.
+    pub missed: MissedRuns,
     /// Reclaims whose lengths are not kept: there were too many processes.
     pub reclaims_without_length: u64,
     /// Kills for want of memory that are not told: there were too many.
@@ -108,6 +110,7 @@ impl Window {
             open_waits,
             pending_waits,
             malformed,
+            missed,
             reclaims_without_length,
             kills_dropped,
             sees_sends,
@@ -122,6 +125,7 @@ impl Window {
             open_waits,
             pending_waits,
             malformed,
+            missed,
             connections: &self.connections,
             reclaims_without_length,
             kills_dropped,

@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use aya::programs::{ProgramInfo, loaded_links, loaded_programs};
+use chokepoint_analysis::coverage::Loss;
 use chokepoint_analysis::profile::{Profile, Sample};
 use chokepoint_tests::net::{SERVER_4, SERVER_6, Wire};
 use chokepoint_tests::workload::{eventually, path};
@@ -158,9 +159,14 @@ fn retransmits_are_those_that_the_kernel_counts() {
         after - before,
         syns_after - syns_before
     );
-    // The sum is the kernel's, SYN-ACKs of the server included.
-    assert_eq!(profile.total_weight(), after - before, "{}", finished.stderr);
-    assert_eq!(profile.coverage.attempted, profile.coverage.captured);
+    // The sum is the kernel's, SYN-ACKs of the server included; but for events within another one's, which are told as lost. Of a
+    // connection that goes on, the next event tells what the lost one did not.
+    let within = |loss: &&Loss| loss.cause == "within another event";
+    let missed: u64 = profile.coverage.lost.iter().filter(within).map(|loss| loss.samples).sum();
+    let told = profile.total_weight();
+    let is = |told: u64, truth: u64| (told..=told + missed).contains(&truth);
+    assert!(is(told, after - before), "{told} and {missed} lost: {}", finished.stderr);
+    assert_eq!(profile.coverage.attempted, profile.coverage.captured + missed);
 
     let mut of_peer: BTreeMap<&str, Vec<&Sample>> = BTreeMap::new();
     for sample in &profile.samples {
@@ -172,7 +178,7 @@ fn retransmits_are_those_that_the_kernel_counts() {
         let samples = of_peer.remove(peer.as_str()).unwrap_or_default();
         let seen: u64 = samples.iter().map(|sample| sample.weight).sum();
         if is_made(peer) {
-            assert_eq!(seen, *truth, "{peer}: {}", finished.stderr);
+            assert!(is(seen, *truth), "{peer}: {seen}, {}", finished.stderr);
         } else {
             assert_eq!(seen > 0, peer != &peers[6], "{peer}: {}", finished.stderr);
         }
@@ -196,8 +202,8 @@ fn retransmits_are_those_that_the_kernel_counts() {
     assert!(synacks > 0, "{}", finished.stderr);
     let total = finished.stderr.lines().find(|line| line.ends_with(" peers")).expect("a table");
     let total: Vec<u64> = total.split_ascii_whitespace().map_while(|word| word.parse().ok()).collect();
-    assert_eq!((total[0], total[2]), (after - before, synacks), "{}", finished.stderr);
-    assert_eq!(total[1] + total[2], syns_after - syns_before, "{}", finished.stderr);
+    assert_eq!((total[0], total[2]), (told, synacks), "{}", finished.stderr);
+    assert!(is(total[1] + total[2], syns_after - syns_before), "{}", finished.stderr);
     for sample in of_peer.values().flatten() {
         assert_eq!(profile.thread(sample.thread).pid, sink.pid(), "{:?}", frames(&profile, sample));
     }

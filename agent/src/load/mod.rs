@@ -11,6 +11,7 @@ pub mod failed_calls;
 mod introduce;
 pub mod layout;
 pub mod memory;
+mod missed;
 mod object;
 mod on_cpu;
 mod options;
@@ -33,6 +34,7 @@ use chokepoint_ebpf::sched::ThreadClock;
 
 pub use counters::{Counters, ProgramCost};
 pub use error::LoadError;
+pub use missed::MissedRuns;
 pub use on_cpu::OnCpuEvent;
 pub use options::{Gate, LoadOptions, Stacks};
 
@@ -85,6 +87,8 @@ pub struct Programs {
     block: Option<Result<Block, String>>,
     /// The same.
     failed_calls: Option<Result<FailedCalls, String>>,
+    /// The kernel forgets with the programs.
+    missed_at_stop: Option<MissedRuns>,
 }
 
 impl Programs {
@@ -110,6 +114,7 @@ impl Programs {
             memory: None,
             block: None,
             failed_calls: None,
+            missed_at_stop: None,
         };
         if options.traces() {
             programs.load_tracing(options, layout)?;
@@ -344,6 +349,7 @@ impl Programs {
     pub fn stop(&mut self) -> Result<Stopped, LoadError> {
         let cost = self.cost();
         self.log_costs();
+        self.missed_at_stop = Some(self.read_missed_runs());
         let running = self.running_threads()?;
         if self.has_on_cpu {
             on_cpu::stop(&mut self.ebpf)?;

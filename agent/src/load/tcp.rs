@@ -9,17 +9,23 @@ use super::programs::{attach, load, program, tried, unload};
 
 /// Programs that are named as their tracepoints are.
 const TRACEPOINTS: [&str; 5] = [
-    "inet_sock_set_state",
+    STATES,
     "tcp_receive_reset",
     "tcp_send_reset",
     "tcp_retransmit_synack",
     // What the others tell more of comes last.
     "tcp_retransmit_skb",
 ];
+const STATES: &str = "inet_sock_set_state";
 /// Where programs see threads send: a tracepoint since 6.3,
 const SENT: &str = "sock_send_length";
 /// or the entry of a function, where the kernel lets programs in there.
 const SENDS: &str = "tcp_sendmsg";
+
+/// Whether it is a program whose every run tells of a retransmit or a reset.
+pub(super) fn tells_losses(name: &str) -> bool {
+    name != STATES && TRACEPOINTS.contains(&name)
+}
 
 /// What a kernel without such a place does not tell.
 const STACKS: &str = "stacks of sends";

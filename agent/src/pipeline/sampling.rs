@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::host::cgroups;
 use crate::host::clock::{ClockTie, monotonic_ns};
 use crate::load::tcp::Sends;
-use crate::load::{Counters, Gate, OnCpuEvent, ProgramCost};
+use crate::load::{Counters, Gate, MissedRuns, OnCpuEvent, ProgramCost};
 use crate::memory::MemoryEvents;
 use crate::open_waits::OpenWaits;
 use crate::queue_windows::QueueWindows;
@@ -78,6 +78,7 @@ struct Before {
     counters: Counters,
     cost: ProgramCost,
     malformed: u64,
+    missed: MissedRuns,
 }
 
 impl Sampling {
@@ -304,7 +305,12 @@ impl Sampling {
             }
             None => None,
         };
-        let now = Before { counters, cost: before.cost, malformed: session.drain.malformed() };
+        let now = Before {
+            counters,
+            cost: before.cost,
+            malformed: session.drain.malformed(),
+            missed: session.programs.missed_runs(),
+        };
         let counts = Counts {
             kernel: counters.since(&before.counters),
             expected: self.event.map_or(0, |event| {
@@ -313,6 +319,7 @@ impl Sampling {
             open_waits,
             pending_waits,
             malformed: now.malformed - before.malformed,
+            missed: now.missed.since(before.missed),
             reclaims_without_length: sums.memory.without_length(),
             kills_dropped: sums.memory.kills_dropped(),
             sees_sends: session.programs.tcp().is_some_and(|tcp| tcp.sends() != Sends::Nowhere),
