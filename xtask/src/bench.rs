@@ -72,8 +72,8 @@ enum Subject {
 /// Measures, prints the tables, and puts them into the documentation.
 pub fn run(args: &Args) -> Result<()> {
     setup::ensure(&[Purpose::Bench])?;
-    // A collector and verdicts are measured without one.
-    if !matches!(args.only, Some(Subject::Collector | Subject::Verdict)) {
+    // A collector is measured without one.
+    if args.only != Some(Subject::Collector) {
         build::binaries(&[build::AGENT])?;
     }
     ensure!(Privilege::probe() != Privilege::User, "profiling the host needs root: run `sudo -v` first");
@@ -108,7 +108,7 @@ pub fn run(args: &Args) -> Result<()> {
                 let plan = if args.quick { page::Plan::quick() } else { page::Plan::full() };
                 ("page", page::measure(&directory, &plan)?)
             }
-            Subject::Verdict => ("verdict", verdict::measure(verdict::turns(args.quick))?),
+            Subject::Verdict => ("verdict", verdict::measure(&sides, verdict::turns(args.quick))?),
             Subject::Agent => {
                 let plan = if args.quick { agent::Plan::quick() } else { agent::Plan::full() };
                 ("agent", agent::measure(&directory, &plan)?)

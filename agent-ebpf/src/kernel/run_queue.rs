@@ -114,7 +114,9 @@ pub fn begin_turn(task: Trusted, now: u64) {
 /// Id of the thread's group in the hierarchy that controls CPUs.
 #[inline(always)]
 pub fn cpu_cgroup_id(task: Trusted) -> u64 {
-    cpu_cgroup(task).and_then(|cgroup| cgroup.follow(&CGROUP_KN)).map_or(0, |node| node.field(&KERNFS_NODE_ID))
+    cpu_cgroup(task)
+        .and_then(|cgroup| cgroup.follow(&CGROUP_KN))
+        .map_or(0, |node| node.field(&KERNFS_NODE_ID))
 }
 
 #[inline(always)]

@@ -91,8 +91,9 @@ pub fn run(arguments: &Arguments, kernel_log: bool) -> Result<ExitCode, Failure>
             events: vec![Event::All],
             run_queues: QueueDetail::WhoRan,
             unwind: unwind::Options::cached(),
-            // A verdict names functions, not lines.
+            // A verdict names functions, not lines, and is there at once: debug information is read for reports alone.
             inlined: false,
+            source_lines: output.is_some(),
             kernel_log,
             ..Options::default()
         };

@@ -109,15 +109,20 @@ impl Sides {
 
     /// `chokepoint record` into a flame graph.
     pub fn chokepoint(&self, profiling: Profiling) -> Result<Outcome> {
-        self.run_chokepoint(profiling, |_| Ok(()))
+        Self::run_chokepoint(self.chokepoint_command(profiling, "flame.svg"), |_| Ok(()))
     }
 
-    fn run_chokepoint(
-        &self,
-        profiling: Profiling,
-        mut at_phase: impl FnMut(&str) -> Result<()>,
-    ) -> Result<Outcome> {
-        let mut command = self.chokepoint_command(profiling, "flame.svg");
+    /// `chokepoint diagnose` of the host.
+    pub fn diagnose(&self, duration: Duration) -> Result<Outcome> {
+        let mut command = self.privilege.command(&self.chokepoint);
+        command
+            .args(["--log", &format!("warn,{PHASE_TARGET}=info"), "diagnose"])
+            .args(["--duration", &format!("{}ms", duration.as_millis())])
+            .stdout(Stdio::null());
+        Self::run_chokepoint(command, |_| Ok(()))
+    }
+
+    fn run_chokepoint(mut command: Command, mut at_phase: impl FnMut(&str) -> Result<()>) -> Result<Outcome> {
         command.stderr(Stdio::piped());
         let mut child = spawn(&mut command)?;
         let stderr = BufReader::new(child.stderr.take().context("no standard error")?);
@@ -235,7 +240,7 @@ impl Sides {
     pub fn gauge_with_chokepoint(&self, frequency_hz: u32, duration: Duration) -> Result<Reading> {
         let profiling = Profiling { duration: duration + Duration::from_secs(1), frequency_hz };
         let mut reading = None;
-        self.run_chokepoint(profiling, |phase| {
+        Self::run_chokepoint(self.chokepoint_command(profiling, "flame.svg"), |phase| {
             // Whatever chokepoint does at its start is over then.
             if phase == "kernel symbols" {
                 reading = Some(self.gauge(duration)?);

@@ -1,6 +1,7 @@
-//! What a verdict costs by threads and by hosts: generated windows, drawn by the same code in the agent and in the collector.
+//! What a verdict costs by threads and by hosts: generated windows, drawn by the same code in the agent and in the collector. And how
+//! soon it is there after the window of a real host.
 
-use std::{fmt::Write, process::Command};
+use std::{fmt::Write, process::Command, time::Duration};
 
 use anyhow::Result;
 
@@ -8,6 +9,9 @@ use super::{
     figures::{Figures, figures},
     machine::{Machine, load_average},
     report::{Table, verdict},
+    sides::Sides,
+    stats::Readings,
+    workload::Load,
 };
 use crate::workspace::{cargo, run as run_command, step, target_dir};
 
@@ -19,22 +23,29 @@ const VERDICT_BAR_MS: f64 = 300.0;
 const MANY: u32 = 10_000;
 const THREADS: [u32; 4] = [10, 100, 1_000, MANY];
 const HOSTS: [u32; 4] = [1, 10, 100, 1_000];
+/// Of a real host.
+const WINDOW: Duration = Duration::from_secs(3);
 
-/// Measurements of each, of which the best counts.
+/// Measurements of each: of generated windows the best counts, of real ones the median.
 pub const fn turns(is_quick: bool) -> u32 {
     if is_quick { 2 } else { 7 }
 }
 
 /// Measures everything and says it as Markdown.
-pub fn measure(turns: u32) -> Result<String> {
+pub fn measure(sides: &Sides, turns: u32) -> Result<String> {
     step("verdicts of generated windows are drawn");
     let target = ["--package", "chokepoint-analysis", "--example", "verdict_cost"];
     run_command(cargo().args(["build", "--release"]).args(target))?;
     let before = load_average();
     let program = target_dir().join("release/examples/verdict_cost");
     let measured = figures(Command::new(program).arg(turns.to_string()))?;
+    let mut bars = bars(&measured)?;
+    live(sides, turns, "quiet", &mut bars)?;
+    let load = Load::start()?;
+    live(sides, turns, "busy", &mut bars)?;
+    drop(load);
     let mut text = format!("{} Load average {before} before, {} after.\n\n", Machine::this(), load_average());
-    writeln!(text, "{}", bars(&measured)?)?;
+    writeln!(text, "{bars}")?;
     writeln!(text, "{}\n{}", by_threads(&measured)?, by_hosts(&measured)?)?;
     Ok(text)
 }
@@ -55,6 +66,21 @@ fn bars(measured: &Figures) -> Result<Table> {
         verdict(many < VERDICT_BAR_MS),
     ]);
     Ok(bars)
+}
+
+/// From the window's end to the page of `chokepoint diagnose`, its process's end included.
+fn live(sides: &Sides, turns: u32, host: &str, bars: &mut Table) -> Result<()> {
+    step(&format!("diagnosis of the host, {host}: {turns} turns"));
+    let mut finish = Readings::default();
+    for _ in 0..turns {
+        finish.push(sides.diagnose(WINDOW)?.finish.as_secs_f64() * 1e3);
+    }
+    bars.row([
+        format!("`diagnose` of the {host} host, after its window: below {VERDICT_BAR_MS} ms"),
+        finish.show(0, "ms").to_string(),
+        verdict(finish.median() < VERDICT_BAR_MS),
+    ]);
+    Ok(())
 }
 
 /// What merged windows cost in those that they are made of.
