@@ -3,13 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
 use chokepoint_proto::dictionary::Sender;
 use chokepoint_proto::stream::from_agent;
 
-use crate::common::secured::{Collector, Place, text};
+use crate::common::secured::{Collector, Place};
 use crate::common::stream::{PATIENCE, Stream};
 use crate::common::{MINUTE, Random, SECOND, batch, hello, rollout, rows, window};
 use crate::peers::{peer, printed};
@@ -84,32 +83,5 @@ async fn rules_and_dashboard_ask_for_series_that_there_are() {
         "chokepoint_service_verdicts_failed 0",
     ] {
         assert!(page.body.lines().any(|own| own == line), "{line}\n{}", page.body);
-    }
-}
-
-/// Runs Prometheus' own tool; `None`, with a word on that, where it is not installed.
-fn promtool(command: &mut Command) -> Option<()> {
-    match command.stdin(Stdio::null()).output() {
-        Ok(output) => {
-            assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
-            Some(())
-        }
-        Err(error) => {
-            eprintln!("skipped: promtool (Debian's package prometheus) cannot be run: {error}");
-            None
-        }
-    }
-}
-
-#[test]
-fn rules_fire_for_what_they_are_meant_for() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus");
-    let mut check = Command::new("promtool");
-    if promtool(check.args(["check", "rules"]).arg(directory.join("chokepoint-alerts.yml"))).is_some() {
-        promtool(
-            Command::new("promtool")
-                .args(["test", "rules"])
-                .arg(directory.join("chokepoint-alerts-test.yml")),
-        );
     }
 }
