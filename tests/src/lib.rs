@@ -31,7 +31,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard};
 
-pub use agent::Agent;
+pub use agent::{Agent, Running};
 pub use workload::Workload;
 
 static LIVE: Mutex<()> = Mutex::new(());

@@ -141,6 +141,19 @@ impl Serving {
         (status.expect("a status"), body.to_owned())
     }
 
+    /// One of its own counters: `chokepoint_collector_NAME_total`.
+    ///
+    /// # Panics
+    /// Where it has no such counter.
+    #[must_use]
+    pub fn counted(&self, name: &str) -> u64 {
+        let (status, page) = self.ask("GET", "/metrics", "");
+        assert_eq!(status, 200, "{page}");
+        let before = format!("chokepoint_collector_{name}_total ");
+        let value = page.lines().find_map(|line| line.strip_prefix(&before)?.trim().parse().ok());
+        value.unwrap_or_else(|| panic!("no {name} in {page}"))
+    }
+
     /// Kills it without a warning.
     pub fn kill(mut self) {
         let _ = self.child.kill();

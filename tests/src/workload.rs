@@ -224,8 +224,12 @@ pub fn on_path(program: &str) -> bool {
 }
 
 /// Waits until something holds; panics when it does not for long.
-pub fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
-    let limit = Duration::from_secs(if in_vm() { 120 } else { 20 });
+pub fn eventually<T>(what: &str, check: impl FnMut() -> Option<T>) -> T {
+    eventually_within(Duration::from_secs(if in_vm() { 120 } else { 20 }), what, check)
+}
+
+/// Waits until something holds; panics when it does not for so long.
+pub fn eventually_within<T>(limit: Duration, what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = check() {
