@@ -124,6 +124,8 @@ counts! {
     OtlpRejected => "otlp_profiles_rejected",
     /// Those that were not sent: their message was refused, or not taken for too long, or there was no room for it.
     OtlpLost => "otlp_profiles_lost",
+    /// Windows of which nothing was sent, since there was no room for what their streams have named.
+    OtlpUnknown => "otlp_windows_lost",
     /// Messages of OTLP that were sent again.
     OtlpRetries => "otlp_retries",
     /// Certificates and tokens that were read anew.

@@ -6,8 +6,12 @@
 //! collector. A message is tried again for five minutes. What waits when the collector stops is tried once more, for some seconds; when
 //! it is killed, what waits is lost and not counted.
 //!
+//! What streams have named is kept within [`KNOWN_BYTES`]. A stream for which there is no room is not sent on until its lists begin anew, and
+//! its windows are counted.
+//!
 //! What came by OTLP is not sent on: two that send to each other would never end.
 
+mod known;
 mod message;
 #[cfg(test)]
 mod tests;
@@ -18,7 +22,7 @@ mod window;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use chokepoint_proto::stream::{Dictionary, Hello};
+use chokepoint_proto::stream::Hello;
 use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest;
 use prost::Message as _;
 use prost::bytes::Bytes;
@@ -27,6 +31,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 pub use self::types::Types;
 
+use self::known::{Room, Roomed};
 use self::message::Message;
 use self::way::{Outcome, Way};
 use self::window::Whose;
@@ -38,6 +43,8 @@ use crate::query_command::client::Credentials;
 
 /// Messages that wait, of some 2 MiB each.
 const QUEUE: usize = 16;
+/// Memory for what the numbers of streams mean, of all streams together.
+const KNOWN_BYTES: usize = 512 << 20;
 /// How long a message waits for more.
 const LINGER: Duration = Duration::from_secs(5);
 /// For an answer.
@@ -77,6 +84,7 @@ pub struct Outlet {
     types: Types,
     open: Mutex<Open>,
     queue: mpsc::Sender<Ready>,
+    room: Arc<Room>,
 }
 
 /// The message that is being filled.
@@ -98,7 +106,8 @@ impl Outlet {
     #[must_use]
     pub fn new(options: Options) -> (Arc<Self>, Companion) {
         let (queue, waiting) = mpsc::channel(QUEUE);
-        let outlet = Arc::new(Self { types: options.types.clone(), open: Mutex::default(), queue });
+        let (types, room) = (options.types.clone(), Room::new(KNOWN_BYTES));
+        let outlet = Arc::new(Self { types, open: Mutex::default(), queue, room });
         let own = Arc::clone(&outlet);
         let companion: Companion = Box::new(move |Shared { counts, stopping, .. }| {
             Box::pin(async move {
@@ -215,7 +224,8 @@ impl Tap for Streams {
         }
         let labels = hello.labels.iter().map(|label| (label.name.clone(), label.value.clone()));
         let whose = Whose { agent: hello.agent.clone(), host: hello.host.clone(), labels: labels.collect() };
-        Some(Box::new(Stream { outlet: Arc::clone(&self.0), whose, known: Dictionary::default() }))
+        let said = Roomed::new(&self.0.room);
+        Some(Box::new(Stream { outlet: Arc::clone(&self.0), whose, said }))
     }
 }
 
@@ -223,21 +233,30 @@ impl Tap for Streams {
 struct Stream {
     outlet: Arc<Outlet>,
     whose: Whose,
-    /// What its numbers mean: as much as the protocol lets an agent say, some megabytes.
-    known: Dictionary,
+    said: Roomed,
 }
 
 impl Listener for Stream {
     fn hear(&mut self, heard: &Heard<'_>, counts: &Counts) {
-        chokepoint_proto::dictionary::extend(&mut self.known, heard.new.clone());
+        if self.said.extend(heard.new) {
+            let host = &self.whose.host;
+            tracing::error!(
+                host,
+                "there is no room for what a stream has named: nothing of it is sent on by OTLP"
+            );
+        }
         if !heard.is_new {
             return;
         }
+        let Some(known) = self.said.known() else {
+            counts.add(Count::OtlpUnknown);
+            return;
+        };
         let full = {
             let mut open = self.outlet.open.lock().unwrap_or_else(PoisonError::into_inner);
             let Open { message, since } = &mut *open;
             let types = &self.outlet.types;
-            let full = window::add(message, &self.whose, heard.sequence, heard.window, &self.known, types);
+            let full = window::add(message, &self.whose, heard.sequence, heard.window, known, types);
             if !full.is_empty() {
                 *since = None;
             }

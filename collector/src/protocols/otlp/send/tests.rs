@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chokepoint_proto::stream::{Label, Loss, Losses, ModuleKind, Window};
+use chokepoint_proto::stream::{Dictionary, Label, Loss, Losses, ModuleKind, Window};
 use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest;
 use prost::Message as _;
 
+use super::known::Known;
 use super::message::Message;
 use super::window::{Whose, add};
 use super::*;
@@ -117,7 +118,8 @@ fn sums(window: &Window, has: impl Fn(&str, &str) -> bool) -> BTreeMap<String, u
 fn messages(window: &Window, types: &str) -> Vec<(ExportProfilesServiceRequest, u64)> {
     let mut message = Message::default();
     let types = types.parse().expect("types");
-    let known = window.dictionary.clone().expect("a dictionary");
+    let mut known = Known::default();
+    known.extend(window.dictionary.as_ref().expect("a dictionary"));
     let mut all = add(&mut message, &whose(), 3, window, &known, &types);
     if !message.is_empty() {
         let bytes = message.bytes;
@@ -219,4 +221,35 @@ async fn a_queue_that_is_full_loses_what_comes_and_counts_it() {
     assert_eq!(counts.get(Count::OtlpLost), 2 * profiles);
     // What came by the protocol is not sent on.
     assert!(Streams(outlet).stream(&Hello { program: "otlp".to_owned(), ..Hello::default() }).is_none());
+}
+
+#[tokio::test]
+async fn streams_that_have_no_room_are_not_sent_on_until_their_lists_begin_anew() {
+    let (outlet, _companion) = Outlet::new(options());
+    let counts = Counts::default();
+    let window = window_of(300, 1);
+    let begin = window.dictionary.clone().expect("a dictionary");
+    let more = Dictionary { reset: false, ..begin.clone() };
+    // The same once more may take twice as much again: lists have room for what comes.
+    let own = Room::new(usize::MAX);
+    let mut alone = Roomed::new(&own);
+    assert!(!alone.extend(&begin));
+    let room = Room::new(own.taken() * 3 / 2);
+    let stream = || Stream { outlet: Arc::clone(&outlet), whose: whose(), said: Roomed::new(&room) };
+    let (mut one, mut other) = (stream(), stream());
+    let mut hear = |stream: &mut Stream, new: &Dictionary| {
+        stream.hear(&Heard { sequence: 1, window: &window, new, is_new: true }, &counts);
+        assert!(room.taken() <= own.taken() * 3 / 2);
+        counts.get(Count::OtlpUnknown)
+    };
+    assert_eq!(hear(&mut one, &begin), 0);
+    assert_eq!(hear(&mut other, &begin), 1);
+    assert_eq!(hear(&mut other, &more), 2);
+    assert_eq!(room.taken(), own.taken());
+    drop(one);
+    // There is room now, but what it has said before is not known any more.
+    assert_eq!(hear(&mut other, &more), 3);
+    assert_eq!(hear(&mut other, &begin), 3);
+    drop(other);
+    assert_eq!(room.taken(), 0);
 }

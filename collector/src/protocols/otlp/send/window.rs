@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use chokepoint_analysis::activity::{Class, Group};
-use chokepoint_proto::stream::{Dictionary, Module, ModuleKind, Profile as Kind, Unit, Window};
+use chokepoint_proto::stream::{Module, ModuleKind, Profile as Kind, Unit, Window};
 use hashbrown::HashMap;
 use opentelemetry_proto::tonic::collector::profiles::v1development::ExportProfilesServiceRequest;
 use opentelemetry_proto::tonic::profiles::v1development::{Profile, Sample};
 use ring::digest::{SHA256, digest};
 
+use super::known::Known;
 use super::message::{Attribute, Index, Message};
 use super::types::Types;
 use crate::labels::Labels;
@@ -46,7 +47,7 @@ pub(super) fn add(
     whose: &Whose,
     sequence: u64,
     window: &Window,
-    known: &Dictionary,
+    known: &Known,
     types: &Types,
 ) -> Vec<(ExportProfilesServiceRequest, u64)> {
     let mut full = Vec::new();
@@ -99,8 +100,8 @@ fn profile_id(whose: &Whose, sequence: u64, resource: u64, name: &str, part: u64
 }
 
 /// What is known of those whose profiles are: names of attributes with their values.
-fn resource(whose: &Whose, known: &Dictionary, process: u32, labels: &[u32]) -> Vec<(String, String)> {
-    let string = |number: u32| known.strings[number as usize].clone();
+fn resource(whose: &Whose, known: &Known, process: u32, labels: &[u32]) -> Vec<(String, String)> {
+    let string = |number: u32| known.string(number).to_owned();
     let mut all = whose.labels.clone();
     for pair in labels.chunks_exact(2) {
         all.insert(string(pair[0]), string(pair[1]));
@@ -117,7 +118,7 @@ fn resource(whose: &Whose, known: &Dictionary, process: u32, labels: &[u32]) -> 
 
 /// A window's rows, and what of them is in the message already.
 struct Reader<'a> {
-    known: &'a Dictionary,
+    known: &'a Known,
     window: &'a Window,
     places: HashMap<u32, Index>,
     stacks: HashMap<u32, Index>,
@@ -143,8 +144,8 @@ impl<'a> Reader<'a> {
                     &kind.kind
                 };
                 let unit = if kind.unit == Unit::Nanoseconds as i32 { NANOSECONDS } else { COUNT };
-                let subject = &self.known.subjects[kind.subject[row] as usize];
-                let of = found.entry((subject.process, subject.labels.as_slice())).or_default();
+                let (process, _, labels) = self.known.subject(kind.subject[row]);
+                let of = found.entry((process, labels)).or_default();
                 of.entry((name, unit)).or_default().push((at, row));
             }
         }
@@ -158,7 +159,7 @@ impl<'a> Reader<'a> {
     }
 
     fn string(&self, number: u32) -> &'a str {
-        &self.known.strings[number as usize]
+        self.known.string(number)
     }
 
     /// The message is another one now.
@@ -169,7 +170,7 @@ impl<'a> Reader<'a> {
 
     fn sample(&mut self, message: &mut Message, (at, row): Row) -> Sample {
         let kind = &self.window.profiles[at];
-        let thread = self.string(self.known.subjects[kind.subject[row] as usize].thread);
+        let thread = self.string(self.known.subject(kind.subject[row]).1);
         let mut attribute_indices = Vec::new();
         if !thread.is_empty() {
             attribute_indices.push(message.attribute("thread.name", Attribute::Text(thread.to_owned())));
@@ -195,8 +196,9 @@ impl<'a> Reader<'a> {
         let mut node = leaf;
         // Callers come before what they call, so this ends.
         while let Some(at) = node.checked_sub(1) {
-            places.push(self.place(message, self.known.stack_location[at as usize]));
-            node = self.known.stack_parent[at as usize];
+            let (caller, place) = self.known.node(at);
+            places.push(self.place(message, place));
+            node = caller;
         }
         let index = message.stack(places);
         self.stacks.insert(leaf, index);
@@ -207,11 +209,10 @@ impl<'a> Reader<'a> {
         if let Some(index) = self.places.get(&number) {
             return *index;
         }
-        let location = &self.known.locations[number as usize];
-        let module = &self.known.modules[location.module as usize];
+        let (module, address, lines) = self.known.location(number);
         let mapping = self.mapping(message, module);
-        let lines = location.lines.iter().map(|line| {
-            let function = &self.known.functions[line.function as usize];
+        let lines = lines.iter().map(|line| {
+            let function = self.known.function(line.function);
             let function = message.function(self.string(function.name), self.string(function.file));
             (function, i64::from(line.line))
         });
@@ -224,7 +225,7 @@ impl<'a> Reader<'a> {
             // Which runtime compiled it is not known, and of the others there is nothing to say.
             ModuleKind::Jit | ModuleKind::Activity | ModuleKind::Unknown => 0,
         };
-        let index = message.place((mapping, location.address, lines, is));
+        let index = message.place((mapping, address, lines, is));
         self.places.insert(number, index);
         index
     }
