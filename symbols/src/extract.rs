@@ -10,13 +10,16 @@ use crate::tables::{self, KINDS};
 /// Name of stubs through which a binary calls functions of others.
 pub const LINKAGE: &str = "[plt]";
 
-/// What may be read, and so what memory it takes for a moment.
+/// What may be read, and what may come of it: so much memory is taken for a moment. A table and debug information are never there at the same
+/// time, symbols beside each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of a symbol table with its names.
     pub table_bytes: u64,
     /// Bytes of debug information. Of more nothing is read, and the build has functions alone.
     pub debug_bytes: u64,
+    /// Bytes of the symbols while they are made. What does not fit is left out, and they say so.
+    pub symbols_bytes: usize,
 }
 
 /// A file of a build.
@@ -61,7 +64,7 @@ pub fn extract(
     limits: &Limits,
     is_over: &mut dyn FnMut() -> bool,
 ) -> Extracted {
-    let mut builder = Builder::new(build_id.to_vec());
+    let mut builder = Builder::within(build_id.to_vec(), limits.symbols_bytes);
     let mut remarks = Vec::new();
     // A stub has no symbol, and the function before it often no size.
     for section in parts.iter().flat_map(|part| LINKAGE_SECTIONS.map(|name| part.elf.section(name))).flatten()
@@ -71,10 +74,9 @@ pub fn extract(
     }
     for (kind, quality) in KINDS.iter().zip([Quality::Functions, Quality::Exported]) {
         for part in parts {
-            match tables::functions(part.file, part.elf, kind, limits.table_bytes) {
-                Ok(Some(functions)) => builder.fill(functions, quality),
-                Ok(None) => {}
-                Err(error) => remarks.push(format!("{}: {error}", kind.symbols)),
+            let added = tables::add(&mut builder, part.file, part.elf, (kind, quality), limits.table_bytes);
+            if let Err(error) = added {
+                remarks.push(format!("{}: {error}", kind.symbols));
             }
         }
     }
@@ -85,7 +87,11 @@ pub fn extract(
             Err(error) => remarks.push(error.to_string()),
         }
     }
-    let symbols = Some(builder.finish()).filter(|symbols| symbols.functions() > 0);
+    let symbols = builder.finish();
+    if symbols.is_cut() {
+        remarks.push("there is no room for all of them".to_owned());
+    }
+    let symbols = Some(symbols).filter(|symbols| symbols.functions() > 0);
     Extracted { symbols, remarks }
 }
 
@@ -93,7 +99,7 @@ pub fn extract(
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { table_bytes: 1 << 30, debug_bytes: 1 << 30 };
+    const LIMITS: Limits = Limits { table_bytes: 1 << 30, debug_bytes: 1 << 30, symbols_bytes: 1 << 30 };
 
     #[test]
     fn this_program_tells_where_this_test_is() {

@@ -10,7 +10,7 @@
 //! where n is how many follow, all numbers take seven bits a byte, and a file of 0 is none. Readers refuse what is longer than
 //! they would write, or refers to what is not there.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use thiserror::Error;
 
@@ -53,50 +53,47 @@ impl Symbols {
     /// # Errors
     /// [`FormatError::TooLarge`] where nobody would read them, and where there is no memory.
     pub fn write(&self) -> Result<Vec<u8>, FormatError> {
-        let mut bytes = MAGIC.to_vec();
-        bytes.extend([VERSION, self.quality as u8, u8::from(self.is_cut)]);
-        put(&mut bytes, self.build_id.len() as u64);
-        bytes.extend(&self.build_id);
-        put(&mut bytes, self.names.ends.len() as u64);
+        let mut writer = Writer::new()?;
+        writer.bytes(MAGIC)?;
+        writer.bytes(&[VERSION, self.quality as u8, u8::from(self.is_cut)])?;
+        writer.number(self.build_id.len() as u64)?;
+        writer.bytes(&self.build_id)?;
+        writer.number(self.names.ends.len() as u64)?;
         let mut before = 0;
         for end in &self.names.ends {
-            put(&mut bytes, u64::from(end - before));
+            writer.number(u64::from(end - before))?;
             before = *end;
         }
-        put(&mut bytes, self.names.text.len() as u64);
-        bytes.extend(self.names.text.as_bytes());
+        writer.number(self.names.text.len() as u64)?;
+        writer.bytes(self.names.text.as_bytes())?;
         let file = |number: u32| u64::from(number.wrapping_add(1));
-        put(&mut bytes, self.functions.len() as u64);
+        writer.number(self.functions.len() as u64)?;
         let mut before = 0;
         for function in &self.functions {
-            put(&mut bytes, function.start - before);
-            put(&mut bytes, function.end - function.start);
-            put(&mut bytes, u64::from(function.name));
+            writer.number(function.start - before)?;
+            writer.number(function.end - function.start)?;
+            writer.number(u64::from(function.name))?;
             before = function.end;
         }
-        put(&mut bytes, self.inlined.len() as u64);
+        writer.number(self.inlined.len() as u64)?;
         let mut before = 0;
         for inlined in &self.inlined {
-            put(&mut bytes, inlined.start - before);
-            put(&mut bytes, inlined.end - inlined.start);
-            put(&mut bytes, u64::from(inlined.name));
-            put(&mut bytes, file(inlined.call_file));
-            put(&mut bytes, u64::from(inlined.call_line));
+            writer.number(inlined.start - before)?;
+            writer.number(inlined.end - inlined.start)?;
+            writer.number(u64::from(inlined.name))?;
+            writer.number(file(inlined.call_file))?;
+            writer.number(u64::from(inlined.call_line))?;
             before = inlined.start;
         }
-        put(&mut bytes, self.rows.len() as u64);
+        writer.number(self.rows.len() as u64)?;
         let mut before = 0;
         for row in &self.rows {
-            put(&mut bytes, row.start - before);
-            put(&mut bytes, file(row.file));
-            put(&mut bytes, u64::from(row.line));
+            writer.number(row.start - before)?;
+            writer.number(file(row.file))?;
+            writer.number(u64::from(row.line))?;
             before = row.start;
         }
-        if bytes.len() as u64 > MAX_CONTENT_BYTES {
-            return Err(FormatError::TooLarge);
-        }
-        let compressed = zstd::bulk::compress(&bytes, LEVEL)?;
-        if compressed.len() as u64 > MAX_BYTES { Err(FormatError::TooLarge) } else { Ok(compressed) }
+        writer.finish()
     }
 
     /// Reads what [`Symbols::write`] wrote, or whatever else somebody sends as that.
@@ -164,6 +161,52 @@ impl Symbols {
     }
 }
 
+/// Compresses as it is written to, so that what is uncompressed is never there as a whole.
+struct Writer {
+    /// What was not compressed yet.
+    buffer: Vec<u8>,
+    compressor: zstd::Encoder<'static, Vec<u8>>,
+    /// What was.
+    content_bytes: u64,
+}
+
+impl Writer {
+    /// From how much on it is compressed.
+    const FULL_BYTES: usize = 64 << 10;
+
+    fn new() -> io::Result<Self> {
+        Ok(Self { buffer: Vec::new(), compressor: zstd::Encoder::new(Vec::new(), LEVEL)?, content_bytes: 0 })
+    }
+
+    fn number(&mut self, number: u64) -> Result<(), FormatError> {
+        put(&mut self.buffer, number);
+        if self.buffer.len() >= Self::FULL_BYTES { self.compress() } else { Ok(()) }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) -> Result<(), FormatError> {
+        for part in bytes.chunks(Self::FULL_BYTES) {
+            self.buffer.extend(part);
+            self.compress()?;
+        }
+        Ok(())
+    }
+
+    fn compress(&mut self) -> Result<(), FormatError> {
+        self.content_bytes += self.buffer.len() as u64;
+        self.compressor.write_all(&self.buffer)?;
+        self.buffer.clear();
+        let is_small =
+            self.content_bytes <= MAX_CONTENT_BYTES && self.compressor.get_ref().len() as u64 <= MAX_BYTES;
+        if is_small { Ok(()) } else { Err(FormatError::TooLarge) }
+    }
+
+    fn finish(mut self) -> Result<Vec<u8>, FormatError> {
+        self.compress()?;
+        let compressed = self.compressor.finish()?;
+        if compressed.len() as u64 > MAX_BYTES { Err(FormatError::TooLarge) } else { Ok(compressed) }
+    }
+}
+
 fn bytes<'b>(rest: &mut &'b [u8], limit: usize) -> Result<&'b [u8], FormatError> {
     let length = take(rest).ok_or(FormatError::Malformed("a length is missing"))?;
     let length =
@@ -218,9 +261,9 @@ mod tests {
         let function = |start: u64, name: &str| Function { range: start..start + 9, name: name.to_owned() };
         builder.fill(vec![function(0x1000, "main"), function(0x2000, "größe")], Quality::Functions);
         let name = builder.name("inlined").expect("there is room");
-        builder.inlined.push(Inlined { start: 0x1001, end: 0x1003, name, call_file: NO_FILE, call_line: 9 });
-        builder.rows.push(Row { start: 0x1000, file: name, line: 3 });
-        builder.rows.push(Row { start: 0x1008, file: NO_FILE, line: 0 });
+        builder.inline(Inlined { start: 0x1001, end: 0x1003, name, call_file: NO_FILE, call_line: 9 });
+        let rows = [(0x1000, name, 3), (0x1008, NO_FILE, 0)];
+        builder.lines(&rows.map(|(start, file, line)| Row { start, file, line }));
         builder.finish()
     }
 

@@ -4,8 +4,10 @@
 //! other. A line counts from its address to the next. Files that tell less are asked for what better ones leave open: [`Builder::fill`] adds
 //! functions only where none are.
 
-use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
+
+use hashbrown::HashTable;
 
 /// How much a build's symbols tell, the least first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -219,39 +221,98 @@ impl Symbols {
         for inlined in &self.inlined {
             if let Some(name) = of(inlined.name) {
                 let call_file = of(inlined.call_file).unwrap_or(NO_FILE);
-                builder.inlined.push(Inlined { name, call_file, ..*inlined });
+                builder.inline(Inlined { name, call_file, ..*inlined });
             }
         }
         let row = |row: &Row| Row { file: of(row.file).unwrap_or(NO_FILE), ..*row };
-        builder.rows = self.rows.iter().map(row).collect();
+        builder.lines(&self.rows.iter().map(row).collect::<Vec<_>>());
         builder.is_cut |= self.is_cut;
         builder.finish()
     }
 }
 
-/// Symbols in the making.
+/// Names, each of which has one number: they are kept once, and found by their hashes.
+#[derive(Debug, Default)]
+struct Numbered {
+    names: Names,
+    numbers: HashTable<u32>,
+    /// Seeded by chance: who makes a file cannot know which names collide.
+    hasher: RandomState,
+}
+
+impl Numbered {
+    /// A number, and the byte by which a table finds it, where half of its places are taken.
+    const ENTRY_BYTES: usize = 2 * (size_of::<u32>() + 1);
+
+    /// The number of a name; `None` where it is new and would take more than so many bytes.
+    fn number(&mut self, name: &str, room: usize) -> Option<u32> {
+        let Self { names, numbers, hasher } = self;
+        let hash = hasher.hash_one(name);
+        if let Some(number) = numbers.find(hash, |number| names.get(*number) == name) {
+            return Some(*number);
+        }
+        let is_full = names.text.len() + name.len() > MAX_TEXT_BYTES || names.ends.len() >= MAX_NAMES;
+        if is_full || name.len() + size_of::<u32>() + Self::ENTRY_BYTES > room {
+            return None;
+        }
+        let number = names.ends.len() as u32;
+        names.text.push_str(name);
+        names.ends.push(names.text.len() as u32);
+        numbers.insert_unique(hash, number, |number| hasher.hash_one(names.get(*number)));
+        Some(number)
+    }
+
+    /// Forgets all but the first so many.
+    fn truncate(&mut self, count: usize) {
+        self.names.ends.truncate(count);
+        self.names.text.truncate(self.names.ends.last().map_or(0, |end| *end as usize));
+        self.numbers.retain(|number| (*number as usize) < count);
+    }
+
+    fn bytes(&self) -> usize {
+        self.names.text.len() + (size_of::<u32>() + Self::ENTRY_BYTES) * self.names.ends.len()
+    }
+}
+
+/// Symbols in the making, in no more memory than was said.
 #[derive(Debug)]
 pub struct Builder {
     build_id: Vec<u8>,
     quality: Quality,
     is_cut: bool,
-    names: Names,
-    numbers: HashMap<String, u32>,
+    max_bytes: usize,
+    names: Numbered,
     functions: Vec<Named>,
-    pub(crate) inlined: Vec<Inlined>,
-    pub(crate) rows: Vec<Row>,
+    inlined: Vec<Inlined>,
+    rows: Vec<Row>,
+}
+
+/// How much there was at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark {
+    names: usize,
+    inlined: usize,
+    rows: usize,
+    is_cut: bool,
 }
 
 impl Builder {
-    /// Nothing yet.
+    /// Nothing yet, with room for as much as symbols may have.
     #[must_use]
     pub fn new(build_id: Vec<u8>) -> Self {
+        Self::within(build_id, usize::MAX)
+    }
+
+    /// Nothing yet, with room for so many bytes: what does not fit is left out, and the symbols say so. Lists that grow may take twice as much
+    /// for a moment.
+    #[must_use]
+    pub fn within(build_id: Vec<u8>, max_bytes: usize) -> Self {
         Self {
             build_id,
             quality: Quality::Exported,
             is_cut: false,
-            names: Names::default(),
-            numbers: HashMap::new(),
+            max_bytes,
+            names: Numbered::default(),
             functions: Vec::new(),
             inlined: Vec::new(),
             rows: Vec::new(),
@@ -261,34 +322,71 @@ impl Builder {
     /// Adds functions where none are known yet.
     pub fn fill(&mut self, mut more: Vec<Function>, quality: Quality) {
         more.sort_by_key(|function| function.range.start);
-        let known = std::mem::take(&mut self.functions);
-        let mut known = known.into_iter().peekable();
-        let mut all: Vec<Named> = Vec::new();
-        let mut has_more = false;
-        for function in more {
-            while let Some(known) = known.next_if(|known| known.start <= function.range.start) {
-                all.push(known);
+        let more = more.into_iter().map(|function| (function.range, function.name));
+        self.merge(more, quality, |builder, name| builder.name(&name));
+    }
+
+    /// Adds functions where none are known yet, in the order of their beginnings. Only those that are added are named.
+    pub(crate) fn merge<T>(
+        &mut self,
+        more: impl IntoIterator<Item = (Range<u64>, T)>,
+        quality: Quality,
+        mut name: impl FnMut(&mut Self, T) -> Option<u32>,
+    ) {
+        let known = self.functions.len();
+        let mut next = 0;
+        for (Range { start, mut end }, named) in more {
+            while next < known && self.functions[next].start <= start {
+                next += 1;
             }
-            let Range { start, mut end } = function.range;
-            if let Some(next) = known.peek() {
+            if let Some(next) = self.functions[..known].get(next) {
                 end = end.min(next.start);
             }
-            if start >= end || all.last().is_some_and(|before| start < before.end) {
+            // Those that were added come after all that were known.
+            let added = self.functions[known..].last();
+            let before = next.checked_sub(1).map(|before| &self.functions[before]).into_iter().chain(added);
+            if start >= end || before.into_iter().any(|before| start < before.end) {
                 continue;
             }
-            if all.len() + known.len() >= MAX_FUNCTIONS {
+            if self.functions.len() >= MAX_FUNCTIONS || !self.has_room() {
                 self.is_cut = true;
-                continue;
+                break;
             }
-            let Some(name) = self.name(&function.name) else { continue };
-            all.push(Named { start, end, name });
-            has_more = true;
+            if let Some(name) = name(self, named) {
+                self.functions.push(Named { start, end, name });
+            }
         }
-        all.extend(known);
-        self.functions = all;
-        if has_more {
+        if self.functions.len() > known {
+            self.functions.sort_unstable_by_key(|function| function.start);
             self.quality = self.quality.max(quality);
         }
+    }
+
+    /// Whether a function is known that has this address.
+    pub(crate) fn has_function_at(&self, address: u64) -> bool {
+        let after = self.functions.partition_point(|function| function.start <= address);
+        after.checked_sub(1).is_some_and(|at| address < self.functions[at].end)
+    }
+
+    /// Adds an inlined function; `false` where there is no room.
+    pub(crate) fn inline(&mut self, inlined: Inlined) -> bool {
+        let has_room = self.inlined.len() < MAX_INLINED && self.has_room();
+        if has_room {
+            self.inlined.push(inlined);
+        }
+        self.is_cut |= !has_room;
+        has_room
+    }
+
+    /// Adds the lines of code that follows on itself, of which no two begin at the same address; `false` where there is no room.
+    pub(crate) fn lines(&mut self, rows: &[Row]) -> bool {
+        let has_room =
+            self.rows.len() + rows.len() <= MAX_ROWS && self.bytes() + size_of_val(rows) <= self.max_bytes;
+        if has_room {
+            self.rows.extend_from_slice(rows);
+        }
+        self.is_cut |= !has_room;
+        has_room
     }
 
     /// Takes note that what was added has inlined functions and lines.
@@ -303,51 +401,66 @@ impl Builder {
 
     /// The number of a name; `None` where there is no room for it.
     pub(crate) fn name(&mut self, name: &str) -> Option<u32> {
-        if let Some(number) = self.numbers.get(name) {
-            return Some(*number);
-        }
-        if self.names.text.len() + name.len() > MAX_TEXT_BYTES || self.names.ends.len() >= MAX_NAMES {
-            self.is_cut = true;
-            return None;
-        }
-        let number = self.names.ends.len() as u32;
-        self.names.text.push_str(name);
-        self.names.ends.push(self.names.text.len() as u32);
-        self.numbers.insert(name.to_owned(), number);
-        Some(number)
+        let room = self.max_bytes.saturating_sub(self.bytes());
+        let number = self.names.number(name, room);
+        self.is_cut |= number.is_none();
+        number
+    }
+
+    /// Memory that it takes, and needs to be finished.
+    fn bytes(&self) -> usize {
+        // What was inlined is sorted with as much room beside it.
+        self.names.bytes()
+            + size_of_val(&*self.functions)
+            + 2 * size_of_val(&*self.inlined)
+            + size_of_val(&*self.rows)
+    }
+
+    fn has_room(&self) -> bool {
+        self.has_room_beside(0)
+    }
+
+    /// Whether there is room for more beside so many bytes of whoever makes them.
+    pub(crate) fn has_room_beside(&self, bytes: usize) -> bool {
+        self.bytes() + bytes < self.max_bytes
+    }
+
+    /// How much there is now.
+    pub(crate) fn mark(&self) -> Mark {
+        let (names, inlined, rows) = (self.names.names.ends.len(), self.inlined.len(), self.rows.len());
+        Mark { names, inlined, rows, is_cut: self.is_cut }
+    }
+
+    /// Forgets names, inlined functions and lines that came after a mark; no functions may have come.
+    pub(crate) fn back_to(&mut self, mark: Mark) {
+        self.names.truncate(mark.names);
+        self.inlined.truncate(mark.inlined);
+        self.rows.truncate(mark.rows);
+        self.is_cut = mark.is_cut;
     }
 
     /// The symbols.
     #[must_use]
     pub fn finish(mut self) -> Symbols {
         self.inlined.retain(|inlined| inlined.start < inlined.end);
+        // Of those with the same addresses the inner ones came later, and stay so.
         self.inlined.sort_by_key(|inlined| (inlined.start, u64::MAX - inlined.end));
-        // Where a sequence ends another begins: of several rows at an address the last that has a file counts.
-        self.rows.sort_by_key(|row| (row.start, row.file != NO_FILE));
-        let mut rows: Vec<Row> = Vec::with_capacity(self.rows.len());
-        for row in self.rows {
-            match rows.last_mut() {
-                Some(last) if last.start == row.start => *last = row,
-                Some(last) if (last.file, last.line) == (row.file, row.line) => {}
-                _ => rows.push(row),
+        // Where a sequence ends another begins: of several rows at an address one that has a file counts.
+        self.rows.sort_unstable_by_key(|row| (row.start, row.file != NO_FILE, row.file, row.line));
+        self.rows.dedup_by(|row, last| {
+            if row.start == last.start {
+                *last = *row;
             }
-        }
-        if self.inlined.len() > MAX_INLINED {
-            self.inlined.truncate(MAX_INLINED);
-            self.is_cut = true;
-        }
-        if rows.len() > MAX_ROWS {
-            rows.truncate(MAX_ROWS);
-            self.is_cut = true;
-        }
+            (row.file, row.line) == (last.file, last.line)
+        });
         Symbols {
             build_id: self.build_id,
             quality: self.quality,
             is_cut: self.is_cut,
-            names: self.names,
+            names: self.names.names,
             functions: self.functions,
             inlined: self.inlined,
-            rows,
+            rows: self.rows,
         }
     }
 }
@@ -384,11 +497,10 @@ mod tests {
         builder.fill(vec![function(0x10..0x50, outer)], Quality::Functions);
         let names = ["inner", "middle", "a.c", "b.c"].map(|name| builder.name(name).expect("there is room"));
         let [inner, middle, a, b] = names;
-        builder.inlined.push(Inlined { start: 0x20, end: 0x30, name: inner, call_file: b, call_line: 7 });
-        builder.inlined.push(Inlined { start: 0x20, end: 0x40, name: middle, call_file: a, call_line: 3 });
-        for (start, file, line) in [(0x10, a, 1), (0x20, b, 20), (0x28, b, 21), (0x40, a, 4)] {
-            builder.rows.push(Row { start, file, line });
-        }
+        builder.inline(Inlined { start: 0x20, end: 0x30, name: inner, call_file: b, call_line: 7 });
+        builder.inline(Inlined { start: 0x20, end: 0x40, name: middle, call_file: a, call_line: 3 });
+        let rows = [(0x10, a, 1), (0x20, b, 20), (0x28, b, 21), (0x40, a, 4)];
+        builder.lines(&rows.map(|(start, file, line)| Row { start, file, line }));
         builder.has_debug_information();
         builder.finish()
     }

@@ -1,10 +1,11 @@
 //! Symbol tables: what is at the entries, and all functions of a table.
 
 use std::fs::File;
+use std::io::{BufReader, Read};
 use std::ops::Range;
 
-use crate::elf::{Elf, Fields};
-use crate::symbols::Function;
+use crate::elf::{Elf, Fields, Section};
+use crate::symbols::{Builder, Quality};
 use crate::unfold::{self, UnfoldError};
 
 /// Types of symbols that may be where code is: none, an object, a function, and one that is chosen as the program starts.
@@ -73,48 +74,79 @@ pub fn symbol(entry: &Fields<'_>, is_64_bit: bool, has_marks: bool) -> Option<Sy
     Some(Symbol { start, size, name: entry.u32(0)? })
 }
 
-/// All functions of a table that lie in the file's code, in the order of their addresses, none within another: what counts is the symbol that
-/// begins last at or before an address, and of several that begin there the longest. `None`: there is no such table.
+/// Adds all functions of a table that lie in the file's code: what counts is the symbol that begins last at or before an address, and of
+/// several that begin there the longest, and of those as long the one that the table has first.
 ///
 /// # Errors
-/// Where it cannot be read, or is larger than `limit` with its names.
-pub fn functions(
+/// Where it cannot be read, or is larger than `limit` with its names. Nothing of it was added.
+pub fn add(
+    builder: &mut Builder,
     file: &File,
     elf: &Elf,
-    kind: &Kind,
+    (kind, quality): (&Kind, Quality),
     limit: u64,
-) -> Result<Option<Vec<Function>>, UnfoldError> {
+) -> Result<(), UnfoldError> {
     let (Some(table), Some(names)) = (elf.section(kind.symbols), elf.section(kind.names)) else {
-        return Ok(None);
+        return Ok(());
     };
-    let table = unfold::content(file, table, limit)?;
-    let names = unfold::content(file, names, limit - table.len() as u64)?;
     let code: Vec<Range<u64>> = code(elf);
-    let is_code = |symbol: &Symbol| code.iter().any(|code| code.contains(&symbol.start));
-    let entry = |entry| symbol(&Fields(entry), elf.is_64_bit, has_marks(elf));
-    let mut symbols: Vec<Symbol> =
-        table.chunks_exact(entry_bytes(elf)).filter_map(entry).filter(is_code).collect();
-    drop(table);
-    // The longest first, and of those as long the one that the table has first.
-    symbols.sort_by_key(|symbol| (symbol.start, u64::MAX - symbol.size));
-    symbols.dedup_by_key(|symbol| symbol.start);
-    let mut functions = Vec::with_capacity(symbols.len());
-    for (at, symbol) in symbols.iter().enumerate() {
-        let end_of_code = code.iter().find(|code| code.contains(&symbol.start)).map_or(0, |code| code.end);
+    let mut symbols = entries(file, elf, table, &code, limit)?;
+    let names = unfold::content(file, names, limit.saturating_sub(table.size))?;
+    symbols.sort_unstable_by_key(|entry| (entry.start, u64::MAX - entry.size, entry.number));
+    symbols.dedup_by_key(|entry| entry.start);
+    let functions = symbols.iter().enumerate().map(|(at, entry)| {
+        let end_of_code = code.iter().find(|code| code.contains(&entry.start)).map_or(0, |code| code.end);
         let next = symbols.get(at + 1).map_or(end_of_code, |next| next.start.min(end_of_code));
-        let end = match symbol.size {
+        let end = match entry.size {
             0 if kind.reaches_on => next,
-            0 => symbol.start + 1,
-            size => symbol.start.saturating_add(size),
+            0 => entry.start + 1,
+            size => entry.start.saturating_add(size),
         };
-        let name = names.get(symbol.name as usize..).unwrap_or_default();
+        (entry.start..end.min(next), entry.name)
+    });
+    builder.merge(functions, quality, |builder, at| {
+        let name = names.get(at as usize..).unwrap_or_default();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         let name = crate::name::function(&String::from_utf8_lossy(&name[..name.len().min(MAX_NAME_BYTES)]));
-        if !name.is_empty() {
-            functions.push(Function { range: symbol.start..end.min(next), name });
+        if name.is_empty() { None } else { builder.name(&name) }
+    });
+    Ok(())
+}
+
+/// A symbol that may be a function, and which of the table it is.
+struct Entry {
+    start: u64,
+    size: u64,
+    name: u32,
+    number: u32,
+}
+
+/// Those of a table that lie in code. The table is read through, and not kept.
+fn entries(
+    file: &File,
+    elf: &Elf,
+    table: &Section,
+    code: &[Range<u64>],
+    limit: u64,
+) -> Result<Vec<Entry>, UnfoldError> {
+    let (stream, size) = unfold::unfold(file, table)?;
+    if size > limit {
+        return Err(UnfoldError::TooLarge(limit));
+    }
+    let mut stream = BufReader::new(stream.take(size));
+    let mut entry = vec![0; entry_bytes(elf)];
+    let has_marks = has_marks(elf);
+    let mut found = Vec::new();
+    for number in 0..u32::try_from(size / entry.len() as u64).unwrap_or(u32::MAX) {
+        stream.read_exact(&mut entry).map_err(UnfoldError::Unreadable)?;
+        let Some(Symbol { start, size, name }) = symbol(&Fields(&entry), elf.is_64_bit, has_marks) else {
+            continue;
+        };
+        if code.iter().any(|code| code.contains(&start)) {
+            found.push(Entry { start, size, name, number });
         }
     }
-    Ok(Some(functions))
+    Ok(found)
 }
 
 /// Of a name more than this is not read. Few have more than some hundred bytes.

@@ -78,6 +78,7 @@ pub fn content(from: &File, section: &Section, limit: u64) -> Result<Vec<u8>, Un
     if (content.len() as u64) < size {
         return Err(UnfoldError::Unreadable(io::ErrorKind::UnexpectedEof.into()));
     }
+    content.shrink_to_fit();
     Ok(content)
 }
 

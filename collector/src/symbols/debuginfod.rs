@@ -31,7 +31,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 /// How long one may take to come.
 const MAX_TIME: Duration = Duration::from_secs(300);
 /// What is read of it, in memory for a moment.
-const LIMITS: Limits = Limits { table_bytes: 64 << 20, debug_bytes: 96 << 20 };
+const LIMITS: Limits = Limits { table_bytes: 64 << 20, debug_bytes: 96 << 20, symbols_bytes: 96 << 20 };
 /// How long reading it may take.
 const MAX_READING: Duration = Duration::from_secs(120);
 

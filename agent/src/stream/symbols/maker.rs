@@ -22,8 +22,8 @@ use crate::symbolize::{Build, Options};
 pub const MAX_BUILDS: usize = 256;
 /// Wishes that wait; of more the oldest is given up, and asked of another agent in time. A collector has one at a time.
 const MAX_WISHES: usize = 16;
-/// What is read for one build: some times as much is taken while its symbols are made, and given back.
-const LIMITS: Limits = Limits { table_bytes: 16 << 20, debug_bytes: 8 << 20 };
+/// What one build may take while its symbols are made, before it is given back: a table or debug information, and symbols beside it.
+const LIMITS: Limits = Limits { table_bytes: 16 << 20, debug_bytes: 8 << 20, symbols_bytes: 20 << 20 };
 /// CPU time that debug information of one build may take.
 const MAX_CPU: Duration = Duration::from_secs(20);
 /// The longest rest after one build.
