@@ -9,6 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use chokepoint_proto::stream::SymbolsOffered;
+use chokepoint_symbols::Quality;
 use chokepoint_symbols::extract::Limits;
 use tokio::sync::mpsc;
 
@@ -61,8 +62,8 @@ fn give_way() {
 }
 
 struct Maker {
-    /// Those met last at the end.
-    builds: VecDeque<Build>,
+    /// Those met last at the end, and how much each would tell.
+    builds: VecDeque<(Build, Quality)>,
     ready: mpsc::Sender<Made>,
     budget: f64,
 }
@@ -106,20 +107,26 @@ impl Maker {
         let Some(build) = Build::find(met, &Options::default().debug_dirs) else { return };
         let Some(quality) = build.quality(&LIMITS) else { return };
         let build_id = build.build_id().as_bytes().to_vec();
-        // The same build may be in several files; the last one is as good as the first.
-        self.builds.retain(|known| known.build_id() != build.build_id());
+        // The same build may be in several files, some of them without what is beside others: the best counts, and of those the last.
+        let same = self.builds.iter().position(|(known, _)| known.build_id() == build.build_id());
+        if let Some(known) = same.and_then(|at| self.builds.remove(at))
+            && known.1 > quality
+        {
+            self.builds.push_back(known);
+            return;
+        }
         if self.builds.len() >= MAX_BUILDS {
             self.builds.pop_front();
         }
-        self.builds.push_back(build);
+        self.builds.push_back((build, quality));
         shared.offers().add(SymbolsOffered { build_id, quality: quality as i32 }, MAX_BUILDS);
         shared.counts.offered.fetch_add(1, Ordering::Relaxed);
         shared.offered.notify_one();
     }
 
     fn make(&self, wish: &Wish) -> Result<Vec<u8>, String> {
-        let is_wished = |build: &&Build| build.build_id().as_bytes() == wish.build_id;
-        let build = self.builds.iter().find(is_wished).ok_or("its files are not known any more")?;
+        let is_wished = |known: &&(Build, Quality)| known.0.build_id().as_bytes() == wish.build_id;
+        let (build, _) = self.builds.iter().find(is_wished).ok_or("its files are not known any more")?;
         let until = thread_cpu() + MAX_CPU;
         let made = build.symbols(&LIMITS, &mut || thread_cpu() > until);
         for remark in &made.remarks {
