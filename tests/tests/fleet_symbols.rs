@@ -7,15 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use chokepoint_tests::agent::program;
 use chokepoint_tests::serving::{ANY_PORT, Serving};
 use chokepoint_tests::workload::{eventually_within, path};
 use chokepoint_tests::{Agent, Running, Workload, in_vm, live, skip_if};
 
 /// An agent makes symbols after what others want of the CPU, of an unoptimised build on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// What an agent may take on a host, megabytes; one that is not optimised takes more.
-const MAX_RESIDENT_MB: u64 = 100;
 
 fn run(program: &str, arguments: &[&str], directory: &Path) {
     let status = Command::new(program).args(arguments).current_dir(directory).status();
@@ -38,14 +35,9 @@ fn start(program: &Path) -> Workload {
     Workload::start_program(Command::new("nice").args(["-n", "19"]).arg(program))
 }
 
-/// Ends an agent. Returns how much memory it had at most, megabytes.
-fn end(agent: Running) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("it runs");
-    let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB"));
-    let most: u64 = most.and_then(|kb| kb.parse().ok()).expect("a number");
+fn end(agent: Running) {
     agent.signal(libc::SIGTERM);
     let _ = agent.finish().succeeded();
-    most / 1_000
 }
 
 fn agent(collector: &Serving, state: &Path) -> Running {
@@ -103,11 +95,7 @@ fn code_that_agents_leave_unnamed_has_names() {
     assert!(stored >= 2 && kept >= 2, "{stored} {kept}");
     // At most one build is on its way of each agent, and of one that fails both are asked.
     assert!(asked <= stored + 2 * collector.counted("symbols_refused") + 2, "{asked} leases, {stored} kept");
-    for agent in agents {
-        let most = end(agent);
-        eprintln!("an agent that made symbols had {most} MB at most");
-        assert!(most < MAX_RESIDENT_MB || program().ends_with("debug/chokepoint"), "{most} MB");
-    }
+    agents.into_iter().for_each(end);
 
     // An agent that begins now finds more, and what was stored before has names, too. It meets both files of the build: the one that says where
     // its debug information is, and the one that does not and still runs.
@@ -118,5 +106,5 @@ fn code_that_agents_leave_unnamed_has_names() {
     let agent = agent(&collector, &directory.path().join("state-3"));
     let found = wait_for(&collector, "bare_c", &["main", "outer", "middle", "inner"]);
     assert!(!found.iter().any(|name| name.contains("bare_c+0x")), "{found:?}");
-    let _ = end(agent);
+    end(agent);
 }
