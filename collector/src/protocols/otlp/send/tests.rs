@@ -237,7 +237,7 @@ async fn streams_that_have_no_room_are_not_sent_on_until_their_lists_begin_anew(
     let room = Room::new(own.taken() * 3 / 2);
     let stream = || Stream { outlet: Arc::clone(&outlet), whose: whose(), said: Roomed::new(&room) };
     let (mut one, mut other) = (stream(), stream());
-    let mut hear = |stream: &mut Stream, new: &Dictionary| {
+    let hear = |stream: &mut Stream, new: &Dictionary| {
         stream.hear(&Heard { sequence: 1, window: &window, new, is_new: true }, &counts);
         assert!(room.taken() <= own.taken() * 3 / 2);
         counts.get(Count::OtlpUnknown)
