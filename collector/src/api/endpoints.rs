@@ -241,7 +241,7 @@ pub(super) const ENDPOINTS: [Endpoint; 22] = [
         summary: "Every agent that is known",
         content_type: JSON,
         parameters: &[],
-        answer: |store, asked| json(&catalogue::agents(store)?, asked.limits),
+        answer: |store, asked| json(&catalogue::agents(store, &asked.asker)?, asked.limits),
     },
     Endpoint {
         path: "/pprof",

@@ -107,7 +107,7 @@ pub(super) struct Asked<'l> {
     pub(super) name: String,
     now_unix_ns: u64,
     pub(super) limits: &'l Limits,
-    asker: Asker,
+    pub(super) asker: Asker,
     /// What is known of earlier weeks.
     pub(super) past: Arc<Past>,
 }

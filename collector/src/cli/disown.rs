@@ -1,11 +1,9 @@
 //! `chokepoint-collector disown`.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use super::place::Place;
+use super::place::{Access, Place};
 use super::{Failure, Kind};
 use crate::store::clickhouse;
 use crate::store::embedded::{Disowned, Options};
@@ -17,9 +15,8 @@ pub(super) struct DisownArguments {
     /// The store, as `serve` has it
     #[arg(long, value_name = "DIR|SERVERS", env = "CHOKEPOINT_STORE")]
     store: Place,
-    /// For servers, a file with the user in its first line and the password in its second
-    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_STORE_LOGIN")]
-    store_login: Option<PathBuf>,
+    #[command(flatten)]
+    access: Access,
     /// Talk to servers of other hosts although what is sent is not encrypted
     #[arg(long, env = "CHOKEPOINT_TRUST_NETWORK", value_parser = FalseyValueParser::new())]
     trust_network: bool,
@@ -44,7 +41,7 @@ fn agent(text: &str) -> Result<[u8; 16], String> {
 
 /// Disowns agents.
 pub(super) fn run(arguments: DisownArguments) -> Result<(), Failure> {
-    let DisownArguments { store, store_login, trust_network, whose } = arguments;
+    let DisownArguments { store, access, trust_network, whose } = arguments;
     if let Place::Directory(path) = &store
         && !path.is_dir()
     {
@@ -56,8 +53,8 @@ pub(super) fn run(arguments: DisownArguments) -> Result<(), Failure> {
         (None, owner) => Disowned::Owner(owner.unwrap_or_default()),
     };
     // Days are the collectors' to say: none goes before they do.
-    let servers = clickhouse::Options { keep_days: None, ..clickhouse::Options::default() };
-    let home = store.home(Options::default(), servers, store_login.as_deref(), trust_network)?;
+    let servers = clickhouse::Options { keep: None, ..clickhouse::Options::default() };
+    let home = store.home(Options::default(), servers, access, trust_network)?;
     let agents =
         home.disown(whose).map_err(|error| Failure { kind: Kind::Store, message: error.to_string() })?;
     println!("agents that belong to nobody now: {agents}");

@@ -11,7 +11,7 @@ use clap::builder::FalseyValueParser;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::otlp::OtlpArguments;
-use super::place::Place;
+use super::place::{Access, Place};
 use super::{Failure, Kind};
 use crate::access::{Guard, Protection, ProtectionError};
 use crate::alerts;
@@ -21,12 +21,14 @@ use crate::pipeline::{self, BLOCKING_THREADS, DISTRIBUTED_BLOCKING_THREADS, Serv
 use crate::protocols::otlp::send::{Outlet, Streams};
 use crate::query::limits::Limits as QueryLimits;
 use crate::query_command::client::{Address, Credentials};
-use crate::store::clickhouse;
+use crate::store::clickhouse::{self, Keep};
 use crate::store::embedded::Options;
 use crate::symbols::{self, FleetSymbols};
 
 /// Nanoseconds of an hour.
 const HOUR_NS: u64 = 3_600_000_000_000;
+/// Hours of a day.
+const DAY_HOURS: u64 = 24;
 /// Days for which servers keep windows where nothing is said.
 const KEEP_DAYS: u64 = 14;
 /// Bytes of a gibibyte.
@@ -35,13 +37,13 @@ const GIB: u64 = 1 << 30;
 /// Takes in what agents send, and keeps it in a directory.
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
-    /// The store: a directory, made where it is not there; or servers, clickhouse://HOST:PORT,HOST:PORT/DATABASE (docs/clickhouse.md)
+    /// The store: a directory, made where it is not there; or servers, clickhouse://HOST:PORT,HOST:PORT/DATABASE, with TLS clickhouses://
+    /// (docs/clickhouse.md)
     #[arg(long, value_name = "DIR|SERVERS", env = "CHOKEPOINT_STORE")]
     store: Place,
-    /// For servers, a file with the user in its first line and the password in its second
-    #[arg(long, value_name = "FILE", env = "CHOKEPOINT_STORE_LOGIN")]
-    store_login: Option<PathBuf>,
-    /// For servers, how many days windows are kept, today's not counted
+    #[command(flatten)]
+    access: Access,
+    /// For servers, how many days windows are kept as they were, with what limited hosts; today's not counted
     #[arg(long, value_name = "DAYS", default_value_t = KEEP_DAYS)]
     keep_days: u64,
     /// Where agents are listened to (gRPC)
@@ -53,13 +55,13 @@ pub(super) struct ServeArguments {
     /// Without TLS, a name by which browsers may ask for queries, beside localhost and addresses. May be given more than once
     #[arg(long = "http-name", value_name = "NAME", env = "CHOKEPOINT_HTTP_NAMES", value_delimiter = ',')]
     http_names: Vec<String>,
-    /// How long windows are kept as they were, hours
+    /// In a directory, how long windows are kept as they were, hours
     #[arg(long, value_name = "HOURS", default_value_t = Options::default().windows_ns / HOUR_NS)]
     keep_windows: u64,
-    /// How long sums of minutes are kept, hours
+    /// How long sums of minutes are kept, hours; on servers, whole days of it
     #[arg(long, value_name = "HOURS", default_value_t = Options::default().minutes_ns / HOUR_NS)]
     keep_minutes: u64,
-    /// How long sums of hours and constraints are kept, hours
+    /// How long sums of hours are kept, hours, and in a directory what limited hosts; on servers, whole weeks of it
     #[arg(long, value_name = "HOURS", default_value_t = Options::default().hours_ns / HOUR_NS)]
     keep_hours: u64,
     /// Bytes of history at most, GiB: where there would be more, the oldest goes
@@ -206,17 +208,23 @@ async fn serve(arguments: ServeArguments, give_back: fn()) -> Result<(), Failure
         }
         tracing::info!("stopping");
     };
-    let on_servers =
-        clickhouse::Options { keep_days: Some(arguments.keep_days), ..clickhouse::Options::default() };
+    let days = |hours: u64| hours.div_ceil(DAY_HOURS);
+    let keep = Keep::new(arguments.keep_days, days(arguments.keep_minutes), days(arguments.keep_hours));
+    let on_servers = clickhouse::Options { keep: Some(keep), ..clickhouse::Options::default() };
     let trusts_network = arguments.protection.trust_network;
+    // Symbols are kept for as long as any rows are.
     let longest_h = match &arguments.store {
         Place::Directory(_) => arguments.keep_windows.max(arguments.keep_minutes).max(arguments.keep_hours),
-        Place::Servers(_) => arguments.keep_days.saturating_add(1).saturating_mul(24),
+        Place::Servers(_) => arguments
+            .keep_days
+            .saturating_add(1)
+            .saturating_mul(DAY_HOURS)
+            .max(arguments.keep_minutes)
+            .max(arguments.keep_hours),
     };
-    let keep = Duration::from_secs(longest_h.saturating_mul(3_600));
-    let symbols = arguments.symbols.open(&arguments.store, keep)?;
-    let store =
-        arguments.store.home(options, on_servers, arguments.store_login.as_deref(), trusts_network)?;
+    let symbols =
+        arguments.symbols.open(&arguments.store, Duration::from_secs(longest_h.saturating_mul(3_600)))?;
+    let store = arguments.store.home(options, on_servers, arguments.access, trusts_network)?;
     let control = Arc::new(Control::default());
     let serve = Serve {
         store,

@@ -6,7 +6,7 @@ use super::QueryError;
 use super::limits::Limits;
 use super::question::{MS_NS, Question};
 use crate::labels::Labels;
-use crate::store::Store;
+use crate::store::{Asker, Store};
 
 /// Label names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -103,11 +103,11 @@ pub fn label_values(
     Ok(LabelValues { name, values, is_cut })
 }
 
-/// Every agent that is known.
+/// Every agent that is known to those parts of the store that answer; the asker is told of the others.
 ///
 /// # Errors
 /// The store cannot.
-pub fn agents(store: &dyn Store) -> Result<Agents, QueryError> {
+pub fn agents(store: &dyn Store, asker: &Asker) -> Result<Agents, QueryError> {
     let shown = |agent: crate::store::AgentStatus| Agent {
         agent: agent.agent,
         owner: agent.owner,
@@ -120,7 +120,7 @@ pub fn agents(store: &dyn Store) -> Result<Agents, QueryError> {
         notes: agent.notes,
         given_up: agent.given_up,
     };
-    let mut agents: Vec<Agent> = store.agents()?.into_iter().map(shown).collect();
+    let mut agents: Vec<Agent> = store.agents_for(asker)?.into_iter().map(shown).collect();
     agents.sort_by(|one, other| one.agent.cmp(&other.agent));
     Ok(Agents { agents })
 }

@@ -127,7 +127,7 @@ impl Span {
 pub fn overview(store: &dyn Store, question: &Question, limits: &Limits) -> Result<Overview, QueryError> {
     let selection = question.selection_of_any()?;
     let mut hosts: BTreeMap<String, Host> = BTreeMap::new();
-    for agent in store.agents()? {
+    for agent in store.agents_for(&selection.asker)? {
         if !selection.matchers.iter().all(|matcher| matcher.admits(&agent.labels)) {
             continue;
         }

@@ -6,6 +6,7 @@ use super::flame::{ClassFrames, FlameGraph, Side, flame};
 use super::limits::Limits;
 use super::question::{Question, Range};
 use super::*;
+use crate::store::Asker;
 use crate::store_in_memory::fleet::{self, START_NS};
 
 const S: u64 = 1_000_000_000;
@@ -234,7 +235,7 @@ fn what_there_is_to_ask_for_is_told() {
     assert_eq!((values.values, values.is_cut), (vec!["db".to_owned(), "web".to_owned()], false));
     let unknown = catalogue::label_values(&store, &ask("{}", &[]), "pod", &limits);
     assert!(matches!(unknown, Err(QueryError::NotFound(_))));
-    let agents = catalogue::agents(&store).expect("agents").agents;
+    let agents = catalogue::agents(&store, &Asker::default()).expect("agents").agents;
     assert_eq!(
         (agents.len(), agents[0].batches, agents[0].last_window_unix_ms),
         (2, 2, START_NS / 1_000_000 + 20_000)

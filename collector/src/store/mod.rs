@@ -76,6 +76,14 @@ pub trait Store: Send + Sync {
     /// Where the store cannot read.
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError>;
 
+    /// The same of those parts of the store that answer; the others are told to the asker.
+    ///
+    /// # Errors
+    /// Where the store cannot read.
+    fn agents_for(&self, _asker: &Asker) -> Result<Vec<AgentStatus>, StoreError> {
+        self.agents()
+    }
+
     /// How much it holds.
     ///
     /// # Errors

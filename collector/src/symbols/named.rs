@@ -9,8 +9,8 @@ use chokepoint_symbols::Symbols;
 
 use super::FleetSymbols;
 use crate::store::{
-    AgentStatus, Appender, FrameLocation, Frames, Holdings, Selection, SignalQuery, SignalSeries, StackId,
-    Store, StoreError, SumQuery, Sums, VerdictSpan,
+    AgentStatus, Appender, Asker, FrameLocation, Frames, Holdings, Selection, SignalQuery, SignalSeries,
+    StackId, Store, StoreError, SumQuery, Sums, VerdictSpan,
 };
 
 /// See the module's documentation.
@@ -97,6 +97,10 @@ impl Store for Named {
 
     fn agents(&self) -> Result<Vec<AgentStatus>, StoreError> {
         self.store.agents()
+    }
+
+    fn agents_for(&self, asker: &Asker) -> Result<Vec<AgentStatus>, StoreError> {
+        self.store.agents_for(asker)
     }
 
     fn holdings(&self) -> Result<Holdings, StoreError> {

@@ -10,6 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chokepoint_collector::store::clickhouse::{ClickHouse, Options, Servers};
+use chokepoint_tls::testing::Issued;
 
 /// Where Debian's package has it, and where the project's own has.
 const PROGRAMS: [&str; 2] = ["/usr/sbin/clickhouse-server", "/usr/bin/clickhouse-server"];
@@ -26,43 +27,73 @@ fn program() -> Option<&'static str> {
 pub struct Server {
     directory: tempfile::TempDir,
     http: SocketAddr,
+    https: Option<SocketAddr>,
     child: Option<Child>,
 }
 
 impl Server {
     /// `None`, with a word, where none is installed.
     pub fn start() -> Option<Self> {
+        Self::start_with("", None)
+    }
+
+    /// One that speaks TLS too, with this certificate, and has this user beside its own.
+    pub fn start_encrypted(issued: &Issued, user: &str, password: &str) -> Option<Self> {
+        let user = format!(
+            "<{user}><password>{password}</password><networks><ip>127.0.0.1</ip></networks>\
+             <profile>default</profile><quota>default</quota></{user}>"
+        );
+        Self::start_with(&user, Some(issued))
+    }
+
+    fn start_with(more_users: &str, issued: Option<&Issued>) -> Option<Self> {
         if program().is_none() {
             eprintln!("skipped: there is no {} (cargo xtask setup --clickhouse)", PROGRAMS[0]);
             return None;
         }
         let directory = super::directory();
-        let [http, tcp] = free_ports();
+        let [http, tcp, https] = free_ports();
+        let https = issued.map(|_| https);
         let path = directory.path().display().to_string();
+        let encrypted = issued.zip(https).map_or_else(String::new, |(issued, https)| {
+            // In its own directory, for it has no privileges.
+            for (from, to) in [(&issued.cert, "cert.pem"), (&issued.key, "key.pem")] {
+                fs::copy(from, directory.path().join(to)).expect("a copy");
+            }
+            format!(
+                "<https_port>{}</https_port><openSSL><server><certificateFile>{path}/cert.pem</certificateFile>\
+                 <privateKeyFile>{path}/key.pem</privateKeyFile><verificationMode>none</verificationMode>\
+                 <loadDefaultCAFile>false</loadDefaultCAFile></server></openSSL>",
+                https.port()
+            )
+        });
         let config = format!(
             "<yandex><logger><level>warning</level><log>{path}/log</log><errorlog>{path}/errors</errorlog></logger>\
              <http_port>{}</http_port><tcp_port>{}</tcp_port><listen_host>127.0.0.1</listen_host>\
              <path>{path}/data/</path><tmp_path>{path}/tmp/</tmp_path><users_config>users.xml</users_config>\
              <default_profile>default</default_profile><default_database>default</default_database>\
-             <mark_cache_size>67108864</mark_cache_size></yandex>",
+             <mark_cache_size>67108864</mark_cache_size>{encrypted}</yandex>",
             http.port(),
             tcp.port(),
         );
-        let users = "<yandex><profiles><default/></profiles><quotas><default/></quotas><users><default><password/>\
-                     <networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>\
-                     </default></users></yandex>";
+        let users = format!(
+            "<yandex><profiles><default/></profiles><quotas><default/></quotas><users><default><password/>\
+             <networks><ip>127.0.0.1</ip></networks><profile>default</profile><quota>default</quota>\
+             </default>{more_users}</users></yandex>"
+        );
         fs::write(directory.path().join("config.xml"), config).expect("a configuration");
         fs::write(directory.path().join("users.xml"), users).expect("users");
         for folder in ["data", "tmp"] {
             fs::create_dir(directory.path().join(folder)).expect("a directory");
         }
         if is_root() {
-            for own in ["", "data", "tmp", "config.xml", "users.xml"] {
+            let of_tls = issued.map_or(&[][..], |_| &["cert.pem", "key.pem"]);
+            for own in ["", "data", "tmp", "config.xml", "users.xml"].iter().chain(of_tls) {
                 chown(directory.path().join(own), Some(NOBODY), Some(NOBODY))
                     .expect("a directory of nobody's");
             }
         }
-        let mut server = Self { directory, http, child: None };
+        let mut server = Self { directory, http, https, child: None };
         server.begin();
         Some(server)
     }
@@ -87,6 +118,7 @@ impl Server {
         let server = Self {
             directory,
             http: http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0))),
+            https: None,
             child: Some(child),
         };
         assert!(told.is_ok() && server.http.port() > 0, "{port:?} is no port: has that Python chdb and lz4?");
@@ -128,6 +160,11 @@ impl Server {
         self.http
     }
 
+    /// Host and port of HTTPS.
+    pub fn encrypted_address(&self) -> SocketAddr {
+        self.https.expect("it speaks TLS")
+    }
+
     /// Asks it something by itself; `None` where it does not answer.
     pub fn ask(&self, sql: &str) -> Option<String> {
         let mut connection = TcpStream::connect(self.http).ok()?;
@@ -156,7 +193,13 @@ pub fn servers(servers: &[&Server], database: &str) -> Servers {
 
 /// What tests do not wait long with.
 pub fn options() -> Options {
-    Options { linger: Duration::from_millis(2), keep_days: None, ..Options::default() }
+    Options { linger: Duration::from_millis(2), keep: None, ..Options::default() }
+}
+
+/// A number that a server answers.
+pub fn number(server: &Server, sql: &str) -> u64 {
+    let answer = server.ask(sql).expect("an answer");
+    answer.trim().parse().unwrap_or_else(|_| panic!("{sql}: {answer:?}"))
 }
 
 /// Opens a store.
@@ -176,8 +219,8 @@ fn end_with_test(command: &mut Command) {
 }
 
 /// Ports that nobody had a moment ago.
-fn free_ports() -> [SocketAddr; 2] {
-    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
+fn free_ports() -> [SocketAddr; 3] {
+    let listeners = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").expect("a port"));
     listeners.map(|listener| listener.local_addr().expect("an address"))
 }
 

@@ -10,6 +10,7 @@ pub mod secured;
 pub mod stream;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use chokepoint_collector::labels::{Matcher, Operator};
@@ -42,6 +43,9 @@ pub struct Row {
     pub count: u64,
     pub weight: u64,
 }
+
+/// A midnight to come: what servers keep for days by their own clocks is there until then.
+pub static TO_COME: LazyLock<u64> = LazyLock::new(|| (this_hour() / (24 * HOUR) + 1) * 24 * HOUR);
 
 /// When the present hour began.
 pub fn this_hour() -> u64 {

@@ -88,7 +88,7 @@ fn collectors_that_die_and_shards_that_come_back_lose_nothing() {
     check(&store, &hosts);
     // When the servers have merged what came twice, too.
     for server in [&first, &second] {
-        server.ask("OPTIMIZE TABLE loss.windows FINAL").expect("an answer");
+        server.ask("OPTIMIZE TABLE loss.batches FINAL").expect("an answer");
     }
     check(&store, &hosts);
     drop((store, hosts, runtime));

@@ -5,15 +5,20 @@
 #[path = "../fleet/accounts.rs"]
 mod accounts;
 mod bytes;
+mod changes;
 #[path = "../common/mod.rs"]
 mod common;
+mod encrypted;
 #[path = "../fleet/hosts.rs"]
 mod hosts;
 mod loss;
+mod partial;
 #[path = "../fleet/recorded.rs"]
 mod recorded;
+mod rollups;
 mod same;
 mod shards;
+mod together;
 
 use chokepoint_collector::labels::Operator;
 use chokepoint_collector::store::clickhouse::Servers;

@@ -42,7 +42,7 @@ fn a_shard_that_does_not_answer_is_told_and_comes_back() {
     assert_eq!(store.agents().expect("agents").len(), usize::from(HOSTS));
     // Each shard has some, where the servers' own function says.
     let count = |server: &Server| {
-        let count = server.ask("SELECT uniqExact(agent) FROM two.windows").expect("an answer");
+        let count = server.ask("SELECT uniqExact(agent) FROM two.batches").expect("an answer");
         count.trim().parse::<u8>().expect("a number")
     };
     let of_both = [count(&first), count(&second)];
@@ -124,7 +124,7 @@ fn a_batch_that_two_collectors_store_counts_once() {
     assert_eq!(first.send_as(2, &windows[1].0).expect("an answer"), Appended::New);
     assert_eq!(second.send_as(2, &windows[1].0).expect("an answer"), Appended::New);
     assert_eq!(first.send_as(3, &windows[2].0).expect("an answer"), Appended::New);
-    let rows = server.ask("SELECT count() FROM twice.windows WHERE kind = '' AND sequence = 2");
+    let rows = server.ask("SELECT count() FROM twice.batches WHERE kind = '' AND sequence = 2");
     assert_eq!(rows.as_deref().map(str::trim), Some("2"), "or this shows nothing");
     for store in [&one, &other] {
         assert_eq!(told(store, 0, u64::MAX), truth);
@@ -133,6 +133,6 @@ fn a_batch_that_two_collectors_store_counts_once() {
         assert_eq!(store.verdicts(&between(0, u64::MAX)).expect("verdicts")[0].windows, 3);
     }
     // Merged, too.
-    server.ask("OPTIMIZE TABLE twice.windows FINAL").expect("an answer");
+    server.ask("OPTIMIZE TABLE twice.batches FINAL").expect("an answer");
     assert_eq!(told(&one, 0, u64::MAX), truth);
 }

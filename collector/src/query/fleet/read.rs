@@ -115,7 +115,7 @@ impl Reader<'_> {
     /// What is asked about, less what is not of hosts: of those their signals and verdicts are told.
     fn of_hosts(&self) -> Result<Selection, QueryError> {
         let mut selection = self.question.selection_of_any()?;
-        let agents = self.store.agents()?;
+        let agents = self.store.agents_for(&selection.asker)?;
         let names: BTreeSet<&String> = agents.iter().flat_map(|agent| agent.labels.keys()).collect();
         selection.matchers.retain(|matcher| names.contains(&matcher.name));
         Ok(selection)

@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// What the addresses of this home begin with.
 pub const SCHEME: &str = "clickhouse://";
+/// The same where TLS is spoken.
+pub const ENCRYPTED_SCHEME: &str = "clickhouses://";
 /// Servers that a store may have: each is asked by each query.
 const MAX_SERVERS: usize = 64;
 
@@ -19,12 +21,15 @@ pub struct Servers {
     pub addresses: Vec<String>,
     /// The database.
     pub database: String,
+    /// Whether TLS is spoken to them.
+    pub is_encrypted: bool,
 }
 
 /// An address that makes no sense.
 #[derive(Debug, Error)]
 #[error(
-    "{0:?} is no store: {1}; give it as clickhouse://HOST:PORT,HOST:PORT/DATABASE, with the ports of HTTP"
+    "{0:?} is no store: {1}; give it as clickhouse://HOST:PORT,HOST:PORT/DATABASE, with the ports of HTTP, or as clickhouses://, with \
+     those of HTTPS"
 )]
 pub struct BadAddress(String, &'static str);
 
@@ -33,7 +38,11 @@ impl FromStr for Servers {
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
         let bad = |why| BadAddress(text.to_owned(), why);
-        let rest = text.strip_prefix(SCHEME).ok_or_else(|| bad("it does not begin with clickhouse://"))?;
+        let (rest, is_encrypted) = match (text.strip_prefix(SCHEME), text.strip_prefix(ENCRYPTED_SCHEME)) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            (None, None) => return Err(bad("it does not begin with clickhouse:// or clickhouses://")),
+        };
         let (servers, database) = rest.split_once('/').ok_or_else(|| bad("it names no database"))?;
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
         if database.is_empty() || !database.bytes().all(is_name) {
@@ -60,13 +69,14 @@ impl FromStr for Servers {
         if known.len() < addresses.len() {
             return Err(bad("it names a server twice"));
         }
-        Ok(Self { addresses, database: database.to_owned() })
+        Ok(Self { addresses, database: database.to_owned(), is_encrypted })
     }
 }
 
 impl fmt::Display for Servers {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{SCHEME}{}/{}", self.addresses.join(","), self.database)
+        let scheme = if self.is_encrypted { ENCRYPTED_SCHEME } else { SCHEME };
+        write!(formatter, "{scheme}{}/{}", self.addresses.join(","), self.database)
     }
 }
 
@@ -126,11 +136,14 @@ mod tests {
         let servers: Servers = "clickhouse://a:8123,[::1]:8124/fleet_1".parse().expect("servers");
         assert_eq!(servers.addresses, ["a:8123", "[::1]:8124"]);
         assert_eq!(servers.to_string(), "clickhouse://a:8123,[::1]:8124/fleet_1");
-        assert!(!servers.are_local());
+        assert!(!servers.are_local() && !servers.is_encrypted);
+        let encrypted: Servers = "clickhouses://a:8443/fleet".parse().expect("servers");
+        assert!(encrypted.is_encrypted && encrypted.to_string() == "clickhouses://a:8443/fleet");
         let local: Servers = "clickhouse://127.0.0.1:1,[::1]:2,localhost:3/d".parse().expect("servers");
         assert!(local.are_local());
         for bad in [
             "a:8123/d",
+            "https://a:8123/d",
             "clickhouse://a:8123",
             "clickhouse://a:8123/",
             "clickhouse://a:8123/d;drop",

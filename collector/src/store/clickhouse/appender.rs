@@ -26,6 +26,8 @@ const MAX_NS: u64 = i64::MAX as u64;
 /// One agent's stream.
 pub(super) struct ClickHouseAppender {
     shard: Arc<Shard>,
+    /// Where it was before the store grew.
+    before: Vec<Arc<Shard>>,
     agent: [u8; 16],
     told: Told,
     stored: Stored,
@@ -61,7 +63,8 @@ impl ClickHouseAppender {
             hello.labels.iter().map(|label| (label.name.clone(), label.value.clone())).collect();
         labels.insert("host".to_owned(), hello.host.clone());
         labels.retain(|_, value| !value.is_empty());
-        let shard = shared.home(&labels)?;
+        let homes = Homes::of(shared, &labels)?;
+        let shard = homes.now;
         let (names, values) = labels.clone().into_iter().unzip();
         let row = AgentRow {
             agent,
@@ -86,6 +89,7 @@ impl ClickHouseAppender {
         shard.ask(|server| server.insert("agents", &[row])).map_err(|failure| failure.into_error(what))?;
         Ok(Self {
             shard,
+            before: homes.before,
             agent,
             told: Told::new(Arc::clone(&shared.texts), labels),
             stored: Stored::default(),
@@ -93,39 +97,53 @@ impl ClickHouseAppender {
         })
     }
 
-    /// Whether a batch is stored, as far as the server can tell. What it cannot see yet does no harm when it comes again.
+    /// Whether a batch is stored, as far as the servers can tell. What they cannot see yet does no harm when it comes again.
     fn is_stored(&mut self, sequence: u64) -> Result<bool, StoreError> {
         if self.stored.from.is_none_or(|from| sequence < from) {
-            let sql = format!(
-                "SELECT DISTINCT sequence FROM windows WHERE kind = '' AND service = '' AND agent = {} AND sequence >= {sequence} \
-                 ORDER BY sequence DESC LIMIT {MAX_REMEMBERED}",
-                agent_literal(&self.agent)
-            );
-            let rows: Vec<u64> = self
-                .shard
-                .ask(|server| server.rows(&sql))
-                .map_err(|failure| failure.into_error("cannot tell whether a batch is stored"))?;
-            let is_all = rows.len() < MAX_REMEMBERED;
-            self.stored.sequences = rows.into_iter().collect();
-            if !is_all {
-                // Above the lowest of those that were told.
-                let lowest = self.stored.sequences.first().copied();
-                if lowest.is_some_and(|lowest| sequence < lowest) {
-                    self.stored.from = lowest;
-                    let sql = format!(
-                        "SELECT count() FROM windows WHERE kind = '' AND service = '' AND agent = {} AND sequence = {sequence}",
-                        agent_literal(&self.agent)
-                    );
-                    let count: Vec<u64> = self
-                        .shard
-                        .ask(|server| server.rows(&sql))
-                        .map_err(|failure| failure.into_error("cannot tell whether a batch is stored"))?;
-                    return Ok(count.first().is_some_and(|count| *count > 0));
-                }
+            let (from, sequences) = self.stored_from(sequence)?;
+            self.stored.sequences = sequences;
+            self.stored.from = Some(from);
+            if sequence < from {
+                return self.has(sequence);
             }
-            self.stored.from = Some(sequence);
         }
         Ok(self.stored.sequences.contains(&sequence))
+    }
+
+    /// The batches that are stored from a number on, this one or a higher one: of many, the highest.
+    fn stored_from(&self, sequence: u64) -> Result<(u64, BTreeSet<u64>), StoreError> {
+        let sql = format!(
+            "SELECT DISTINCT sequence FROM history WHERE kind = '' AND service = '' AND agent = {} AND sequence >= {sequence} \
+             ORDER BY sequence DESC LIMIT {MAX_REMEMBERED}",
+            agent_literal(&self.agent)
+        );
+        let mut from = sequence;
+        let mut sequences = BTreeSet::new();
+        for own in self.ask_homes(&sql)? {
+            if own.len() == MAX_REMEMBERED {
+                from = own.last().map_or(from, |lowest| from.max(*lowest));
+            }
+            sequences.extend(own);
+        }
+        Ok((from, sequences))
+    }
+
+    /// Whether one batch is stored.
+    fn has(&self, sequence: u64) -> Result<bool, StoreError> {
+        let sql = format!(
+            "SELECT DISTINCT sequence FROM history WHERE kind = '' AND service = '' AND agent = {} AND sequence = {sequence}",
+            agent_literal(&self.agent)
+        );
+        Ok(self.ask_homes(&sql)?.into_iter().any(|found| !found.is_empty()))
+    }
+
+    /// Asks for numbers where the agent is, and where it was.
+    fn ask_homes(&self, sql: &str) -> Result<Vec<Vec<u64>>, StoreError> {
+        let homes = std::iter::once(&self.shard).chain(&self.before);
+        homes
+            .map(|shard| shard.ask(|server| server.rows::<u64>(sql)))
+            .collect::<Result<_, _>>()
+            .map_err(|failure| failure.into_error("cannot tell whether a batch is stored"))
     }
 
     fn rows(&mut self, batch: &Batch, window: &Window) -> Result<Vec<WindowRow>, StoreError> {
@@ -287,23 +305,45 @@ fn push_values(row: &mut WindowRow, [value, p50, p95, p99, p999, max]: [f64; 6])
     row.signal_max.push(max);
 }
 
-/// The shard of what an agent tells: that of `cityHash64(service, host)`, by the server's own function, so that tables that are distributed
-/// by it agree. The service is the one that the host's operator names; an agent's rows are all on one shard, for they are one block.
-pub(super) fn shard_of(shared: &Shared, labels: &Labels) -> Result<usize, StoreError> {
-    if shared.shards.len() == 1 {
-        return Ok(0);
+/// The shards of what an agent tells.
+struct Homes {
+    now: Arc<Shard>,
+    /// Where it was when the store had fewer.
+    before: Vec<Arc<Shard>>,
+}
+
+impl Homes {
+    /// That of `cityHash64(service, host)` modulo their number, by the server's own function, so that tables that are distributed by it
+    /// agree. The service is the one that the host's operator names; an agent's rows are all on one shard, for they are one block.
+    fn of(shared: &Shared, labels: &Labels) -> Result<Self, StoreError> {
+        let what = "cannot tell on which server an agent is";
+        let count = shared.shards.len() as u64;
+        if let [only] = shared.shards.as_slice() {
+            return Ok(Self { now: Arc::clone(only), before: Vec::new() });
+        }
+        let hash = hash(shared, labels).map_err(|failure| failure.into_error(what))?;
+        let shard = |of: u64| Arc::clone(&shared.shards[(hash % of) as usize]);
+        let now = shard(count);
+        let before = now.before().map_err(|failure| failure.into_error(what))?;
+        let mut others: Vec<u64> = before.into_iter().map(|of| hash % u64::from(of.max(1))).collect();
+        others.sort_unstable();
+        others.dedup();
+        others.retain(|other| *other != hash % count);
+        let before = others.into_iter().map(|other| Arc::clone(&shared.shards[other as usize])).collect();
+        Ok(Self { now, before })
     }
+}
+
+/// By which agents are spread, of whichever server answers.
+fn hash(shared: &Shared, labels: &Labels) -> Result<u64, Failure> {
     let of = |name: &str| quoted(labels.get(name).map_or("", String::as_str));
-    // The remainder is as short as what is divided by.
-    let (service, host, count) = (of("service"), of("host"), shared.shards.len());
-    let sql = format!("SELECT toUInt64(cityHash64({service}, {host}) % {count})");
-    let mut why = None;
+    let sql = format!("SELECT cityHash64({}, {})", of("service"), of("host"));
+    let mut why = Failure::refused("the store has no servers".to_owned());
     for shard in &shared.shards {
         match shard.ask(|server| server.rows::<u64>(&sql)) {
-            Ok(rows) => return Ok(rows.first().map_or(0, |shard| *shard as usize)),
-            Err(failure) => why = Some(failure),
+            Ok(rows) => return Ok(rows.first().copied().unwrap_or(0)),
+            Err(failure) => why = failure,
         }
     }
-    let none = || Failure::refused("the store has no servers".to_owned());
-    Err(why.unwrap_or_else(none).into_error("cannot tell on which server an agent is"))
+    Err(why)
 }

@@ -1,4 +1,4 @@
-//! What there is: labels, kinds, agents, how much; and what goes.
+//! What there is: labels, kinds, agents, how much.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::PoisonError;
@@ -8,14 +8,13 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use super::Shared;
+use super::levels::{History, Rolled};
 use super::owners::{self, digits};
 use super::rows::{AgentRow, KindRow, day};
-use super::schema::Dialect;
-use super::select::{between, selected};
-use super::server::Failure;
+use super::select::{HOUR, MINUTE, selected, within};
 use super::sums::unit_of;
 use crate::clock::now_unix_ns;
-use crate::store::{AgentStatus, Holdings, Selection, StoreError};
+use crate::store::{AgentStatus, Asker, Holdings, Selection, StoreError};
 
 /// Label names with their values; of those that have more, some.
 ///
@@ -27,12 +26,24 @@ pub(super) fn labels(
     max_values: usize,
 ) -> Result<Vec<(String, Vec<String>)>, StoreError> {
     let selected = selected(shared, selection, &[])?;
-    let sql = format!(
-        "SELECT DISTINCT arrayJoin(arrayConcat(series, signal_series)) AS found FROM windows WHERE {}",
-        between(selection.from_unix_ns, selection.until_unix_ns)
-    );
+    let (from, until) = (selection.from_unix_ns, selection.until_unix_ns);
     let answers = shared.ask_all(&selection.asker, "cannot look up labels", |server| {
-        server.rows_for::<u64>(&selection.asker, &sql)
+        let sources = History::read(server, &selection.asker, from, until)?.sources(from, until, None);
+        let windows = within(&sources.windows).map(|time| {
+            format!("SELECT DISTINCT arrayJoin(arrayConcat(series, signal_series)) AS found FROM history WHERE {time}")
+        });
+        let of_sums = |tables: [&str; 2], rolled: &Rolled, start: &str| {
+            let time = rolled.condition(start);
+            let statement = |table| Some(format!("SELECT DISTINCT series FROM {table} WHERE {}", time.as_ref()?));
+            tables.map(statement)
+        };
+        let minutes = of_sums(["minutes", "signal_minutes"], &sources.minutes, MINUTE);
+        let hours = of_sums(["hours", "signal_hours"], &sources.hours, HOUR);
+        let mut series = Vec::new();
+        for sql in [windows].into_iter().chain(minutes).chain(hours).flatten() {
+            series.extend(server.rows_for::<u64>(&selection.asker, &sql)?);
+        }
+        Ok(series)
     })?;
     let wanted: std::collections::HashSet<u64> = selected.series.iter().map(|(series, _)| *series).collect();
     let index = shared.index.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,6 +76,9 @@ pub(super) fn kinds(shared: &Shared) -> Result<Vec<(String, Unit)>, StoreError> 
     Ok(kinds.into_iter().map(|(kind, unit)| (kind, unit_of(unit))).collect())
 }
 
+/// What is said where a server cannot tell of agents.
+const CANNOT: &str = "cannot look up agents";
+
 /// What the windows of an agent tell of it.
 #[derive(Debug, Row, Deserialize)]
 struct Seen {
@@ -81,17 +95,29 @@ struct Seen {
 /// # Errors
 /// Where a server does not answer: it may have some that others have not.
 pub(super) fn agents(shared: &Shared) -> Result<Vec<AgentStatus>, StoreError> {
-    let what = "cannot look up agents";
-    let answers = shared.ask_each(what, |server| {
+    let asker = Asker::default();
+    let agents = agents_for(shared, &asker)?;
+    match asker.missing() {
+        missing if missing.is_empty() => Ok(agents),
+        missing => Err(StoreError::Failed { what: CANNOT.to_owned(), source: missing.join("; ").into() }),
+    }
+}
+
+/// The same of the servers that answer.
+///
+/// # Errors
+/// Where none does.
+pub(super) fn agents_for(shared: &Shared, asker: &Asker) -> Result<Vec<AgentStatus>, StoreError> {
+    let answers = shared.ask_all(asker, CANNOT, |server| {
         let agents = "SELECT agent, names, values, kernel, program, cpus, seen_unix_ns FROM agents \
                       ORDER BY agent, seen_unix_ns DESC LIMIT 1 BY agent";
         let seen = "SELECT agent, uniqExact(sequence) AS batches, max(start_unix_ns + duration_ns) AS until, \
                     max(dropped_batches) AS dropped, argMax(notes, start_unix_ns) AS said, \
                     argMax(given_up, start_unix_ns) AS gave_up \
-                    FROM windows WHERE kind = '' AND service = '' GROUP BY agent";
-        Ok((server.rows::<AgentRow>(agents)?, server.rows::<Seen>(seen)?))
+                    FROM history WHERE kind = '' AND service = '' GROUP BY agent";
+        Ok((server.rows_for::<AgentRow>(asker, agents)?, server.rows_for::<Seen>(asker, seen)?))
     })?;
-    let owners: HashMap<[u8; 16], String> = owners::all(shared)?.into_iter().collect();
+    let owners: HashMap<[u8; 16], String> = owners::all(shared, asker)?.into_iter().collect();
     let mut latest: BTreeMap<[u8; 16], AgentRow> = BTreeMap::new();
     let mut told: HashMap<[u8; 16], Seen> = HashMap::new();
     for (agents, seen) in answers {
@@ -110,7 +136,7 @@ pub(super) fn agents(shared: &Shared) -> Result<Vec<AgentStatus>, StoreError> {
             (known.batches, known.dropped) = (batches, dropped);
         }
     }
-    let kept = shared.keep_days.map_or(u16::MAX, |days| u16::try_from(days).unwrap_or(u16::MAX));
+    let kept = shared.keep.map_or(u16::MAX, |keep| u16::try_from(keep.windows_days).unwrap_or(u16::MAX));
     let oldest = day(now_unix_ns()).saturating_sub(kept);
     let is_kept = |row: &AgentRow| told.contains_key(&row.agent) || day(row.seen_unix_ns) >= oldest;
     latest.retain(|_, row| is_kept(row));
@@ -161,7 +187,7 @@ struct PartsRow {
 /// # Errors
 /// Where a server does not answer.
 pub(super) fn holdings(shared: &Shared) -> Result<Holdings, StoreError> {
-    let sql = "SELECT table = 'windows' AS is_history, count() AS parts, sum(rows) AS all_rows, \
+    let sql = "SELECT table IN ('windows', 'batches', 'minutes', 'hours', 'signal_minutes', 'signal_hours') AS is_history, count() AS parts, sum(rows) AS all_rows, \
                sum(bytes_on_disk) AS bytes FROM system.parts \
                WHERE database = currentDatabase() AND active GROUP BY is_history";
     let answers =
@@ -177,35 +203,4 @@ pub(super) fn holdings(shared: &Shared) -> Result<Holdings, StoreError> {
         }
     }
     Ok(holdings)
-}
-
-/// Has days that are too old go, where the servers do not know by themselves.
-///
-/// # Errors
-/// Where a server cannot. One that does not answer has its turn the next time.
-pub(super) fn maintain(shared: &Shared, now_unix_ns: u64) -> Result<bool, StoreError> {
-    let Some(keep_days) = shared.keep_days else { return Ok(false) };
-    let oldest = u64::from(day(now_unix_ns)).saturating_sub(keep_days);
-    for shard in &shared.shards {
-        let dropped = shard.speaking().and_then(|(server, dialect)| {
-            if dialect == Dialect::Modern {
-                return Ok(());
-            }
-            let old = format!(
-                "SELECT DISTINCT toString(toDate(partition)) FROM system.parts WHERE database = currentDatabase() \
-                 AND table = 'windows' AND active AND toDate(partition) < toDate({oldest})"
-            );
-            for day in server.rows::<String>(&old)? {
-                tracing::info!(server = server.address(), day, "what is too old goes");
-                server.execute(&format!("ALTER TABLE windows DROP PARTITION '{day}'"))?;
-            }
-            Ok(())
-        });
-        match dropped {
-            Ok(()) => {}
-            Err(Failure::Silent(why)) => tracing::warn!(why, "a server of the store does not answer"),
-            Err(failure) => return Err(failure.into_error("cannot delete what is too old")),
-        }
-    }
-    Ok(false)
 }

@@ -4,21 +4,27 @@
 //! acknowledged is there once, whichever collector took it and however often it came. A shard that does not answer is never taken for one
 //! that has nothing.
 //!
-//! **Layout.** What an agent tells is on one shard, by the hash of its service and host. `windows` has a row for each batch, kind and
-//! service, with the samples as arrays; names are kept once by a number that is made of their content ([`content`]), so that
-//! collectors agree without asking each other ([`schema.sql`](schema.sql)).
+//! **Layout.** What an agent tells is on one shard, by the hash of its service and host ([`layout`] says how that changes). `batches` has a
+//! row for each batch, kind and service, with the samples as arrays; names are kept once by a number that is made of their content
+//! ([`content`]), so that collectors agree without asking each other ([`schema.sql`](schema.sql)). Hours that are over are added up to
+//! minutes and hours ([`rollup`], [`rollups.sql`](rollups.sql)); [`levels`] says when those are read instead of windows.
 //!
 //! **Recovery.** The servers alone say what is there. [`writer`] says why a batch counts once whoever dies.
 //!
-//! **Deletion.** By the day, with the window's age: by TTL where the server knows that, else by dropping partitions ([`catalogue`]).
+//! **Deletion.** By age, whole partitions: windows of an hour, sums of a day or week ([`retention`]).
 
 mod address;
 mod appender;
 mod catalogue;
 mod content;
+mod encrypted;
 mod frames;
 mod index;
+mod layout;
+mod levels;
 mod owners;
+mod retention;
+mod rollup;
 mod rows;
 mod schema;
 mod select;
@@ -30,19 +36,23 @@ mod told;
 mod verdicts;
 mod writer;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use chokepoint_analysis::profile::Unit;
 use chokepoint_proto::stream::Hello;
+use chokepoint_tls::{ClientFiles, HTTP_1};
 use tokio::runtime::Runtime;
 
-pub use self::address::{BadAddress, Login, SCHEME, Servers};
+pub use self::address::{BadAddress, ENCRYPTED_SCHEME, Login, SCHEME, Servers};
 pub use self::schema::Dialect;
 
 use self::index::SeriesIndex;
-use self::server::{Failure, Server};
+use self::layout::Place;
+use self::levels::History;
+use self::server::{Access, Failure, Server};
 use self::shard::Shard;
 use self::told::Texts;
 use self::writer::{Pace, Queue};
@@ -51,7 +61,6 @@ use super::{
     AgentStatus, Appender, Asker, Frames, Holdings, Selection, SignalQuery, SignalSeries, StackId, Store,
     StoreError, SumQuery, Sums, VerdictSpan,
 };
-use crate::labels::Labels;
 
 /// Threads that talk to servers; what waits takes none.
 const RUNTIME_THREADS: usize = 2;
@@ -61,17 +70,39 @@ const RUNTIME_THREADS: usize = 2;
 pub struct Options {
     /// How one logs on; `None`: as the server's default user.
     pub login: Option<Login>,
-    /// How many days windows are kept, today's not counted; `None`: that is for others to say.
-    pub keep_days: Option<u64>,
+    /// The authorities of which one has to have signed the servers' certificates, where TLS is spoken; `None`: those that the host trusts.
+    pub ca: Option<PathBuf>,
+    /// What is kept for how long; `None`: that is for others to say.
+    pub keep: Option<Keep>,
     /// Samples that make a block go out at once.
     pub block_rows: usize,
     /// How long the first batch of a block waits for others.
     pub linger: Duration,
 }
 
+/// For how many days what is kept, today's not counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// Windows as they were, with what limited hosts.
+    pub windows_days: u64,
+    /// Sums of minutes.
+    pub minutes_days: u64,
+    /// Sums of hours.
+    pub hours_days: u64,
+}
+
+impl Keep {
+    /// Sums are kept as long as windows at least, and those of hours as long as those of minutes: they are made of them.
+    #[must_use]
+    pub fn new(windows_days: u64, minutes_days: u64, hours_days: u64) -> Self {
+        let minutes_days = minutes_days.max(windows_days);
+        Self { windows_days, minutes_days, hours_days: hours_days.max(minutes_days) }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { login: None, keep_days: None, block_rows: 100_000, linger: Duration::from_millis(500) }
+        Self { login: None, ca: None, keep: None, block_rows: 100_000, linger: Duration::from_millis(500) }
     }
 }
 
@@ -87,7 +118,7 @@ pub struct ClickHouse {
 #[derive(Debug)]
 struct Shared {
     shards: Vec<Arc<Shard>>,
-    keep_days: Option<u64>,
+    keep: Option<Keep>,
     index: Mutex<SeriesIndex>,
     texts: Arc<Texts>,
 }
@@ -106,23 +137,30 @@ impl ClickHouse {
             .enable_all()
             .build()
             .map_err(failed)?;
-        let count = servers.addresses.len() as u32;
+        let of = servers.addresses.len() as u32;
+        let access = Access { login: options.login.clone(), tls: tls(servers, options).map_err(&failed)? };
         let pace = Pace { rows: options.block_rows, linger: options.linger };
-        let mut shards = Vec::new();
+        let mut shards: Vec<Arc<Shard>> = Vec::new();
         let mut writers = Vec::new();
-        for (place, address) in (0..).zip(&servers.addresses) {
-            let server =
-                Server::new(address, &servers.database, options.login.as_ref(), runtime.handle().clone());
+        for (own, address) in (0..).zip(&servers.addresses) {
+            let server = Server::new(address, &servers.database, &access, runtime.handle().clone());
             let (queue, jobs) = Queue::new();
-            let place = (place, count);
-            let shard = Arc::new(Shard::new(server, &servers.database, place, options.keep_days, queue));
+            let first = shards.first().map(Arc::clone);
+            let place = Place { own, of };
+            let shard = Arc::new(Shard::new(server, &servers.database, place, first, options.keep, queue));
             writers.push(writer::start(Arc::clone(&shard), jobs, pace).map_err(failed)?);
             shards.push(shard);
         }
-        let shared =
-            Shared { shards, keep_days: options.keep_days, index: Mutex::default(), texts: Arc::default() };
+        let shared = Shared { shards, keep: options.keep, index: Mutex::default(), texts: Arc::default() };
         // From here on it is closed whatever happens.
         let store = Self { shared: Arc::new(shared), writers, runtime: Some(runtime) };
+        for shard in &store.shared.shards {
+            match shard.fits() {
+                // That is told below.
+                Ok(()) | Err(Failure::Silent(_)) => {}
+                Err(failure) => return Err(failure.into_error(&what())),
+            }
+        }
         let mut silent = Vec::new();
         for shard in &store.shared.shards {
             match shard.ask(|_| Ok(())) {
@@ -149,6 +187,13 @@ impl ClickHouse {
     }
 }
 
+/// What is trusted, where TLS is spoken.
+fn tls(servers: &Servers, options: &Options) -> std::io::Result<Option<chokepoint_tls::Client>> {
+    let files = ClientFiles { ca: options.ca.clone(), ..ClientFiles::default() };
+    let client = || chokepoint_tls::Client::new(&files, HTTP_1).map_err(std::io::Error::other);
+    servers.is_encrypted.then(client).transpose()
+}
+
 impl Drop for ClickHouse {
     fn drop(&mut self) {
         // What waits is written before. Who comes later is told that the store is closed.
@@ -166,11 +211,6 @@ impl Drop for ClickHouse {
 }
 
 impl Shared {
-    /// The shard of an agent with these labels.
-    fn home(&self, labels: &Labels) -> Result<Arc<Shard>, StoreError> {
-        Ok(Arc::clone(&self.shards[appender::shard_of(self, labels)?]))
-    }
-
     /// Asks every shard the same at once. Those that do not answer are told to the asker.
     ///
     /// # Errors
@@ -211,7 +251,33 @@ impl Shared {
         Ok(answered)
     }
 
-    /// The same where an answer without one of them would be wrong.
+    /// Has each server do what is due: have go what is old, and add up an hour. Whether more may be due.
+    ///
+    /// # Errors
+    /// Where one cannot; the others have done theirs. One that does not answer has its turn the next time.
+    fn keep_up(&self, now_unix_ns: u64) -> Result<bool, StoreError> {
+        let mut is_more = false;
+        let mut result = Ok(());
+        for shard in &self.shards {
+            let done = shard.ask(|server| {
+                let history = History::read(server, &Asker::default(), 0, u64::MAX)?;
+                if let Some(keep) = self.keep {
+                    retention::forget(server, &history, keep, now_unix_ns)?;
+                }
+                rollup::roll(server, &history, now_unix_ns)
+            });
+            match done {
+                Ok(is_own) => is_more |= is_own,
+                Err(Failure::Silent(why)) => tracing::warn!(why, "a server of the store does not answer"),
+                Err(failure) => {
+                    result = Err(failure.into_error("cannot add windows up, or have old ones go"))
+                }
+            }
+        }
+        result.map(|()| is_more)
+    }
+
+    /// As [`Self::ask_all`], where an answer without one of them would be wrong.
     ///
     /// # Errors
     /// Where one does not answer.
@@ -266,11 +332,15 @@ impl Store for ClickHouse {
         catalogue::agents(&self.shared)
     }
 
+    fn agents_for(&self, asker: &Asker) -> Result<Vec<AgentStatus>, StoreError> {
+        catalogue::agents_for(&self.shared, asker)
+    }
+
     fn holdings(&self) -> Result<Holdings, StoreError> {
         catalogue::holdings(&self.shared)
     }
 
     fn maintain(&self, now_unix_ns: u64) -> Result<bool, StoreError> {
-        catalogue::maintain(&self.shared, now_unix_ns)
+        self.shared.keep_up(now_unix_ns)
     }
 }

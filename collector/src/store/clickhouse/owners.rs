@@ -1,14 +1,15 @@
 //! Whose agents are. Nobody is asked for permission, for there is nobody to ask: claims are written, and all who read them agree which of
 //! them holds.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::Shared;
 use super::rows::OwnerRow;
 use super::server::{Failure, agent_literal};
 use crate::clock::now_unix_ns;
-use crate::store::StoreError;
 use crate::store::embedded::Disowned;
+use crate::store::{Asker, StoreError};
 
 /// The owner by these claims: the first after the last that is empty.
 fn owner_of(mut claims: Vec<OwnerRow>) -> Option<String> {
@@ -65,20 +66,17 @@ pub(super) fn claim(shared: &Shared, agent: &[u8; 16], identity: &str) -> Result
     }
 }
 
-/// The owners of all agents that have one.
+/// The owners of all agents that have one, as the servers that answer know them.
 ///
 /// # Errors
-/// Where a server does not answer.
-pub(super) fn all(shared: &Shared) -> Result<Vec<([u8; 16], String)>, StoreError> {
-    let what = "cannot tell whose agents are";
-    let mut claims = std::collections::BTreeMap::<[u8; 16], Vec<OwnerRow>>::new();
-    for shard in &shared.shards {
-        let sql = "SELECT agent, claimed_unix_ns, claim, owner FROM owners";
-        for row in
-            shard.ask(|server| server.rows::<OwnerRow>(sql)).map_err(|failure| failure.into_error(what))?
-        {
-            claims.entry(row.agent).or_default().push(row);
-        }
+/// Where none does.
+pub(super) fn all(shared: &Shared, asker: &Asker) -> Result<Vec<([u8; 16], String)>, StoreError> {
+    let sql = "SELECT agent, claimed_unix_ns, claim, owner FROM owners";
+    let answers = shared
+        .ask_all(asker, "cannot tell whose agents are", |server| server.rows_for::<OwnerRow>(asker, sql))?;
+    let mut claims = BTreeMap::<[u8; 16], Vec<OwnerRow>>::new();
+    for row in answers.into_iter().flatten() {
+        claims.entry(row.agent).or_default().push(row);
     }
     let owned = claims.into_iter().filter_map(|(agent, claims)| Some((agent, owner_of(claims)?)));
     Ok(owned.collect())
@@ -93,7 +91,12 @@ pub(super) fn disown(shared: &Shared, whose: &Disowned) -> Result<usize, StoreEr
         Disowned::Agent(one) => one == agent,
         Disowned::Owner(name) => name == owner,
     };
-    let meant: Vec<OwnerRow> = all(shared)?
+    let asker = Asker::default();
+    let known = all(shared, &asker)?;
+    if let Some(why) = asker.missing().pop() {
+        return Err(Failure::Silent(why).into_error("cannot disown agents"));
+    }
+    let meant: Vec<OwnerRow> = known
         .into_iter()
         .filter(|(agent, owner)| is_meant(agent, owner))
         .map(|(agent, _)| OwnerRow {

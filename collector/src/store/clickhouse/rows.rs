@@ -4,10 +4,13 @@ use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 
 /// Seconds of an hour and of a day, in nanoseconds.
-const HOUR_NS: u64 = 3_600_000_000_000;
+pub(super) const HOUR_NS: u64 = 3_600_000_000_000;
 const DAY_NS: u64 = 24 * HOUR_NS;
+/// Hours of a day and of a week, by which sums are partitioned.
+pub(super) const DAY_HOURS: u32 = 24;
+pub(super) const WEEK_HOURS: u32 = 168;
 
-/// A row of `windows`.
+/// A row of `batches`, and of `windows`.
 #[derive(Clone, Debug, Default, Row, Serialize, Deserialize)]
 pub(super) struct WindowRow {
     pub(super) day: u16,
@@ -105,6 +108,17 @@ pub(super) struct OwnerRow {
     pub(super) claimed_unix_ns: u64,
     pub(super) claim: u64,
     pub(super) owner: String,
+}
+
+/// A row of `rolls`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Row, Serialize, Deserialize)]
+pub(super) struct RollRow {
+    pub(super) hour: u32,
+    pub(super) roll: u64,
+    pub(super) after_block: i64,
+    pub(super) until_block: i64,
+    pub(super) at_unix_ns: u64,
+    pub(super) is_done: u8,
 }
 
 /// The hour since the epoch.

@@ -2,16 +2,16 @@
 //!
 //! One text serves all servers: what old ones lack is left out of it.
 
+use super::Keep;
 use super::server::{Failure, Server};
 
+/// Days for which collectors may be away until servers have go what was to be added up.
+pub(super) const UNATTENDED_DAYS: u64 = 7;
+
 /// What leads from each version to the next. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema.sql")];
+const STEPS: &[&str] = &[include_str!("schema.sql"), include_str!("rollups.sql")];
 /// The version that this program writes.
 pub(super) const VERSION: u32 = STEPS.len() as u32;
-
-/// The statements of which the versions and the shard's place are known by.
-const MARKS: &str = "CREATE TABLE IF NOT EXISTS schema (version UInt32, shard UInt32, shards UInt32) \
-                     ENGINE = MergeTree ORDER BY version";
 
 /// What a server understands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,13 +63,16 @@ impl Dialect {
         }
     }
 
-    /// The statements that make the tables of every version after `version`.
+    /// The statements that make the tables of every version after `version`, in this database.
     #[must_use]
-    pub fn statements_after(self, version: u32) -> Vec<String> {
-        let steps = STEPS.iter().skip(version as usize);
+    pub fn statements_after(self, version: u32, database: &str) -> Vec<String> {
+        STEPS.iter().skip(version as usize).flat_map(|step| self.statements(step, database)).collect()
+    }
+
+    fn statements(self, step: &str, database: &str) -> Vec<String> {
         // A comment may have a semicolon.
-        let lines = steps.flat_map(|step| step.lines()).filter(|line| !line.trim_start().starts_with("--"));
-        let text = lines.collect::<Vec<_>>().join("\n");
+        let lines: Vec<&str> = step.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        let text = lines.join("\n").replace("{database}", database);
         let worded = self.words().iter().fold(text, |text, (word, meant)| text.replace(word, meant));
         worded
             .split(';')
@@ -78,53 +81,54 @@ impl Dialect {
             .collect()
     }
 
-    /// The statement by which what is older than so many days goes by itself; `None`: its partitions are to be dropped.
+    /// The statements by which what is too old goes by itself, where no collector has it go before: some days later, so that an hour is
+    /// added up although nobody was there to do it. None where the server does not know that.
     #[must_use]
-    pub fn forget_after(self, days: u64) -> Option<String> {
-        (self == Self::Modern).then(|| {
+    pub fn forget_after(self, keep: Keep) -> Vec<String> {
+        let of_hour = "toDate(intDiv(hour, 24))";
+        let tables = [
+            ("windows", "day", keep.windows_days),
+            ("batches", "day", keep.windows_days.saturating_add(UNATTENDED_DAYS)),
+            ("minutes", of_hour, keep.minutes_days.saturating_add(UNATTENDED_DAYS)),
+            ("signal_minutes", of_hour, keep.minutes_days.saturating_add(UNATTENDED_DAYS)),
+            ("hours", of_hour, keep.hours_days.saturating_add(UNATTENDED_DAYS)),
+            ("signal_hours", of_hour, keep.hours_days.saturating_add(UNATTENDED_DAYS)),
+        ];
+        let statement = |(table, day, days)| {
             format!(
-                "ALTER TABLE windows MODIFY TTL day + INTERVAL {days} DAY DELETE SETTINGS materialize_ttl_after_modify = 0"
+                "ALTER TABLE {table} MODIFY TTL {day} + INTERVAL {days} DAY DELETE SETTINGS materialize_ttl_after_modify = 0"
             )
-        })
+        };
+        match self {
+            Self::Modern => tables.map(statement).into(),
+            Self::Plain => Vec::new(),
+        }
     }
 }
 
-/// Makes the database one of this version, for this place of so many shards. Others may do the same at the same time.
+/// Makes the database one of this version. Others may do the same at the same time: each statement is one that may have been done already.
 ///
 /// # Errors
-/// Where the server does not answer, is of a newer version, or is another shard.
+/// Where the server does not answer, or is of a newer version.
 pub(super) fn prepare(
     server: &Server,
+    database: &str,
     dialect: Dialect,
-    place: (u32, u32),
-    days: Option<u64>,
+    found: u32,
+    keep: Option<Keep>,
 ) -> Result<(), Failure> {
-    server.execute(MARKS)?;
-    let marks: Vec<(u32, u32, u32)> = server.rows("SELECT DISTINCT version, shard, shards FROM schema")?;
-    if let Some((_, shard, shards)) = marks.iter().find(|(_, shard, shards)| (*shard, *shards) != place) {
-        let (own, of) = (place.0 + 1, place.1);
+    if found > VERSION {
         return Err(Failure::refused(format!(
-            "{} is shard {} of {shards}, and is given as shard {own} of {of}: list all servers, in the order in which they were listed first",
-            server.address(),
-            shard + 1,
+            "the store has version {found} of its schema, and this collector knows {VERSION}: use the newer one"
         )));
     }
-    let version = marks.iter().map(|(version, ..)| *version).max().unwrap_or(0);
-    if version > VERSION {
-        return Err(Failure::refused(format!(
-            "the store has version {version} of its schema, and this collector knows {VERSION}: use the newer one"
-        )));
-    }
-    for statement in dialect.statements_after(version) {
+    for statement in dialect.statements_after(found, database) {
         server.execute(&statement)?;
     }
-    if version < VERSION {
-        server.execute(&format!("INSERT INTO schema VALUES ({VERSION}, {}, {})", place.0, place.1))?;
+    for statement in keep.into_iter().flat_map(|keep| dialect.forget_after(keep)) {
+        server.execute(&statement)?;
     }
-    match days.and_then(|days| dialect.forget_after(days)) {
-        Some(statement) => server.execute(&statement),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -137,13 +141,15 @@ mod tests {
         assert_eq!(Dialect::of("26.9.1.1"), Dialect::Modern);
         assert_eq!(Dialect::of(""), Dialect::Plain);
         for dialect in [Dialect::Plain, Dialect::Modern] {
-            let statements = dialect.statements_after(0);
-            assert_eq!(statements.len(), 7);
+            let statements = dialect.statements_after(0, "fleet");
+            assert_eq!(statements.len(), 14);
+            assert_eq!(dialect.statements_after(1, "fleet").len(), 7);
+            // So that any number of collectors may do it at once.
             assert!(statements.iter().all(|text| text.starts_with("CREATE TABLE IF NOT EXISTS")));
             assert!(!statements.iter().any(|text| text.contains('{')), "{statements:?}");
-            assert!(dialect.statements_after(VERSION).is_empty());
+            assert!(dialect.statements_after(VERSION, "fleet").is_empty());
         }
-        let plain = Dialect::Plain.statements_after(0).join(" ");
+        let plain = Dialect::Plain.statements_after(0, "fleet").join(" ");
         assert!(
             !["CODEC", "TTL", "DateTime64", "Map(", "LowCardinality"].iter().any(|word| plain.contains(word))
         );

@@ -22,12 +22,18 @@ pub(super) fn selected(
     Ok(index.select(&selection.matchers, group_by))
 }
 
-/// What rows of `windows` of this kind and time fulfil.
+/// What rows of windows of this kind and time fulfil.
 pub(super) fn of_time(kind: &str, from_unix_ns: u64, until_unix_ns: u64) -> String {
     format!("kind = {} AND {}", quoted(kind), between(from_unix_ns, until_unix_ns))
 }
 
-/// What rows of `windows` of this time fulfil: from here on, before there.
+/// What rows of windows of any of these times fulfil; `None`: there are none.
+pub(super) fn within(times: &[(u64, u64)]) -> Option<String> {
+    let times: Vec<String> = times.iter().map(|(from, until)| between(*from, *until)).collect();
+    (!times.is_empty()).then(|| format!("(({}))", times.join(") OR (")))
+}
+
+/// What rows of windows of this time fulfil: from here on, before there.
 pub(super) fn between(from_unix_ns: u64, until_unix_ns: u64) -> String {
     let last = until_unix_ns.saturating_sub(1);
     format!(
@@ -40,11 +46,16 @@ pub(super) fn between(from_unix_ns: u64, until_unix_ns: u64) -> String {
     )
 }
 
+/// When the step of a row of minutes began.
+pub(super) const MINUTE: &str = "(toUInt64(hour) * 3600000000000 + toUInt64(minute) * 60000000000)";
+/// When the step of a row of hours began.
+pub(super) const HOUR: &str = "(toUInt64(hour) * 3600000000000)";
+
 /// What takes one of the rows that a batch has more than once.
 pub(super) const ONCE: &str = "LIMIT 1 BY kind, service, agent, sequence";
 
 impl Selected {
-    /// What rows of `windows` fulfil beside that.
+    /// What rows of samples fulfil beside that.
     pub(super) fn of_services(&self) -> String {
         match &self.services {
             Some(services) => {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::runtime::Handle;
 
 use super::address::Login;
+use super::encrypted;
 use super::schema::Dialect;
 use crate::store::{Asker, StoreError};
 
@@ -62,6 +63,15 @@ impl Failure {
     }
 }
 
+/// How servers are spoken to.
+#[derive(Clone, Default)]
+pub(super) struct Access {
+    /// How one logs on; `None`: as the server's default user.
+    pub(super) login: Option<Login>,
+    /// `None`: nothing is encrypted.
+    pub(super) tls: Option<chokepoint_tls::Client>,
+}
+
 /// A server.
 #[derive(Clone)]
 pub(super) struct Server {
@@ -77,9 +87,13 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    pub(super) fn new(address: &str, database: &str, login: Option<&Login>, runtime: Handle) -> Self {
-        let mut client = Client::default()
-            .with_url(format!("http://{address}"))
+    pub(super) fn new(address: &str, database: &str, access: &Access, runtime: Handle) -> Self {
+        let (client, scheme) = match &access.tls {
+            Some(tls) => (encrypted::client(tls), "https"),
+            None => (Client::default(), "http"),
+        };
+        let mut client = client
+            .with_url(format!("{scheme}://{address}"))
             .with_database(database)
             // Its own look at the columns needs a newer server than is asked for here.
             .with_validation(false)
@@ -87,7 +101,7 @@ impl Server {
             .with_setting("wait_end_of_query", "1")
             .with_setting("max_query_size", MAX_QUERY_BYTES)
             .with_setting("max_memory_usage", MAX_QUERY_MEMORY);
-        if let Some(login) = login {
+        if let Some(login) = &access.login {
             client = client.with_user(login.user()).with_password(login.password());
         }
         Self { address: address.to_owned(), client, runtime }
@@ -115,6 +129,18 @@ impl Server {
     /// Does something without an answer.
     pub(super) fn execute(&self, sql: &str) -> Result<(), Failure> {
         self.wait(None, QUERY_TIME, self.client.query_raw(sql).execute())
+    }
+
+    /// The same for what takes longer, with settings of its own.
+    pub(super) fn execute_within(
+        &self,
+        sql: &str,
+        within: Duration,
+        settings: &[(&str, &str)],
+    ) -> Result<(), Failure> {
+        let query = self.client.query_raw(sql);
+        let query = settings.iter().fold(query, |query, (name, value)| query.with_setting(*name, *value));
+        self.wait(None, within, query.execute())
     }
 
     /// All rows of an answer, which the query bounds.

@@ -7,7 +7,8 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use super::Shared;
-use super::select::{ONCE, of_time, selected};
+use super::levels::{History, Rolled};
+use super::select::{HOUR, MINUTE, ONCE, selected, within};
 use super::server::quoted;
 use crate::store::{SignalQuery, SignalSeries, SignalValue, StoreError};
 
@@ -23,7 +24,7 @@ struct ValueRow {
     lvl: u8,
 }
 
-/// Answers a query.
+/// Answers a query. Where windows have gone already, the values are those of minutes or hours.
 ///
 /// # Errors
 /// Where no server answers, or there are more values than the query allows.
@@ -35,18 +36,40 @@ pub(super) fn signals(shared: &Shared, query: &SignalQuery) -> Result<Vec<Signal
     }
     let named =
         if query.name.is_empty() { String::new() } else { format!(" AND name = {}", quoted(&query.name)) };
-    let sql = format!(
-        "SELECT name, of_unit, of_series, start_unix_ns, own, highest, lvl \
-         FROM (SELECT kind, service, agent, sequence, start_unix_ns, signal, signal_unit, signal_series, signal_value, \
-         signal_max, signal_level FROM windows WHERE {} AND service = '' {ONCE}) \
-         ARRAY JOIN signal AS name, signal_unit AS of_unit, signal_series AS of_series, signal_value AS own, \
-         signal_max AS highest, signal_level AS lvl WHERE {} > 0{named} LIMIT {}",
-        of_time("", selection.from_unix_ns, selection.until_unix_ns),
-        selected.group_of("of_series"),
-        query.max_values.saturating_add(1),
-    );
+    let most = query.max_values.saturating_add(1);
+    let (from, until) = (selection.from_unix_ns, selection.until_unix_ns);
+    let of_windows = |time: String| {
+        format!(
+            "SELECT name, of_unit, of_series, start_unix_ns, own, highest, lvl \
+             FROM (SELECT kind, service, agent, sequence, start_unix_ns, signal, signal_unit, signal_series, signal_value, \
+             signal_max, signal_level FROM history WHERE kind = '' AND service = '' AND {time} {ONCE}) \
+             ARRAY JOIN signal AS name, signal_unit AS of_unit, signal_series AS of_series, signal_value AS own, \
+             signal_max AS highest, signal_level AS lvl WHERE {} > 0{named} LIMIT {most}",
+            selected.group_of("of_series"),
+        )
+    };
+    let of_sums = |table: &str, rolled: &Rolled, start: &str| {
+        let time = rolled.condition(start)?;
+        Some(format!(
+            "SELECT signal AS name, unit AS of_unit, series AS of_series, {start} AS start_unix_ns, \
+             sum(value) / sum(windows) AS own, max(max) AS highest, max(level) AS lvl \
+             FROM {table} WHERE {time} AND {} > 0{named} GROUP BY name, of_unit, of_series, start_unix_ns LIMIT {most}",
+            selected.group_of("series"),
+        ))
+    };
     let answers = shared.ask_all(&selection.asker, "cannot look up signals", |server| {
-        server.rows_for::<ValueRow>(&selection.asker, &sql)
+        // In their own steps: as the windows were, for as long as there are windows.
+        let sources = History::read(server, &selection.asker, from, until)?.sources(from, until, Some(1));
+        let statements = [
+            within(&sources.windows).map(of_windows),
+            of_sums("signal_minutes", &sources.minutes, MINUTE),
+            of_sums("signal_hours", &sources.hours, HOUR),
+        ];
+        let mut values = Vec::new();
+        for sql in statements.into_iter().flatten() {
+            values.extend(server.rows_for::<ValueRow>(&selection.asker, &sql)?);
+        }
+        Ok(values)
     })?;
     let rows: Vec<ValueRow> = answers.into_iter().flatten().collect();
     if rows.len() > query.max_values {

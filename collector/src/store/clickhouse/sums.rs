@@ -8,11 +8,13 @@ use clickhouse::Row;
 use serde::Deserialize;
 
 use super::Shared;
-use super::select::{ONCE, of_time, selected};
-use super::server::quoted_list;
+use super::index::Selected;
+use super::levels::{History, Rolled, Sources};
+use super::select::{HOUR, MINUTE, ONCE, selected, within};
+use super::server::{quoted, quoted_list};
 use crate::store::{StackId, StoreError, Sum, SumQuery, Sums};
 
-/// A sum of one server.
+/// A sum of one table of one server.
 #[derive(Debug, Row, Deserialize)]
 struct SumRow {
     grp: u32,
@@ -35,30 +37,15 @@ pub(super) fn sums(shared: &Shared, query: &SumQuery) -> Result<Sums, StoreError
     if selected.series.is_empty() {
         return Ok(Sums::default());
     }
-    let group = selected.group_of("s");
-    let step = match query.step_ns.map(|step| step.max(1)) {
-        Some(step) => format!("toUInt64(start_unix_ns - start_unix_ns % {step})"),
-        None => "toUInt64(0)".to_owned(),
-    };
-    let (class, stack) =
-        (if query.by_class { "c" } else { "''" }, if query.by_stack { "k" } else { "toUInt64(0)" });
-    let classes = match query.classes.as_slice() {
-        [] => String::new(),
-        classes => format!(" AND c IN ({})", quoted_list(classes.iter().map(String::as_str))),
-    };
-    let sql = format!(
-        "SELECT {group} AS grp, {step} AS step, {class} AS cls, {stack} AS stk, sum(n) AS samples, sum(w) AS total, \
-         max(unit) AS units, count() AS found \
-         FROM (SELECT kind, service, agent, sequence, unit, start_unix_ns, series, class, stack, count, weight FROM windows \
-         WHERE {}{} {ONCE}) \
-         ARRAY JOIN series AS s, class AS c, stack AS k, count AS n, weight AS w \
-         WHERE grp > 0{classes} GROUP BY grp, step, cls, stk LIMIT {}",
-        of_time(&query.kind, selection.from_unix_ns, selection.until_unix_ns),
-        selected.of_services(),
-        query.max_sums.saturating_add(1),
-    );
+    let (from, until) = (selection.from_unix_ns, selection.until_unix_ns);
     let answers = shared.ask_all(&selection.asker, "cannot add samples up", |server| {
-        server.rows_for::<SumRow>(&selection.asker, &sql)
+        let history = History::read(server, &selection.asker, from, until)?;
+        let sources = history.sources(from, until, query.step_ns);
+        let mut sums = Vec::new();
+        for sql in statements(query, &selected, &sources) {
+            sums.extend(server.rows_for::<SumRow>(&selection.asker, &sql)?);
+        }
+        Ok(sums)
     })?;
     let mut sums: HashMap<(u32, u64, String, u64), (u64, u64)> = HashMap::new();
     let mut unit = None;
@@ -84,6 +71,53 @@ pub(super) fn sums(shared: &Shared, query: &SumQuery) -> Result<Sums, StoreError
         .collect();
     sums.sort_unstable();
     Ok(Sums { sums, unit: unit.map(unit_of) })
+}
+
+/// What is asked of a server: once for each of its tables that is read.
+fn statements(query: &SumQuery, selected: &Selected, sources: &Sources) -> Vec<String> {
+    let kind = format!("kind = {}{}", quoted(&query.kind), selected.of_services());
+    let step = |start: &str| match query.step_ns.map(|step| step.max(1)) {
+        Some(step) => format!("toUInt64({start} - {start} % {step})"),
+        None => "toUInt64(0)".to_owned(),
+    };
+    let class = |column| if query.by_class { column } else { "''" };
+    let stack = |column| if query.by_stack { column } else { "toUInt64(0)" };
+    let classes = |column| match query.classes.as_slice() {
+        [] => String::new(),
+        classes => format!(" AND {column} IN ({})", quoted_list(classes.iter().map(String::as_str))),
+    };
+    let most = query.max_sums.saturating_add(1);
+    let windows = within(&sources.windows).map(|time| {
+        format!(
+            "SELECT {} AS grp, {} AS step, {} AS cls, {} AS stk, sum(n) AS samples, sum(w) AS total, max(unit) AS units, \
+             count() AS found \
+             FROM (SELECT kind, service, agent, sequence, unit, start_unix_ns, series, class, stack, count, weight FROM history \
+             WHERE {kind} AND {time} {ONCE}) \
+             ARRAY JOIN series AS s, class AS c, stack AS k, count AS n, weight AS w \
+             WHERE grp > 0{} GROUP BY grp, step, cls, stk LIMIT {most}",
+            selected.group_of("s"),
+            step("start_unix_ns"),
+            class("c"),
+            stack("k"),
+            classes("c"),
+        )
+    });
+    let rolled = |table: &str, rolled: &Rolled, start: &str| {
+        let time = rolled.condition(start)?;
+        Some(format!(
+            "SELECT {} AS grp, {} AS step, {} AS cls, {} AS stk, sum(count) AS samples, sum(weight) AS total, \
+             max(unit) AS units, sum(windows) AS found \
+             FROM {table} WHERE {kind} AND {time} AND grp > 0{} GROUP BY grp, step, cls, stk LIMIT {most}",
+            selected.group_of("series"),
+            step(start),
+            class("class"),
+            stack("stack"),
+            classes("class"),
+        ))
+    };
+    let minutes = rolled("minutes", &sources.minutes, MINUTE);
+    let hours = rolled("hours", &sources.hours, HOUR);
+    [windows, minutes, hours].into_iter().flatten().collect()
 }
 
 /// The unit of a kind as agents tell it.

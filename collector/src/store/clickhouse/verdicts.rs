@@ -54,11 +54,21 @@ struct Run {
     host: u64,
     code: String,
     from_unix_ns: u64,
+    /// Length of the first window.
+    first_ns: u64,
     /// Begin and number of the last window.
     last_unix_ns: u64,
     last: u64,
     until_unix_ns: u64,
     windows: u64,
+}
+
+impl Run {
+    /// Whether a window of this agent, host and code that begins then, and is so long, belongs to it. One may be missing between.
+    fn goes_on(&self, of: ([u8; 16], u64, &str), start_unix_ns: u64, duration_ns: u64) -> bool {
+        let next = self.last_unix_ns..=self.until_unix_ns.saturating_add(duration_ns);
+        (self.agent, self.host, &*self.code) == of && next.contains(&start_unix_ns)
+    }
 }
 
 /// Answers a query: all runs that have a window of the selection's time.
@@ -73,7 +83,7 @@ pub(super) fn verdicts(shared: &Shared, selection: &Selection) -> Result<Vec<Ver
     }
     SeriesIndex::refresh(shared, &selection.asker)?;
     let sql = format!(
-        "SELECT agent, host, code, sequence, start_unix_ns, duration_ns FROM windows \
+        "SELECT agent, host, code, sequence, start_unix_ns, duration_ns FROM history \
          WHERE {} AND service = '' AND has_verdict = 1 ORDER BY agent, start_unix_ns {ONCE} LIMIT {}",
         of_time("", from.saturating_sub(FOLLOWED_NS), until.saturating_add(FOLLOWED_NS)),
         MAX_WINDOWS + 1,
@@ -100,7 +110,7 @@ pub(super) fn verdicts(shared: &Shared, selection: &Selection) -> Result<Vec<Ver
         let mut bytes = 0;
         for runs in runs.chunks(AT_ONCE) {
             let sql = format!(
-                "SELECT agent, sequence, confidence, severity, share, summary, diagnosis FROM windows \
+                "SELECT agent, sequence, confidence, severity, share, summary, diagnosis FROM history \
                  WHERE {} AND service = '' AND agent IN ({}) AND sequence IN ({}) {ONCE}",
                 of_time("", lowest(runs), highest(runs).saturating_add(1)),
                 list(runs.iter().map(|run| agent_literal(&run.agent))),
@@ -120,18 +130,44 @@ pub(super) fn verdicts(shared: &Shared, selection: &Selection) -> Result<Vec<Ver
     })?;
     let too_large = || StoreError::TooLarge { what: "bytes of verdicts", limit: MAX_SPANS_BYTES };
     let index = shared.index.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut all = Vec::new();
+    let mut found = Vec::new();
     for of_server in spans {
         let (runs, mut texts) = of_server.ok_or_else(too_large)?;
-        for run in runs {
-            let labels = index.labels(run.host).map(|labels| (*labels).clone()).unwrap_or_default();
-            // It went with its day in between.
-            let Some(texts) = texts.remove(&(run.agent, run.last)) else { continue };
-            all.push(span(run, texts, labels));
-        }
+        // Without texts it went with its hour in between.
+        found.extend(runs.into_iter().filter_map(|run| Some((texts.remove(&(run.agent, run.last))?, run))));
     }
+    let labels = |host| index.labels(host).map(|labels| (*labels).clone()).unwrap_or_default();
+    let mut all: Vec<VerdictSpan> = joined(found)
+        .into_iter()
+        .map(|(texts, run)| {
+            let host = labels(run.host);
+            span(run, texts, host)
+        })
+        .collect();
     all.sort_by(|one, other| (host_of(one), one.from_unix_ns).cmp(&(host_of(other), other.from_unix_ns)));
     Ok(all)
+}
+
+/// Joins runs that go on at another server, where the store grew meanwhile.
+fn joined(mut found: Vec<(TextsRow, Run)>) -> Vec<(TextsRow, Run)> {
+    found.sort_by_key(|(_, run)| (run.agent, run.from_unix_ns));
+    let mut all: Vec<(TextsRow, Run)> = Vec::with_capacity(found.len());
+    for (texts, run) in found {
+        let of = (run.agent, run.host, &*run.code);
+        match all.last_mut().filter(|(_, last)| last.goes_on(of, run.from_unix_ns, run.first_ns)) {
+            Some((last_texts, last)) => {
+                *last_texts = texts;
+                *last = Run {
+                    from_unix_ns: last.from_unix_ns,
+                    first_ns: last.first_ns,
+                    windows: last.windows + run.windows,
+                    ..run
+                };
+            }
+            None => all.push((texts, run)),
+        }
+    }
+    all
 }
 
 fn host_of(span: &VerdictSpan) -> (Option<&String>, &Labels) {
@@ -161,19 +197,13 @@ fn span(run: Run, texts: TextsRow, labels: Labels) -> VerdictSpan {
     }
 }
 
-/// Runs of windows in the order of agent and time. One window may be missing between two of a run.
+/// Runs of windows in the order of agent and time.
 fn runs(rows: Vec<DiagnosedRow>) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for row in rows {
         let until = row.start_unix_ns.saturating_add(row.duration_ns);
-        let goes_on = runs.last_mut().filter(|run| {
-            let next = run.last_unix_ns..=run.until_unix_ns.saturating_add(row.duration_ns);
-            run.agent == row.agent
-                && run.host == row.host
-                && run.code == row.code
-                && next.contains(&row.start_unix_ns)
-        });
-        match goes_on {
+        let of = (row.agent, row.host, &*row.code);
+        match runs.last_mut().filter(|run| run.goes_on(of, row.start_unix_ns, row.duration_ns)) {
             Some(run) => {
                 run.last_unix_ns = row.start_unix_ns;
                 run.last = row.sequence;
@@ -185,6 +215,7 @@ fn runs(rows: Vec<DiagnosedRow>) -> Vec<Run> {
                 host: row.host,
                 code: row.code,
                 from_unix_ns: row.start_unix_ns,
+                first_ns: row.duration_ns,
                 last_unix_ns: row.start_unix_ns,
                 last: row.sequence,
                 until_unix_ns: until,

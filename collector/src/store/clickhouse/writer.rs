@@ -1,7 +1,7 @@
 //! The writer of each shard: takes what waits into one block, so that the server gets few large ones.
 //!
 //! **What is atomic.** A block of rows of one partition becomes one part, which is there or not; so all rows of a batch are in one block,
-//! with the day when its window began as the partition. Names go before: they are the same whoever writes them, and nobody sees one that
+//! with the hour when its window began as the partition. Names go before: they are the same whoever writes them, and nobody sees one that
 //! nothing refers to. When the server has confirmed the block, all its batches are answered.
 //!
 //! **What is not known.** A collector that dies, or does not hear, between the block and the answer leaves agents that send their batches
@@ -118,32 +118,32 @@ fn samples_of(job: &Job) -> usize {
     job.rows.iter().map(|row| row.series.len() + row.signal.len()).sum()
 }
 
-/// Batches of one day, and who waits for each.
+/// Batches of one hour, and who waits for each.
 #[derive(Default)]
-struct Day {
+struct OfHour {
     rows: Vec<WindowRow>,
     answers: Vec<SyncSender<Result<(), StoreError>>>,
 }
 
-/// Writes the names and then each day's batches, and answers.
+/// Writes the names and then each hour's batches, and answers.
 fn write(shard: &Shard, jobs: Vec<Job>) {
     let mut names = Names::default();
-    let mut days: BTreeMap<u16, Day> = BTreeMap::new();
+    let mut hours: BTreeMap<u32, OfHour> = BTreeMap::new();
     for job in jobs {
         names.series.extend(job.names.series);
         names.frames.extend(job.names.frames);
         names.stacks.extend(job.names.stacks);
         names.kinds.extend(job.names.kinds);
-        // A batch is of one day, and none is without rows.
-        let day = job.rows.first().map_or(0, |row| row.day);
-        let day = days.entry(day).or_default();
-        day.rows.extend(job.rows);
-        day.answers.push(job.answer);
+        // A batch is of one hour, and none is without rows.
+        let hour = job.rows.first().map_or(0, |row| row.hour);
+        let hour = hours.entry(hour).or_default();
+        hour.rows.extend(job.rows);
+        hour.answers.push(job.answer);
     }
-    let written = shard.ready().and_then(|server| write_names(shard, &server, names).map(|()| server));
-    for Day { rows, answers } in days.into_values() {
+    let written = shard.to_write().and_then(|server| write_names(shard, &server, names).map(|()| server));
+    for OfHour { rows, answers } in hours.into_values() {
         let result = match &written {
-            Ok(server) => server.insert("windows", &rows),
+            Ok(server) => shard.store(server, &rows),
             Err(failure) => Err(failure.again()),
         };
         for answer in answers {

@@ -60,6 +60,8 @@ use self::retention::Doomed;
 use self::told::Streams;
 use self::unused::Unused;
 use self::writer::{Outcome, Queue, Work};
+/// How a query's time is cut into parts of several levels: the same for every home.
+pub(super) use self::{scan::plan, segments::Level};
 use super::{
     AgentStatus, Appender, Frames, Holdings, Selection, SignalQuery, SignalSeries, StackId, Store,
     StoreError, SumQuery, Sums, VerdictSpan,

@@ -16,15 +16,15 @@ use crate::store::{Asker, StoreError};
 
 /// A part of a query's time, and the level that it is read at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
-    pub(super) level: Level,
-    pub(super) from_unix_ns: u64,
-    pub(super) until_unix_ns: u64,
+pub(in crate::store) struct Part {
+    pub(in crate::store) level: Level,
+    pub(in crate::store) from_unix_ns: u64,
+    pub(in crate::store) until_unix_ns: u64,
 }
 
 /// Cuts a time into parts: what is whole hours is read by the hour, of the rest what is whole minutes by the minute. Steps that are not
 /// whole hours or minutes forbid that.
-pub(super) fn plan(from_unix_ns: u64, until_unix_ns: u64, step_ns: Option<u64>) -> Vec<Part> {
+pub(in crate::store) fn plan(from_unix_ns: u64, until_unix_ns: u64, step_ns: Option<u64>) -> Vec<Part> {
     let mut parts = Vec::new();
     cut(from_unix_ns, until_unix_ns, step_ns, Level::Hours, &mut parts);
     parts

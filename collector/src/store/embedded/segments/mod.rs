@@ -24,7 +24,7 @@ pub(super) enum Content {
 
 /// By what steps of time a segment's rows are kept apart. The numbers are the catalogue's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
+pub(in crate::store) enum Level {
     Windows = 0,
     Minutes = 1,
     Hours = 2,
