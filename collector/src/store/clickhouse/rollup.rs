@@ -253,7 +253,9 @@ mod tests {
             "somebody has begun"
         );
         // Of a host whose clock is wrong.
-        assert!(due(&[], 10 * HOUR_NS - MAX_AHEAD_NS - 1));
+        let ahead = Hour { blocks: Some((1, 9)), is_old: false, rolls: Vec::new() };
+        let begin = 100 * HOUR_NS;
+        assert!(is_due(100, &ahead, begin - MAX_AHEAD_NS - 1) && !is_due(100, &ahead, begin - MAX_AHEAD_NS));
         let old = Hour { blocks: Some((1, 9)), is_old: true, rolls: Vec::new() };
         assert!(!is_due(10, &old, over));
     }
