@@ -37,7 +37,7 @@ impl Collecting {
     }
 }
 
-pub(super) fn collector(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn find(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
     let collecting = Collecting::of(case);
     let is_running = |part: &Part| matches!(part.root, Root::OnCpu | Root::Stolen | Root::RunQueue);

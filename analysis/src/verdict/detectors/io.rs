@@ -20,7 +20,7 @@ const TOGETHER: u64 = 2;
 /// Fewer requests have no 95th percentile.
 const MIN_REQUESTS: u64 = 20;
 
-pub(super) fn device(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn find(case: &Case<'_>) -> Option<Finding> {
     let classes = [
         (Class::IoRead, Code::IoRead, "reads from"),
         (Class::IoWrite, Code::IoWrite, "writes to"),

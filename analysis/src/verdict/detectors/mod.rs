@@ -1,4 +1,4 @@
-//! Each looks for one family of constraints, and is silent where its gate is not reached.
+//! Detectors, one a file, in families: each looks for one cause, and is silent where its gate is not reached.
 
 mod cpu;
 mod gc;
@@ -28,7 +28,7 @@ pub(super) struct Case<'a> {
     /// them, on CPUs of which the target uses only a part.
     pub in_turns: Option<Turns>,
     /// Whose turn it was while the target's threads queued.
-    behind: cpu::Behind,
+    behind: cpu::behind::Behind,
 }
 
 /// What lets threads work one after the other.
@@ -53,10 +53,10 @@ impl<'a> Case<'a> {
         let waited = |is: fn(&Hop) -> bool| flow.sum(|part| part.hops.first().is_some_and(is));
         let (by_lock, by_ipc) = (waited(|hop| hop.via.is_lock()), waited(|hop| hop.via == Via::Ipc));
         let used = flow.sum(|part| matches!(part.root, Root::OnCpu | Root::Stolen) && part.hops.is_empty());
-        let behind = cpu::Behind::of(account);
+        let behind = cpu::behind::Behind::of(account);
         let capacity = cpus.unwrap_or(1.0) * account.window_ns as f64;
         // Who waits for an idle CPU to wake up waits behind nobody.
-        let is_own = behind.is_known && behind.others < cpu::BEHIND_OTHERS;
+        let is_own = behind.is_known && behind.others < cpu::behind::BEHIND_OTHERS;
         let has_turns = by_lock + by_ipc >= IN_TURNS * demand_ns && used < USED * capacity && is_own;
         Self {
             account,
@@ -112,35 +112,35 @@ type Detector = fn(&Case<'_>) -> Option<Finding>;
 
 /// Every detector.
 const ALL: &[Detector] = &[
-    cpu::single_thread,
-    cpu::queueing,
-    cpu::all_busy,
-    cpu::quota,
-    cpu::steal,
-    cpu::kernel,
-    process::churn,
-    io::device,
-    memory::reclaim,
-    memory::faults,
-    gc::collector,
-    lock::program,
-    lock::pool,
-    lock::system,
-    lock::database,
-    lock::spin,
-    net::downstream,
-    net::loss,
-    net::retry_storm,
-    limits::files,
-    limits::processes,
-    limits::listen_overflow,
-    wait::ipc,
-    wait::child,
-    wait::timer,
+    cpu::single_thread::find,
+    cpu::queueing::find,
+    cpu::all_busy::find,
+    cpu::quota::find,
+    cpu::steal::find,
+    cpu::kernel::find,
+    process::find,
+    io::find,
+    memory::reclaim::find,
+    memory::faults::find,
+    gc::find,
+    lock::program::find,
+    lock::pool::find,
+    lock::system::find,
+    lock::database::find,
+    lock::spin::find,
+    net::downstream::find,
+    net::loss::find,
+    net::retry_storm::find,
+    limits::files::find,
+    limits::processes::find,
+    limits::listen_overflow::find,
+    wait::ipc::find,
+    wait::child::find,
+    wait::timer::find,
 ];
 
 /// Those that need no demand: who meets a limit may look idle.
-const OF_LIMITS: &[Detector] = &[limits::files, limits::processes, limits::listen_overflow];
+const OF_LIMITS: &[Detector] = &[limits::files::find, limits::processes::find, limits::listen_overflow::find];
 
 /// What all detectors find; of a target without demand, what those of limits do.
 pub(super) fn all(case: &Case<'_>, has_demand: bool) -> Vec<Finding> {

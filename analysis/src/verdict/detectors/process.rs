@@ -18,7 +18,7 @@ const RATE_PER_S: f64 = 10.0;
 /// A fifth of the demand, and of a CPU: short processes that only wait, as for a pause, cost next to nothing.
 const GATE: f64 = 0.2;
 
-pub(super) fn churn(case: &Case<'_>) -> Option<Finding> {
+pub(super) fn find(case: &Case<'_>) -> Option<Finding> {
     let account = case.account;
     let short: HashSet<NodeId> = account
         .threads

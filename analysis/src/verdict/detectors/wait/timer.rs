@@ -1,36 +1,19 @@
-//! Waits for other processes, children and times that are no resource's.
+//! Pauses that somebody waits for.
 
-use super::{Case, Turns, percent};
+use super::{GATE, found};
 use crate::activity::Class;
 use crate::verdict::account::Wait;
 use crate::verdict::code::Code;
+use crate::verdict::detectors::{Case, percent};
 use crate::verdict::finding::Finding;
 use crate::verdict::flow::{Part, Root, Via};
 use crate::verdict::polls::{self, Polls};
 
-/// As for any wait that others may explain better.
-const GATE: f64 = 0.3;
 /// Only the pattern tells pauses for another's work from a pace that somebody wants.
 const INFERRED: f64 = 0.6;
 
-pub(super) fn ipc(case: &Case<'_>) -> Option<Finding> {
-    // What a member of the target does at the other end is told as that; but where two work in turns, neither of them is what limits.
-    let is_it = |part: &Part| {
-        (part.root == Root::Outside && !part.is_via(Via::Child))
-            || (case.in_turns == Some(Turns::Ipc)
-                && (part.hops.first().is_some_and(|hop| hop.via == Via::Ipc)
-                    || (part.root == Root::RunQueue && part.hops.is_empty())))
-    };
-    found(case, Code::WaitIpc, is_it, &[Class::Ipc], "another process, through a pipe or a queue")
-}
-
-pub(super) fn child(case: &Case<'_>) -> Option<Finding> {
-    let is_it = |part: &Part| part.root == Root::Outside && part.is_via(Via::Child);
-    found(case, Code::WaitChild, is_it, &[Class::Child], "a child process")
-}
-
 /// Pauses that somebody waits for.
-pub(super) fn timer(case: &Case<'_>) -> Option<Finding> {
+pub(in crate::verdict) fn find(case: &Case<'_>) -> Option<Finding> {
     let is_it = |part: &Part| {
         part.root == Root::Timer
             && part.hops.first().is_some_and(|hop| {
@@ -79,31 +62,5 @@ fn polling(case: &Case<'_>) -> Option<Finding> {
     // The pauses do not grow with the work: what could be done without them does not follow.
     finding.gain_upper_bound = None;
     finding.at_most = INFERRED;
-    Some(finding)
-}
-
-fn found(
-    case: &Case<'_>,
-    code: Code,
-    is_it: impl Fn(&Part) -> bool,
-    classes: &[Class],
-    what: &str,
-) -> Option<Finding> {
-    let account = case.account;
-    let share = case.share(case.flow.sum(&is_it));
-    if share < GATE {
-        return None;
-    }
-    let mut finding =
-        Finding::new(code, share, format!("threads wait {} of their time for {what}", percent(share)))
-            .proves("of the demand, waiting for it", share * 100.0, "%", "wakers");
-    // Where it happens, and where it is waited for.
-    let waiting = [Class::Ipc, Class::Child];
-    finding.functions =
-        account.waiting_functions(|wait| classes.contains(&wait.class) || waiting.contains(&wait.class));
-    finding.processes = account.processes(case.flow.nodes(|part| part.from, &is_it));
-    finding.culprits =
-        account.processes(case.flow.nodes(|part| part.at, |part| is_it(part) && part.at != part.from));
-    finding.path = case.path(&is_it);
     Some(finding)
 }

@@ -1,9 +1,12 @@
 //! Limits that are met. Who meets one often looks idle: its calls fail at once, and it tries again later.
 
-use super::{Case, percent};
+pub(super) mod files;
+pub(super) mod listen_overflow;
+pub(super) mod processes;
+
+use super::Case;
 use crate::activity::Class;
 use crate::failed_calls::FailedCall;
-use crate::names;
 use crate::signals::Signal;
 use crate::verdict::account::{Account, Running, Wait};
 use crate::verdict::code::Code;
@@ -87,95 +90,4 @@ impl<'a> Failing<'a> {
         let pauses = |wait: &Wait<'_>| wait.class == Class::Timer && account.nodes[wait.node].pid == *pid;
         account.waiting_functions(pauses)
     }
-}
-
-pub(super) fn files(case: &Case<'_>) -> Option<Finding> {
-    let failing = Failing::of(case, |call| matches!(call.error.as_str(), "EMFILE" | "ENFILE"));
-    let is_of_failing = |pid| failing.as_ref().is_none_or(|failing| failing.worst.pid == pid);
-    let full = signals(case, "limit.process_files", FULL_PCT)
-        .filter(|signal| {
-            pid_of(&signal.instance)
-                .is_some_and(|pid| is_of_failing(pid) && (case.is_host || case.account.has_process(pid)))
-        })
-        .max_by(|a, b| a.value.total_cmp(&b.value));
-    let process = match (&failing, full) {
-        (Some(failing), _) => names::printable(&failing.worst.process_name),
-        (None, Some(full)) => names::printable(full.instance.split(" (").next().unwrap_or_default()),
-        (None, None) => return None,
-    };
-    let summary = match &failing {
-        Some(failing) => format!(
-            "{} of the {} calls of {process} fail with {}",
-            percent(failing.share()),
-            failing.worst.call,
-            failing.worst.error
-        ),
-        None => format!("{process} has as many files open as it may"),
-    };
-    let mut finding = found(Code::LimitFd, summary);
-    if let Some(full) = full {
-        let what = "of the files that it may have open, open";
-        finding = finding.proves(what, full.value, "%", "signal limit.process_files");
-    }
-    if let Some(failing) = &failing {
-        finding = failing.prove(finding, case);
-    }
-    (finding.processes, finding.culprits) = (vec![process.clone()], vec![process]);
-    Some(finding)
-}
-
-/// `web (4242)`.
-fn pid_of(instance: &str) -> Option<u32> {
-    instance.rsplit_once('(')?.1.strip_suffix(')')?.parse().ok()
-}
-
-pub(super) fn processes(case: &Case<'_>) -> Option<Finding> {
-    let failures =
-        signals(case, "group.fork_failures", f64::MIN_POSITIVE).max_by(|a, b| a.value.total_cmp(&b.value));
-    let full = signals(case, "group.threads", FULL_PCT).max_by(|a, b| a.value.total_cmp(&b.value));
-    let failing = Failing::of(case, |call| call.error == "EAGAIN");
-    let (who, group) = match (failures.or(full), &failing) {
-        (Some(worst), _) => {
-            let group = names::printable(&worst.instance);
-            (group.clone(), Some(group))
-        }
-        (None, Some(failing)) => (names::printable(&failing.worst.process_name), None),
-        (None, None) => return None,
-    };
-    let mut finding = found(Code::LimitPids, format!("{who} has as many processes and threads as it may"));
-    if let Some(failing) = &failing {
-        finding = failing.prove(finding, case);
-        finding.processes.push(names::printable(&failing.worst.process_name));
-    }
-    if let Some(failures) = failures {
-        finding =
-            finding.proves("forks that failed, a second", failures.value, "/s", "signal group.fork_failures");
-    }
-    if let Some(full) = full {
-        finding = finding.proves(
-            "of the threads that the group may have, there",
-            full.value,
-            "%",
-            "signal group.threads",
-        );
-    }
-    finding.path.extend(group);
-    Some(finding)
-}
-
-pub(super) fn listen_overflow(case: &Case<'_>) -> Option<Finding> {
-    let account = case.account;
-    let overflows = account.signal("tcp.listen_overflows").filter(|rate| *rate > 0.0)?;
-    let opened = account.signal("tcp.opened").unwrap_or_default();
-    let mut finding = found(
-        Code::NetListenOverflow,
-        format!("{overflows:.0} connections a second find the queue of a listening socket full"),
-    )
-    .proves("connections that found the queue full, a second", overflows, "/s", "signal tcp.listen_overflows")
-    .proves("connections opened a second", opened, "/s", "signal tcp.opened");
-    // One now and then is tried again after a second, and nobody notices.
-    if overflows < 1.0 {
-        finding.share = 0.1;
-    }
-    Some(finding)
 }
