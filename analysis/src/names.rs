@@ -1,6 +1,9 @@
 //! Makes names from profiled processes safe to show. A process chooses its own name, the names of its threads and files
 //! and, through a perf map, of its functions, so all of them are hostile input.
 
+/// What begins the name that stands for the outermost frames of a stack where these are missing; the cause follows.
+pub const INCOMPLETE: &str = "[incomplete: ";
+
 /// The name without characters that act instead of being shown: control characters (a terminal's escape sequences),
 /// those that change the direction of text, and those that XML cannot hold. White space becomes plain spaces.
 #[must_use]

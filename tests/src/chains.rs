@@ -13,8 +13,7 @@ pub const SOMEWHERE: &str = "~+";
 /// What stubs are called through which a binary calls functions of others.
 pub const LINKAGE: &str = "[plt]";
 
-/// What begins the name of the location that stands for the outermost frames where these are missing.
-pub const INCOMPLETE: &str = "[incomplete: ";
+pub use chokepoint_analysis::names::INCOMPLETE;
 
 /// What is known of a workload's stacks.
 #[derive(Clone, Copy, Debug)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chokepoint_analysis::names::INCOMPLETE;
 use chokepoint_analysis::profile::{Module, ModuleKind};
 
 use super::{Found, module};
@@ -26,7 +27,7 @@ pub(crate) fn name_frames(
         naming.found[index] = Some(Found::new(unknown(), address, Vec::new()));
     }
     for (index, cause) in frames.missing {
-        let function = format!("[incomplete: {cause}]");
+        let function = format!("{INCOMPLETE}{cause}]");
         let lines = vec![SourceLine { function, file: String::new(), line: 0 }];
         naming.found[index] = Some(Found::new(unknown(), 0, lines));
     }

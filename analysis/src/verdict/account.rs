@@ -377,7 +377,8 @@ impl<'p> Account<'p> {
         };
         let locations = profile.stack(stack).iter().map(|id| profile.location(*id)).filter(is_own);
         let lines = locations.flat_map(|location| &location.lines);
-        lines.map(|line| profile.function(line.function).name.as_str()).take(OWN_FUNCTIONS)
+        let functions = lines.map(|line| profile.function(line.function).name.as_str());
+        functions.filter(|name| !name.starts_with(names::INCOMPLETE)).take(OWN_FUNCTIONS)
     }
 
     /// The functions that most of the weight is in, the most first, at most eight: below a twentieth of it they are noise. Of those
