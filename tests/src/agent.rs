@@ -187,14 +187,13 @@ pub struct ForAnybody {
 
 impl ForAnybody {
     /// Name of its file.
-    const NAME: &str = "all.json";
+    const NAME: &str = "all.chokepoint";
 
     /// Records a process for two seconds.
     #[must_use]
     pub fn record(pid: u32) -> Self {
         let pid = pid.to_string();
-        let recorded =
-            Agent::new(["record", "-e", "all", "-o", Self::NAME, "-d", "2", "--pid", &pid]).run().succeeded();
+        let recorded = Agent::new(["record", "-o", Self::NAME, "-d", "2", "--pid", &pid]).run().succeeded();
         let directory = recorded.directory;
         for path in [directory.path(), &directory.path().join(Self::NAME)] {
             fs::set_permissions(path, Permissions::from_mode(0o755)).expect("they are the test's own");

@@ -36,7 +36,7 @@ Examples:
 
 Exit codes: 0 no regression, 7 a regression, 8 it cannot be told; others are failures, as of every command.
 
-Both may also be recordings of everything (record -e all -o FILE.json). Those are a single window: what differs is shown, but
+Both may also be recordings of everything (record -o FILE.chokepoint). Those are a single window: what differs is shown, but
 not whether it is chance.")]
 pub struct Arguments {
     /// The baseline to compare with.

@@ -36,12 +36,12 @@ Examples:
   chokepoint diagnose --comm nginx --confirm        look a second time, closer, whether the verdict holds
   chokepoint diagnose -- make -j4                   a command and its children, until it ends
   chokepoint diagnose --pid 4242 -o found.html      as a page to send and to keep, with flame graphs
-  chokepoint record -e all -o host.json             a recording, and what it says, on any machine and without root:
-  chokepoint diagnose host.json")]
+  chokepoint record -o host.chokepoint              a recording, and what it says, on any machine and without root:
+  chokepoint diagnose host.chokepoint")]
 pub struct Arguments {
     #[command(flatten)]
     target: TargetArguments,
-    /// A recording of everything (`record -e all -o FILE.json`) to diagnose in place of this host.
+    /// A recording of everything (`record -o FILE.chokepoint`) to diagnose in place of this host.
     #[arg(value_name = "FILE", group = "target")]
     recording: Option<PathBuf>,
     /// Start this command, and diagnose it and its children until it ends.

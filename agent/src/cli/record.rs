@@ -37,6 +37,7 @@ Examples:
   chokepoint record --pid 4242 -d 30 -o out.pb.gz   one process, for `go tool pprof`
   chokepoint record --comm postgres -F 999          every postgres process, 999 times a second
   chokepoint record -e wall -p 4242                 where its threads' time goes, running and waiting
+  chokepoint record -o host.chokepoint              everything, for `chokepoint diagnose host.chokepoint`
   chokepoint record -- make -j4                     a command and its children, until it ends")]
 pub struct Arguments {
     #[command(flatten)]
@@ -49,9 +50,9 @@ pub struct Arguments {
     /// What to record; separate several by commas. cpu: what threads execute; off-cpu: all time they do not; run-queue, io, lock,
     /// net: the parts of that; wall: all time of all threads, by class; offwake: waits with what ended them; retransmit: what TCP
     /// connections send again; fault: page faults; reclaim: time that threads are made to free memory; all: everything that `diagnose`
-    /// needs, for a .json file. Of several, each
-    /// gets a file of its own, with the event's name before the end of the file's.
-    #[arg(short, long, value_name = "EVENT", value_delimiter = ',', default_value = "cpu")]
+    /// needs, for a .chokepoint or .json file. Of several, each gets a file of its own, with the event's name before the end of the
+    /// file's. [default: cpu; for a .chokepoint file all]
+    #[arg(short, long, value_name = "EVENT", value_delimiter = ',')]
     event: Vec<Event>,
     /// How long to record: seconds, or with a unit (500ms, 30s, 5m) [default: 10s; with COMMAND: until it ends]. A COMMAND that
     /// takes longer goes on, and is waited for.
@@ -109,6 +110,9 @@ impl Arguments {
 
     /// Each once, in the order they were asked for.
     fn events(&self) -> Vec<Event> {
+        if self.event.is_empty() {
+            return vec![if export::is_recording(&self.output) { Event::All } else { Event::Cpu }];
+        }
         let mut events: Vec<Event> = Vec::new();
         for event in &self.event {
             if !events.contains(event) {

@@ -13,7 +13,7 @@ use crate::record::event::Event;
 /// Of a file more than this is not read.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Reads a recording of everything (`record -e all -o FILE.json`).
+/// Reads a recording of everything (`record -o FILE.chokepoint`).
 ///
 /// # Errors
 /// A [`Kind::Target`] failure that names the file, where it cannot be read or is of something else.

@@ -18,14 +18,15 @@ const STDOUT: &str = "-";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  chokepoint record -e all -o before.json           a recording of everything
-  chokepoint report before.json                     its audit, as Markdown
-  chokepoint report before.json -o audit.html       or as a page, with flame graphs
-  chokepoint report before.json after.json          with what has changed since
+  chokepoint record -o before.chokepoint            a recording of everything
+  chokepoint report before.chokepoint               its audit, as Markdown
+  chokepoint report before.chokepoint -o audit.html or as a page, with flame graphs
+  chokepoint report before.chokepoint after.chokepoint
+                                                    with what has changed since
 
 It needs no privileges, and gives the same report on any machine. `diagnose -o` writes a shorter one, for who has to act now.")]
 pub struct Arguments {
-    /// A recording of everything (`record -e all -o FILE.json`).
+    /// A recording of everything (`record -o FILE.chokepoint`).
     #[arg(value_name = "RECORDING")]
     recording: PathBuf,
     /// Another, made after something was changed.

@@ -19,6 +19,16 @@ pub(crate) mod svg;
 
 pub use caption::utc;
 
+/// How the name of a file ends that has a recording of everything, which is in [`Format::Json`].
+const RECORDING: &str = ".chokepoint";
+
+/// Whether a file's name says that it has a recording of everything.
+#[must_use]
+pub fn is_recording(path: &Path) -> bool {
+    let file = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    file.ends_with(RECORDING)
+}
+
 /// A file format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
@@ -54,11 +64,14 @@ impl Format {
         }
     }
 
-    /// The format that the file's name asks for by its end.
+    /// The format that the file's name asks for by its end: that of its name, or of what [is in it](is_recording).
     ///
     /// # Errors
     /// No format's files end so.
     pub fn from_path(path: &Path) -> Result<Self, UnknownFormat> {
+        if is_recording(path) {
+            return Ok(Self::Json);
+        }
         let file = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let ends_with = |format: &Self| {
             file.strip_suffix(format.name())
@@ -169,6 +182,8 @@ mod tests {
             ("a.firefox.json", Some(Format::Firefox)),
             ("a.json", Some(Format::Json)),
             (".json", Some(Format::Json)),
+            ("host.chokepoint", Some(Format::Json)),
+            ("chokepoint", None),
             ("svg", None),
             ("json", None),
             ("a.gz", None),
